@@ -1,0 +1,46 @@
+# train | test | check | bench: each sets up what it needs by itself, once.
+
+PYTHON ?= python3
+# This very version first: an open range would fetch gigabytes of CUDA packages where a CPU build is at hand.
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+RECIPE ?= quickstart
+FLAGS ?=
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: train test check bench clean
+
+train: $(VENV)/.installed
+	$(BIN)/wrn train --recipe $(RECIPE) $(FLAGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(FLAGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/bench_data.py $(FLAGS)
+	$(BIN)/python benchmarks/bench_train.py $(FLAGS)
+
+clean:
+	rm -rf $(VENV)
+
+# A stamp behind each step: a second run installs nothing, a changed pyproject.toml installs again.
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else \
+		f"Python 3.10 or newer is needed, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

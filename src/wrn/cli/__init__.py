@@ -1,0 +1,70 @@
+"""The `wrn` command: finds the subcommand, and turns exceptions into one sentence and an exit code.
+
+Only the module of the chosen command is imported, so `wrn --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from wrn import __version__
+from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
+
+COMMANDS = {
+    "train": "train a network, or go on with an interrupted run",
+    "evaluate": "score a model directory on the test split",
+    "predict": "name what is in a picture",
+    "config": "print the configuration that a recipe and flags give, and where each value comes from",
+}
+"""Each is a module of this package with a `main(arguments) -> exit code`."""
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        f"wrn {__version__}: Wide ResNet-28-10 on CIFAR-100\n\n"
+        f"usage: wrn COMMAND [FLAGS]\n\n{lines}\n\n"
+        "wrn COMMAND --help shows a command's flags. Exit codes: 0 done, 1 a bug, 2 something you can mend,\n"
+        "3 interrupted and resumable.\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code for the shell."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return DONE if arguments else USER
+    if arguments[0] in ("-V", "--version"):
+        sys.stdout.write(f"wrn {__version__}\n")
+        return DONE
+    name, *rest = arguments
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f'; did you mean "wrn {close[0]}"?' if close else f"; there are {', '.join(COMMANDS)}"
+        sys.stderr.write(f'wrn: "{name}" is no command{hint}\n')
+        return USER
+    try:
+        command = importlib.import_module(f"wrn.cli.{name}")
+        return int(command.main(rest))
+    except WrnError as error:
+        lines = str(error).split("\n")
+        sys.stderr.write("".join(f"wrn {name}: {line}\n" for line in lines))
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"wrn {name}: stopped at once; what was saved before stays\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (as in `wrn config | head`): nothing is wrong here.
+        sys.stderr.close()
+        return DONE
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.write(f"wrn {name}: this is a bug; please report the lines above with the command\n")
+        return BUG

@@ -1,0 +1,37 @@
+"""`wrn config`: the resolved configuration, or all that is wrong with it. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from wrn.cli.report import table
+from wrn.config.flags import Parser, add_config_flags, parse_config
+from wrn.config.schema import SECTIONS
+from wrn.errors import DONE
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = Parser(
+        prog="wrn config",
+        description="Print the configuration that `wrn train` with the same flags would use.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object of values, and nothing else")
+    add_config_flags(parser)
+    arguments = list(arguments)
+    resolved = parse_config(parser, arguments)
+    values = resolved.config.model_dump(mode="json")
+    if "--json" in arguments:
+        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+        return DONE
+    lines = []
+    for section in SECTIONS:
+        rows = [
+            (f"  {key}", "unset" if values[key] in (None, "") else json.dumps(values[key]), resolved.origins[key])
+            for key in section.model_fields
+        ]
+        lines += [section.__doc__ or section.__name__, table(rows), ""]
+    sys.stdout.write("\n".join(lines))
+    return DONE

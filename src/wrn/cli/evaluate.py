@@ -1,0 +1,76 @@
+"""`wrn evaluate`: score a model directory on the test split of the data set that it was trained on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from wrn.cli.report import percent, table
+from wrn.config.flags import Parser
+from wrn.config.paths import data_search
+from wrn.errors import DONE, DataError
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="wrn evaluate", description="Score a model directory on the test split.", allow_abbrev=False)
+    parser.add_argument("--model-dir", required=True, type=Path, metavar="D", help="the model/ folder of a run")
+    parser.add_argument("--data-dir", type=Path, metavar="D", help="folder that holds the data [as for wrn train]")
+    parser.add_argument(
+        "--dataset",
+        choices=("cifar100", "cifar10", "folder", "synthetic"),
+        help="score on this data set [the one that the model was trained on]",
+    )
+    parser.add_argument("--tta", action="store_true", help="also with mirrored test-time augmentation")
+    parser.add_argument("--per-class", action="store_true", help="also the top-1 of each class")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [auto]")
+    parser.add_argument("--no-amp", action="store_true", help="compute in fp32")
+    parser.add_argument("--json", action="store_true", help="one JSON object, and nothing else")
+    options = parser.parse_args(arguments)
+
+    from wrn.data.sources import open_dataset
+    from wrn.model import load_model, pick_device, pick_precision
+    from wrn.training.evaluation import evaluate
+
+    model, info = load_model(options.model_dir)
+    precision = pick_precision(pick_device(options.device), amp=not options.no_amp)
+    dataset = open_dataset(options.dataset or info.dataset, data_dir=options.data_dir, search=data_search())
+    if dataset.classes != info.classes:
+        raise DataError(
+            f"{options.model_dir}: the model knows {len(info.classes)} classes of {info.dataset}, the data is "
+            f"{dataset.name} with {dataset.num_classes}; give the --data-dir or --dataset that it was trained on"
+        )
+    result = evaluate(
+        model.to(precision.device),
+        dataset.test,
+        mean=info.mean,
+        std=info.std,
+        precision=precision,
+        superclass_of=info.superclass_of,
+        tta=options.tta,
+    )
+    scores = result.plain
+    if options.json:
+        figures = {**result.as_dict(), "dataset": dataset.name, "split": "test"}
+        if options.per_class:
+            figures["per_class"] = dict(zip(info.classes, scores.per_class, strict=True))
+        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+        return DONE
+    rows = [
+        ("data", f"{dataset.name}, test split, {scores.images:,} images ({dataset.origin})"),
+        ("top-1", percent(scores.top1)),
+        ("top-5", percent(scores.top5)),
+        ("loss", f"{scores.loss:.4f}"),
+        ("ECE", percent(scores.ece)),
+    ]
+    if scores.superclass is not None:
+        rows.append(("superclass", percent(scores.superclass)))
+    if result.mirrored is not None:
+        rows.append(("top-1, TTA", f"{percent(result.mirrored.top1)} (image and mirror image averaged)"))
+    sys.stdout.write(table(rows) + "\n")
+    if options.per_class:
+        known = [(name, share) for name, share in zip(info.classes, scores.per_class, strict=True) if share is not None]
+        ranked = sorted(known, key=lambda pair: pair[1])
+        sys.stdout.write("\n" + table([(f"  {name}", percent(share)) for name, share in ranked]) + "\n")
+    return DONE

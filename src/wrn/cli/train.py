@@ -1,0 +1,52 @@
+"""`wrn train`: also what `python src/train.py` and SageMaker's container call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from wrn.cli.report import percent
+from wrn.config.flags import Parser, add_config_flags, parse_config
+from wrn.config.paths import failure_file
+from wrn.errors import DONE, Interrupted
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = Parser(
+        prog="wrn train", description="Train a network, or go on with an interrupted run.", allow_abbrev=False
+    )
+    add_config_flags(parser)
+    try:
+        resolved = parse_config(parser, arguments)
+        from wrn.training.run import SYNTHETIC, train
+
+        result = train(resolved)
+    except Interrupted:
+        raise
+    except Exception as error:
+        leave_reason(failure_file(), error)
+        raise
+    scores = result.scores.plain
+    lines = [
+        f"done in {result.seconds / 60:.1f} min: test top-1 {percent(scores.top1)}, top-5 {percent(scores.top5)}, "
+        f"loss {scores.loss:.3f}, on {scores.images:,} {result.dataset} images",
+    ]
+    if result.scores.mirrored is not None:
+        lines.append(f"with mirrored test-time augmentation: top-1 {percent(result.scores.mirrored.top1)}")
+    if result.dataset == "synthetic":
+        lines.append(SYNTHETIC)
+    lines += [f"run: {result.run}", f"next: wrn predict --model-dir {result.model} IMAGE"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return DONE
+
+
+def leave_reason(path: Path | None, error: Exception) -> None:
+    """Tell SageMaker why the job failed: it shows the first 1,024 characters of this file."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{type(error).__name__}: {error}"[:1024], encoding="utf-8")
+    except OSError:
+        pass  # the message is on standard error as well

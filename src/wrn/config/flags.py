@@ -1,0 +1,111 @@
+"""Command-line flags made from the schema, tolerant of what SageMaker makes of hyperparameters.
+
+SageMaker hands every hyperparameter over as a string, some of them JSON-quoted: `--amp true`, `--amp True`,
+`--amp`, `--no-amp`, `--lr 1e-3` and `--batch-size "256"` (with the quotes) all mean what they say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pydantic.fields import FieldInfo
+
+from wrn.config.layers import Resolved, canonical, nearest, recipe_names, resolve
+from wrn.config.schema import ALIASES, SECTIONS, Config
+from wrn.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are ConfigErrors, so that the edge prints them like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """`--recipe` and one flag per key of the schema, grouped by section."""
+    parser.add_argument(
+        "--recipe",
+        "--config",
+        metavar="NAME|FILE",
+        help=f"settings on top of config.yaml: {', '.join(recipe_names())}, or a YAML file",
+    )
+    for section in SECTIONS:
+        group = parser.add_argument_group(section.__doc__ or section.__name__)
+        for key, field in section.model_fields.items():
+            _add_flag(group, key, field)
+
+
+def _add_flag(group: argparse._ArgumentGroup, key: str, field: FieldInfo) -> None:
+    names = [key, *(alias for alias, target in ALIASES.items() if target == key)]
+    spelled = list(dict.fromkeys(form for n in names for form in (f"--{n.replace('_', '-')}", f"--{n}")))
+    default = "unset" if field.default in (None, "") else field.default
+    text = f"{field.description} [{default}]".replace("%", "%%")
+    common: dict[str, Any] = {"dest": key, "default": argparse.SUPPRESS}
+    if field.annotation is bool:
+        group.add_argument(*spelled, nargs="?", const="true", metavar="BOOL", help=text, **common)
+        negative = list(dict.fromkeys((f"--no-{key.replace('_', '-')}", f"--no_{key}")))
+        group.add_argument(*negative, action="store_const", const="false", help=argparse.SUPPRESS, **common)
+    else:
+        group.add_argument(*spelled, metavar="X", help=text, **common)
+
+
+def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Resolved:
+    """The configuration that these arguments ask for.
+
+    Raises ConfigError listing every unknown flag and every wrong value at once.
+    """
+    # The toolkit of SageMaker's containers calls `train.py -- --lr 0.1`; the separator means nothing here.
+    arguments = [argument for argument in arguments if argument != "--"]
+    known, unknown = parser.parse_known_args(list(arguments))
+    flags = {
+        key: None if unset(key, value) else plain(value)
+        for key, value in vars(known).items()
+        if key in Config.model_fields and value is not None
+    }
+    stray = _stray_flags(unknown)
+    try:
+        resolved = resolve(None if known.recipe is None else plain(known.recipe), flags)
+    except ConfigError as error:
+        raise ConfigError("\n".join([*stray, str(error)])) from None
+    if stray:
+        raise ConfigError("\n".join(stray))
+    return resolved
+
+
+def plain(text: str) -> str:
+    """A flag's text without JSON quotes around it."""
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text[1:-1]
+    return text
+
+
+def unset(key: str, text: str) -> bool:
+    """Whether the text means "no value", for a key that may have none."""
+    return Config.model_fields[key].default is None and plain(text).lower() in ("", "none", "null")
+
+
+def _stray_flags(unknown: Sequence[str]) -> list[str]:
+    """One line per unknown flag. Its value is not repeated: it may be somebody's secret."""
+    known = [*Config.model_fields, *ALIASES, "recipe"]
+    lines = []
+    for argument in unknown:
+        if argument.startswith("-") and argument.strip("-"):
+            name = argument.partition("=")[0]
+            lines.append(f"{name}: is no known flag{_as_flag(nearest(canonical(name.lstrip('-')), known))}")
+        elif not lines:
+            lines.append(f'"{argument}": stands alone; give it after a flag, as in --epochs 10')
+    return lines
+
+
+def _as_flag(hint: str) -> str:
+    """The hint with the key spelled as a flag."""
+    head, middle, key = hint.partition("mean ")
+    return f"{head}{middle}--{key.replace('_', '-')}" if middle else hint

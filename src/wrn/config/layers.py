@@ -1,0 +1,152 @@
+"""Layers of settings to one `Config`: defaults < config.yaml < recipe < flags, all errors at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from wrn.config.schema import ALIASES, Config
+from wrn.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place; `name` is what an error or `wrn config` calls that place."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration, where each of its values came from, and what the recipe is called."""
+
+    config: Config
+    origins: Mapping[str, str]
+    recipe: str
+
+
+def recipe_root() -> Path:
+    """The folder that holds config.yaml and configs/: the repository, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    bundled = package / "recipes"
+    return bundled if bundled.is_dir() else package.parents[1]
+
+
+def recipe_names() -> list[str]:
+    """The recipes that `--recipe` takes by name; `standard` is config.yaml itself."""
+    return ["standard", *sorted(path.stem for path in (recipe_root() / "configs").glob("*.yaml"))]
+
+
+def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
+    """The configuration of a recipe (a name or the path of a YAML file) with flags on top.
+
+    Raises ConfigError listing everything that is wrong, one line each.
+    """
+    layers = []
+    base = recipe_root() / "config.yaml"
+    if base.is_file():
+        layers.append(read_layer(base, "config.yaml"))
+    name = "standard"
+    if recipe and recipe != "standard":
+        path = find_recipe(recipe)
+        name = path.stem
+        layers.append(read_layer(path, path.name))
+    layers.append(Layer("flag", flags))
+    return merge(layers, name)
+
+
+def find_recipe(recipe: str) -> Path:
+    """The file of a recipe given by name or by path. Raises ConfigError naming the recipes there are."""
+    if recipe.endswith((".yaml", ".yml")):
+        path = Path(recipe)
+        # configs/x.yaml means the one that ships with the program, whatever directory one stands in.
+        shipped = recipe_root() / recipe
+        path = path if path.is_file() or not shipped.is_file() else shipped
+        if not path.is_file():
+            raise ConfigError(f"recipe: there is no file {recipe}; give an existing YAML file")
+        return path
+    path = recipe_root() / "configs" / f"{recipe}.yaml"
+    if not path.is_file():
+        known = recipe_names()
+        raise ConfigError(f'recipe: "{recipe}" is not known{nearest(recipe, known)}; there are {", ".join(known)}')
+    return path
+
+
+def read_layer(path: Path, name: str) -> Layer:
+    """A YAML mapping of keys. Raises ConfigError when the file cannot be read or is none."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give a readable YAML file") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        problem = getattr(error, "problem", None) or "not readable"
+        raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); mend that line") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f'{path}: must hold "key: value" lines, it holds a {type(values).__name__}')
+    return Layer(name, {str(key): value for key, value in values.items()})
+
+
+def merge(layers: list[Layer], recipe: str) -> Resolved:
+    """Later layers win. Raises ConfigError with one line per unknown key and per wrong value."""
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Config.model_fields, "default")
+    problems = []
+    for layer in layers:
+        for given, value in layer.values.items():
+            key = canonical(given)
+            if key not in Config.model_fields:
+                shown = f"--{given.replace('_', '-')}" if layer.name == "flag" else given
+                known = [*Config.model_fields, *ALIASES]
+                problems.append(f"{shown} ({layer.name}): is no key of the configuration{nearest(key, known)}")
+                continue
+            values[key] = value
+            origins[key] = layer.name
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += _sentences(error, origins)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Resolved(config, origins, recipe)
+
+
+def canonical(key: str) -> str:
+    """The schema's name of a key: hyphens and aliases resolved."""
+    key = key.strip().replace("-", "_")
+    return ALIASES.get(key, key)
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`"; did you mean X?"` when something known is close, else nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+    """A pydantic error in our form, one line a key: where it was set, its value, what is allowed."""
+    lines = []
+    by_key: dict[str, list[str]] = {}
+    values = {}
+    for detail in error.errors():
+        message = detail["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        if detail["loc"]:
+            key = str(detail["loc"][0])
+            by_key.setdefault(key, []).append(message)
+            values[key] = detail["input"]
+        else:
+            lines += message.split("\n")
+    for key, messages in by_key.items():
+        lines.append(f"{key} ({origins[key]}): {values[key]!r} is not allowed; {', or '.join(messages)}")
+    return lines

@@ -1,0 +1,104 @@
+"""Where things are: the one place that reads the environment.
+
+On SageMaker everything lives under /opt/ml (or $SAGEMAKER_BASE_DIR) and the toolkit adds SM_* variables; a job
+started by our own entry point has the folders but not the variables. Elsewhere everything is in the run directory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wrn.config.schema import Config
+
+TRAINING_CHANNELS = ("training", "train")
+"""Input channels that may hold the data set, in this order."""
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every place that a run reads or writes.
+
+    data_dir: the one folder to look for data in, when it is known; else `search`, in order.
+    search: folders that may hold the data.
+    run: history.jsonl and config.yaml.
+    """
+
+    data_dir: Path | None
+    search: tuple[Path, ...]
+    run: Path
+    model: Path
+    checkpoints: Path
+
+    @property
+    def history(self) -> Path:
+        return self.run / "history.jsonl"
+
+    @property
+    def config(self) -> Path:
+        return self.run / "config.yaml"
+
+
+def run_paths(config: Config, recipe: str, environ: Mapping[str, str] | None = None) -> RunPaths:
+    """The places for this configuration in this environment (`os.environ` unless given). Creates nothing."""
+    environ = os.environ if environ is None else environ
+    base = sagemaker_base(environ)
+    search = data_search(environ)
+    if base is None:
+        run = config.output_dir or new_run_dir(recipe)
+        return RunPaths(
+            data_dir=config.data_dir,
+            search=search,
+            run=run,
+            model=config.model_dir or run / "model",
+            checkpoints=config.checkpoint_dir or run / "checkpoints",
+        )
+    return RunPaths(
+        data_dir=config.data_dir or _channel(base, environ),
+        search=search,
+        run=config.output_dir or Path(environ.get("SM_OUTPUT_DATA_DIR", base / "output/data")),
+        model=config.model_dir or Path(environ.get("SM_MODEL_DIR", base / "model")),
+        checkpoints=config.checkpoint_dir or base / "checkpoints",
+    )
+
+
+def data_search(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """$WRN_DATA_DIR, then ./data."""
+    environ = os.environ if environ is None else environ
+    given = environ.get("WRN_DATA_DIR")
+    return (*([Path(given)] if given else []), Path("data"))
+
+
+def sagemaker_base(environ: Mapping[str, str]) -> Path | None:
+    """/opt/ml (or what stands for it) inside a training container, else None."""
+    base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    inside = "SM_MODEL_DIR" in environ or (base / "input/config/hyperparameters.json").is_file()
+    return base if inside else None
+
+
+def _channel(base: Path, environ: Mapping[str, str]) -> Path | None:
+    for channel in TRAINING_CHANNELS:
+        path = Path(environ.get(f"SM_CHANNEL_{channel.upper()}", base / "input/data" / channel))
+        if path.is_dir():
+            return path
+    return None
+
+
+def new_run_dir(recipe: str) -> Path:
+    """runs/<time>-<recipe>, with a number behind it where two runs start in the same second."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
+    path = Path("runs", stem)
+    number = 2
+    while path.exists():
+        path = Path("runs", f"{stem}-{number}")
+        number += 1
+    return path
+
+
+def failure_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where SageMaker reads the reason of a failed job; None elsewhere."""
+    base = sagemaker_base(os.environ if environ is None else environ)
+    return None if base is None else base / "output/failure"

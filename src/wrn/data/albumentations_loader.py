@@ -1,0 +1,141 @@
+"""Your own Albumentations pipeline, image by image in worker processes: slower than the policies on the device.
+
+Workers do the per-image part on uint8 images; crop, flip, normalisation, erasing and mixing follow on the device as
+for every other policy (set crop_padding 0 and flip false where your pipeline does those).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from wrn.data.augment.batch import Batch
+from wrn.data.augment.pipeline import Pipeline
+from wrn.data.dataset import Split
+from wrn.data.loader import epoch_order, share_of
+from wrn.data.random import BatchRandom, generator
+from wrn.data.resize import resize_split
+from wrn.errors import ConfigError
+
+
+def load_transform(file: Path | None) -> Any:
+    """The pipeline serialised in `file` (`albumentations.save`), or a gentle geometric and colour one for None.
+
+    Raises ConfigError when Albumentations is not installed or the file is not one of its pipelines.
+    """
+    # Importing it would otherwise ask the network for a newer version.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        import albumentations
+    except ImportError:
+        raise ConfigError("augment: albumentations is not installed; pip install 'wrn-cifar[albumentations]'") from None
+    if file is None:
+        return albumentations.Compose(
+            [
+                albumentations.Affine(scale=(0.9, 1.1), rotate=(-15, 15), p=0.5),
+                albumentations.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, p=0.5),
+            ]
+        )
+    try:
+        transform = albumentations.load(file, data_format="json" if file.suffix == ".json" else "yaml")
+        return transform if isinstance(transform, albumentations.Compose) else albumentations.Compose([transform])
+    except Exception as error:  # whatever its reader stumbles over, the file is what has to be mended
+        raise ConfigError(f"albumentations_file: {file} is no serialised pipeline ({error})") from None
+
+
+class _Steps(Dataset[tuple[Tensor, Tensor]]):
+    """Item s is this process's share of the batch of step s, after the pipeline."""
+
+    def __init__(self, split: Split, batch_size: int, transform: Any, seed: int, rank: int, world_size: int) -> None:
+        self._images = split.images.permute(0, 2, 3, 1).contiguous().numpy()
+        self._labels = split.labels
+        self._batch_size = batch_size
+        self._transform = transform
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self.steps_per_epoch = -(-len(split) // batch_size)
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = epoch_order(len(self._images), self._seed, epoch)
+        indices = order[within * self._batch_size : (within + 1) * self._batch_size]
+        rows = share_of(len(indices), self._rank, self._world_size)
+        # A seed for each image of the global batch: neither the workers nor the processes matter.
+        seeds = generator(self._seed, "albumentations", step).integers(2**31, size=len(indices))[rows]
+        images = []
+        for index, seed in zip(indices[rows], seeds, strict=True):
+            self._transform.set_random_seed(int(seed))
+            images.append(self._transform(image=self._images[index])["image"])
+        side = self._images.shape[1]
+        stacked = np.stack(images) if images else np.empty((0, side, side, 3), dtype=np.uint8)
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2), self._labels[indices[rows]]
+
+
+class AlbumentationsLoader:
+    """The loader for `augment: albumentations`; see `DeviceLoader` for the arguments."""
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        pipeline: Pipeline,
+        *,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        resolution_at: Callable[[int], int] | None = None,
+    ) -> None:
+        transform = load_transform(pipeline.options.albumentations_file)
+        self._steps = _Steps(split, batch_size, transform, seed, rank, world_size)
+        self._images = len(split)
+        self._batch_size = batch_size
+        self._pipeline = pipeline
+        self._seed = seed
+        self._device = device
+        self._rank = rank
+        self._world_size = world_size
+        self._num_workers = num_workers
+        self._resolution_at = resolution_at
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._steps.steps_per_epoch
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps start..stop-1. The workers end with the iterator, also when it is abandoned."""
+        workers: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+            self._steps,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=self._num_workers,
+            pin_memory=self._device.type == "cuda",
+            worker_init_fn=_one_thread if self._num_workers else None,
+        )
+        for step, (images, labels) in zip(range(start, stop), workers, strict=True):
+            part = Split(images, labels).to(self._device)
+            if self._resolution_at is not None:
+                part = resize_split(part, self._resolution_at(step))
+            yield self._pipeline(part.images, part.labels, self._random(step))
+
+    def _random(self, step: int) -> BatchRandom:
+        within = step % self.steps_per_epoch
+        size = min(self._batch_size, self._images - within * self._batch_size)
+        rows = share_of(size, self._rank, self._world_size)
+        return BatchRandom(generator(self._seed, "augment", step), size, rows=rows, device=self._device)
+
+
+def _one_thread(worker: int) -> None:
+    """Workers are the parallelism; threads inside them would only get in each other's way."""
+    import cv2
+
+    cv2.setNumThreads(0)

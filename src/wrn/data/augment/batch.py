@@ -1,0 +1,36 @@
+"""What a training step takes: images ready for the network, and one or two labels for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch on the device.
+
+    images: float32 (B, 3, H, W), normalised, channels-last.
+    labels: int64 (B,).
+    other_labels, weight: for mixed images the second label, int64 (B,), and the share of the first, float32 (B,);
+        None where nothing is mixed. Two labels and a weight say what a soft one-hot row would, in less memory.
+    """
+
+    images: Tensor
+    labels: Tensor
+    other_labels: Tensor | None = None
+    weight: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+    def rows(self, rows: slice) -> Batch:
+        """The part of the batch in these rows."""
+        return Batch(
+            self.images[rows],
+            self.labels[rows],
+            None if self.other_labels is None else self.other_labels[rows],
+            None if self.weight is None else self.weight[rows],
+        )

@@ -1,0 +1,90 @@
+"""Reading the pickles of CIFAR's python version without executing anything.
+
+A pickle is a program that may call any function it can name. This reader knows four names, those of a numpy array's
+pickle, and none of them is numpy's: each stands for a plain record here. Arrays are made from the records' bytes
+afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wrn.errors import DataError
+
+PLAIN_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1")
+"""Element types that an array may have: fixed-size numbers."""
+
+
+class _DtypeRecord:
+    """What a pickle says of an element type."""
+
+    def __init__(self, name: str = "", *ignored: Any) -> None:
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _ArrayRecord:
+    """What a pickle says of an array: shape, element type, bytes."""
+
+    def __init__(self) -> None:
+        self.shape: Any = ()
+        self.dtype: Any = None
+        self.fortran = False
+        self.data: Any = b""
+
+    def __setstate__(self, state: Any) -> None:
+        _, self.shape, self.dtype, self.fortran, self.data = state
+
+    def to_numpy(self) -> np.ndarray:
+        if not isinstance(self.dtype, _DtypeRecord) or self.dtype.name.lstrip("<>|=") not in PLAIN_TYPES:
+            raise ValueError("an array of something other than numbers")
+        data = self.data.encode("latin1") if isinstance(self.data, str) else bytes(self.data)
+        flat = np.frombuffer(data, dtype=self.dtype.name)
+        return flat.reshape(self.shape, order="F") if self.fortran else flat.reshape(self.shape)
+
+
+def _start_array(*ignored: Any) -> _ArrayRecord:
+    return _ArrayRecord()
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return _start_array
+        if module == "numpy" and name == "dtype":
+            return _DtypeRecord
+        if module == "numpy" and name == "ndarray":
+            return _start_array
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def read_pickle(data: bytes, name: str) -> Any:
+    """Lists, dicts, strings, numbers and numpy arrays, of which strings of Python 2 are decoded as latin-1.
+
+    Raises DataError, calling the file `name`, for a pickle that holds or asks for anything else, or is damaged.
+    """
+    try:
+        return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+    # A damaged pickle can fail in any way; none of them is a bug of ours.
+    except Exception as error:
+        raise DataError(f"{name}: is not a harmless pickle of arrays ({error}); fetch the data set again") from None
+
+
+def _plain(value: Any) -> Any:
+    """The value with array records made arrays. Raises ValueError for any other kind of object."""
+    if isinstance(value, _ArrayRecord):
+        return value.to_numpy()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return value
+    raise ValueError(f"it holds a {type(value).__name__}")

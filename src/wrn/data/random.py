@@ -1,0 +1,72 @@
+"""Random numbers that are a pure function of (seed, purpose, position): nothing to save, nothing to restore.
+
+Every random choice of a run is drawn from a counter-based generator (Philox, Salmon et al. 2011) keyed by the
+run's seed and by what the numbers are for. The batch at step s is therefore the same after a resume, on the CPU
+and on a GPU, and in a run of one process or of eight: there is no generator state to lose.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, purpose: str, position: int = 0) -> np.random.Generator:
+    """A generator for one purpose ("order", "augment", ...) at one position (an epoch or a step)."""
+    key = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF, zlib.crc32(purpose.encode()) << 32 | position], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+class BatchRandom:
+    """Per-image random numbers of one global batch, on the device, of which a process may see its rows only.
+
+    Numbers are drawn on the host for the whole global batch and then cut to `rows`, so that each process of a
+    distributed run draws what the one process of an undistributed run would have drawn for the same images.
+    """
+
+    def __init__(
+        self,
+        draws: np.random.Generator,
+        batch_size: int,
+        *,
+        rows: slice = slice(None),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._draws = draws
+        self._batch_size = batch_size
+        self._rows = rows
+        self._device = torch.device(device)
+
+    def _ship(self, values: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values[self._rows]))
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
+        """float32 (rows, *shape) in [low, high)."""
+        unit = self._draws.random((self._batch_size, *shape), dtype=np.float32)
+        return self._ship(unit * np.float32(high - low) + np.float32(low))
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...] = ()) -> Tensor:
+        """int64 (rows, *shape) in low..high-1."""
+        return self._ship(self._draws.integers(low, high, size=(self._batch_size, *shape)))
+
+    def chance(self, probability: float) -> Tensor:
+        """bool (rows,), true with the given probability."""
+        return self._ship(self._draws.random(self._batch_size, dtype=np.float32) < probability)
+
+    def beta(self, alpha: float) -> Tensor:
+        """float32 (rows,) from Beta(alpha, alpha)."""
+        return self._ship(self._draws.beta(alpha, alpha, self._batch_size).astype(np.float32))
+
+    def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
+        """float32 (rows, *shape) from the standard normal distribution."""
+        return self._ship(self._draws.standard_normal((self._batch_size, *shape), dtype=np.float32))
+
+    def host_integers(self, low: int, high: int) -> np.ndarray:
+        """int64 (rows,) in low..high-1, on the host: for choices that decide which kernels run."""
+        return self._draws.integers(low, high, size=self._batch_size)[self._rows]

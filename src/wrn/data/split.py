@@ -1,0 +1,54 @@
+"""Cutting a training split by class: a validation part held out, or a small subset for quick trials."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wrn.data.dataset import Split
+from wrn.data.random import generator
+from wrn.errors import DataError
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Training and validation parts: of each class, `fraction` of its images (rounded) are held out.
+
+    Raises DataError when a part would be empty.
+    """
+    keep, held = [], []
+    for index in _by_class(split.labels, seed, "validation"):
+        count = round(fraction * len(index))
+        held.append(index[:count])
+        keep.append(index[count:])
+    training, validation = _in_order(keep), _in_order(held)
+    if not len(training) or not len(validation):
+        raise DataError(
+            f"val_fraction {fraction:g} leaves {len(training)} images to train and {len(validation)} to validate on; "
+            "choose another fraction"
+        )
+    return split.take(training), split.take(validation)
+
+
+def subset(split: Split, images: int, seed: int) -> Split:
+    """`images` images with the classes as even as they can be. Raises DataError when there are not that many."""
+    if images > len(split):
+        raise DataError(f"train_images {images} is more than the {len(split)} there are; lower it, or 0 for all")
+    rounds: list[tuple[int, int]] = []
+    for index in _by_class(split.labels, seed, "subset"):
+        rounds += enumerate(index.tolist())
+    chosen = sorted(rounds)[:images]
+    return split.take(_in_order([np.array([position for _, position in chosen])]))
+
+
+def _by_class(labels: Tensor, seed: int, purpose: str) -> list[np.ndarray]:
+    """For each class, the positions of its images in a random order."""
+    values = labels.cpu().numpy()
+    return [
+        generator(seed, purpose, label).permutation(np.flatnonzero(values == label))
+        for label in range(int(values.max(initial=-1)) + 1)
+    ]
+
+
+def _in_order(parts: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.sort(np.concatenate(parts)).astype(np.int64))

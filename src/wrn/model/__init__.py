@@ -1,0 +1,22 @@
+"""The network, its averaged copy, its file format and its forward pass."""
+
+from wrn.model.ema import AveragedModel
+from wrn.model.files import ModelInfo, load_model, read_info, save_model
+from wrn.model.forward import predict_logits
+from wrn.model.precision import Precision, pick_device, pick_precision
+from wrn.model.wide_resnet import Architecture, WideResNet, multiply_adds
+
+__all__ = [
+    "Architecture",
+    "AveragedModel",
+    "ModelInfo",
+    "Precision",
+    "WideResNet",
+    "load_model",
+    "multiply_adds",
+    "pick_device",
+    "pick_precision",
+    "predict_logits",
+    "read_info",
+    "save_model",
+]

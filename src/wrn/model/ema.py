@@ -1,0 +1,57 @@
+"""The averaged copy of a model: an exponential moving average (EMA) of weights and BN statistics."""
+
+from __future__ import annotations
+
+import copy
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+
+def decay_at(decay: float, updates: int) -> float:
+    """The decay to use after so many updates: a short average early on, so that the random start is forgotten.
+
+    The warm-up (1 + t) / (10 + t) is that of tf.train.ExponentialMovingAverage.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class AveragedModel(Generic[Network]):
+    """A copy of a model whose weights and BN statistics follow the model's as a moving average.
+
+    BN's running mean and variance are averaged with the same decay as the weights, so that they belong to the
+    averaged weights; integer buffers (the count of batches) are copied.
+    """
+
+    def __init__(self, model: Network, decay: float) -> None:
+        self.module: Network = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+        ours, theirs = self._tensors(self.module), self._tensors(model)
+        pairs = [(mine, theirs[name]) for name, mine in ours.items()]
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @staticmethod
+    def _tensors(model: nn.Module) -> dict[str, Tensor]:
+        return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take one step of the average towards the model's present values."""
+        share = 1 - decay_at(self.decay, self.updates)
+        torch._foreach_lerp_([mine for mine, _ in self._averaged], [theirs for _, theirs in self._averaged], share)
+        for mine, theirs in self._copied:
+            mine.copy_(theirs)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
+        self.module.load_state_dict(state)
+        self.updates = updates

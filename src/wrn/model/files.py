@@ -1,0 +1,116 @@
+"""The model directory: what training leaves, and what evaluation, prediction and serving read.
+
+    model.safetensors   the weights, float32
+    model.json          everything needed to use them: architecture, normalisation, class names, metrics, configuration
+
+Both are plain data: reading them executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from wrn.errors import ModelError
+from wrn.model.wide_resnet import Architecture, WideResNet
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+FORMAT = 1
+"""Raised when a reader of an older version could no longer make sense of model.json."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What model.json says.
+
+    mean, std: per channel, of images scaled to 0..1.
+    dataset: the name of the data set that it was trained on (`synthetic` is not CIFAR-100).
+    metrics: the scores on the test split, `top1` and `top5` as fractions, with `dataset`, `split` and `images`.
+    config: the resolved configuration, plain values only.
+    provenance: versions, hardware and time of the training.
+    """
+
+    architecture: Architecture
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: tuple[str, ...]
+    superclasses: tuple[str, ...]
+    superclass_of: tuple[int, ...]
+    dataset: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
+    """Write the model directory; a reader sees the old pair or the new one, description last.
+
+    Raises ModelError when the directory cannot be written.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    description = {"format": FORMAT, **asdict(info)}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = directory / f".{WEIGHTS}.tmp"
+        save_file(weights, temporary, metadata={"format": "pt"})
+        temporary.replace(directory / WEIGHTS)
+        temporary = directory / f".{DESCRIPTION}.tmp"
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(directory / DESCRIPTION)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{directory}: the model cannot be written ({error}); free space or give --model-dir"
+        ) from None
+
+
+def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:
+    """The network in evaluation mode, on the CPU, and its description.
+
+    Raises ModelError, naming the file and the fix, when something is missing, damaged or does not fit.
+    """
+    info = read_info(directory)
+    try:
+        weights = load_file(directory / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{directory / WEIGHTS}: cannot be read ({error}); copy or train the model again") from None
+    shape = info.architecture
+    model = WideResNet(shape.depth, shape.widen_factor, shape.dropout, shape.num_classes)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise ModelError(
+            f"{directory / WEIGHTS}: these are not the weights of the {shape} that {DESCRIPTION} describes; "
+            "keep the two files of one training together"
+        ) from None
+    return model.to(memory_format=torch.channels_last).eval(), info  # type: ignore[call-overload]
+
+
+def read_info(directory: Path) -> ModelInfo:
+    """The description alone, without the weights. Raises ModelError as `load_model` does."""
+    path = directory / DESCRIPTION
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: there is no such directory; give the model/ folder of a run as --model-dir")
+    if not path.is_file():
+        inside = directory / "model" / DESCRIPTION
+        hint = f"give {inside.parent}" if inside.is_file() else "give the model/ folder of a finished run"
+        raise ModelError(f"{directory}: holds no {DESCRIPTION}; {hint} as --model-dir")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values.pop("format")
+        if version != FORMAT:
+            raise ModelError(f"{path}: has format {version}, this program reads {FORMAT}; install the matching version")
+        return TypeAdapter(ModelInfo).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{path}: is damaged ({where}: {first['msg']}); copy or train the model again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: is damaged ({error}); copy or train the model again") from None

@@ -1,0 +1,43 @@
+"""Images to logits: the one forward pass that evaluation and prediction share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wrn.data.normalise import normalise
+from wrn.model.precision import Precision
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    precision: Precision,
+    batch_size: int = 500,
+    mirrored: bool = False,
+) -> Tensor:
+    """Logits, float32 (N, classes) on the model's device, of uint8 images (N, 3, H, W).
+
+    The model is put into evaluation mode and left as it was. With `mirrored` the images are flipped left to right,
+    the other half of flip test-time augmentation.
+    """
+    training = model.training
+    model.eval()
+    logits = []
+    try:
+        for chunk in torch.split(images, batch_size):
+            chunk = chunk.to(precision.device, non_blocking=True)
+            if mirrored:
+                chunk = chunk.flip(-1)
+            inputs = normalise(chunk, mean, std)
+            with precision.autocast():
+                logits.append(model(inputs).float())
+    finally:
+        model.train(training)
+    return torch.cat(logits)

@@ -1,0 +1,144 @@
+"""The Wide Residual Network of Zagoruyko and Komodakis (arXiv:1605.07146), pre-activation, for 32x32 images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wrn.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What decides the shape of a network: enough to build it again from a file."""
+
+    depth: int
+    widen_factor: int
+    dropout: float
+    num_classes: int
+
+    def __str__(self) -> str:
+        return f"WRN-{self.depth}-{self.widen_factor}"
+
+    @property
+    def blocks_per_group(self) -> int:
+        return (self.depth - 4) // 6
+
+    @property
+    def widths(self) -> tuple[int, int, int, int]:
+        """Channels after the first convolution and after each of the three groups."""
+        return 16, 16 * self.widen_factor, 32 * self.widen_factor, 64 * self.widen_factor
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, each after BN and ReLU, around a shortcut: B(3, 3) with dropout between them.
+
+    Where the width changes, the shortcut is a 1x1 convolution of the pre-activated input; elsewhere it is the
+    untouched input.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float, bn_momentum: float) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs, momentum=bn_momentum)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs, momentum=bn_momentum)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(x))
+        skip = x if self.shortcut is None else self.shortcut(y)
+        y = self.conv1(y)
+        y = self.dropout(F.relu(self.bn2(y)))
+        return skip + self.conv2(y)
+
+
+class WideResNet(nn.Module):
+    """WRN-`depth`-`widen_factor`: (B, 3, H, W) normalised images to (B, num_classes) logits.
+
+    Convolutions start from He's normal initialisation over the fan-out (arXiv:1502.01852), BN from gamma 1 and
+    beta 0, the classifier from He's over the fan-in with zero bias. With `zero_init_residual` each block starts as
+    its shortcut alone (arXiv:1706.02677 does so by the gamma of the block's last BN). In a pre-activation block
+    that BN is followed by a ReLU, whose gradient at 0 is 0: with gamma 0 the block would stay dead for ever. So
+    here the convolution behind it starts at 0, which has the same effect on the output and does learn.
+
+    Raises ModelError when the depth is not 6n+4.
+    """
+
+    def __init__(
+        self,
+        depth: int = 28,
+        widen_factor: int = 10,
+        dropout: float = 0.0,
+        num_classes: int = 100,
+        *,
+        zero_init_residual: bool = False,
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            below = 4 + 6 * max(1, (depth - 4) // 6)
+            raise ModelError(f"depth {depth} is not 6n+4; the nearest depths are {below} and {below + 6}")
+        if widen_factor < 1 or num_classes < 1:
+            raise ModelError(f"widen_factor {widen_factor} and num_classes {num_classes} must be at least 1")
+        self.architecture = Architecture(depth, widen_factor, dropout, num_classes)
+        stem, *widths = self.architecture.widths
+        self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
+        groups = []
+        inputs = stem
+        for outputs, stride in zip(widths, (1, 2, 2), strict=True):
+            blocks = []
+            for index in range(self.architecture.blocks_per_group):
+                blocks.append(Block(inputs, outputs, stride if index == 0 else 1, dropout, bn_momentum))
+                inputs = outputs
+            groups.append(nn.Sequential(*blocks))
+        self.groups = nn.Sequential(*groups)
+        self.bn = nn.BatchNorm2d(inputs, momentum=bn_momentum)
+        self.fc = nn.Linear(inputs, num_classes)
+        self._initialise(zero_init_residual)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.groups(self.conv1(x))
+        x = F.relu(self.bn(x))
+        return self.fc(x.mean(dim=(2, 3)))
+
+    def blocks(self) -> Iterator[Block]:
+        for group in self.groups:
+            assert isinstance(group, nn.Sequential)
+            for block in group:
+                assert isinstance(block, Block)
+                yield block
+
+    def _initialise(self, zero_init_residual: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.fc.weight, nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
+        if zero_init_residual:
+            for block in self.blocks():
+                nn.init.zeros_(block.conv2.weight)
+
+
+def multiply_adds(architecture: Architecture, side: int = 32) -> int:
+    """Multiply-adds of convolutions and classifier for one forward pass of one image of `side` pixels.
+
+    WRN-28-10 with 100 classes at 32 px: 5,243,386,368. A training pass costs three times that (forward, and two
+    products of the same size backward), and a multiply-add is two FLOP.
+    """
+    stem, *widths = architecture.widths
+    total = 27 * stem * side * side
+    inputs = stem
+    for group, outputs in enumerate(widths):
+        if group:
+            side = (side + 1) // 2  # a 3x3 convolution of stride 2 and padding 1
+        for _ in range(architecture.blocks_per_group):
+            total += (9 * inputs * outputs + 9 * outputs * outputs) * side * side
+            if inputs != outputs:
+                total += inputs * outputs * side * side
+            inputs = outputs
+    return total + inputs * architecture.num_classes

@@ -1,0 +1,40 @@
+"""A model directory as a function from pictures to class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wrn.data.pictures import read_picture
+from wrn.model import load_model, pick_device, pick_precision, predict_logits
+
+Answer = list[tuple[str, float]]
+"""Class names with their probabilities, the most likely first."""
+
+
+class Predictor:
+    """Loads a model directory once and answers for batches of pictures.
+
+    Raises ModelError when the directory cannot be used.
+    """
+
+    def __init__(self, model_dir: Path, *, device: str = "auto") -> None:
+        model, self.info = load_model(model_dir)
+        self._precision = pick_precision(pick_device(device), amp=True)
+        self._model = model.to(self._precision.device)
+
+    def predict(self, images: Tensor, top: int = 5) -> list[Answer]:
+        """The `top` most likely classes of uint8 images (N, 3, 32, 32)."""
+        logits = predict_logits(self._model, images, mean=self.info.mean, std=self.info.std, precision=self._precision)
+        chances, labels = logits.softmax(1).topk(min(top, len(self.info.classes)), dim=1)
+        return [
+            [(self.info.classes[label], chance) for label, chance in zip(row, shares, strict=True)]
+            for row, shares in zip(labels.tolist(), chances.tolist(), strict=True)
+        ]
+
+    def predict_files(self, paths: Sequence[Path], top: int = 5) -> list[Answer]:
+        """The same for picture files. Raises DataError naming the first that cannot be read."""
+        return self.predict(torch.stack([read_picture(path) for path in paths]), top)

@@ -1,0 +1,51 @@
+"""Evaluate a network on a split: each image once, with the forward pass that prediction uses too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from wrn.data.dataset import Split
+from wrn.model import Precision, predict_logits
+from wrn.training.scores import Scores, score
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of plain evaluation, and beside them those of mirrored test-time augmentation if asked for."""
+
+    plain: Scores
+    mirrored: Scores | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        figures = self.plain.as_dict()
+        if self.mirrored is not None:
+            figures["tta"] = self.mirrored.as_dict()
+        return figures
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    precision: Precision,
+    superclass_of: Sequence[int] = (),
+    tta: bool = False,
+) -> Evaluation:
+    """Score the model on the split. With `tta`, also on the mean of the probabilities of image and mirror image."""
+
+    def logits(mirrored: bool) -> torch.Tensor:
+        return predict_logits(model, split.images, mean=mean, std=std, precision=precision, mirrored=mirrored)
+
+    first = logits(mirrored=False)
+    plain = score(first, split.labels, superclass_of)
+    if not tta:
+        return Evaluation(plain)
+    both = (first.softmax(1) + logits(mirrored=True).softmax(1)) / 2
+    return Evaluation(plain, score(both.log(), split.labels, superclass_of))

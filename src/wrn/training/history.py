@@ -1,0 +1,29 @@
+"""history.jsonl: one JSON line an epoch, in step with the checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wrn.errors import TrainingError
+
+Row = dict[str, Any]
+
+
+def write_history(path: Path, rows: list[Row]) -> None:
+    """Replace the file by these rows: after a resume it says what the checkpoint knows and nothing of a lost future."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written ({error}); free space or give another --output-dir") from None
+
+
+def append_history(path: Path, row: Row) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written ({error}); free space or give another --output-dir") from None

@@ -1,0 +1,57 @@
+"""Sums over an epoch that stay on the device: reading them costs a synchronisation, so it is done rarely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NAMES = ("loss", "correct", "images", "grad_norm", "largest_grad_norm", "steps", "first_bad_step")
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the meters say on the host. first_bad_step: the step whose loss was not finite, or None."""
+
+    loss: float
+    top1: float
+    grad_norm: float
+    largest_grad_norm: float
+    first_bad_step: int | None
+
+
+class Meters:
+    """Loss, hits and gradient norm of the epoch so far, in one float64 tensor on the device (fp32 on MPS)."""
+
+    def __init__(self, device: torch.device) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.values = torch.zeros(len(NAMES), dtype=dtype, device=device)
+        self.reset()
+
+    def reset(self) -> None:
+        self.values.zero_()
+        self.values[NAMES.index("first_bad_step")] = torch.inf
+
+    def add_pass(self, step: int, loss_sum: Tensor, correct: Tensor, images: int) -> None:
+        """Count one forward pass: the sum of its losses, its hits (mixed images count in parts) and its images."""
+        values = self.values
+        values[0] += loss_sum
+        values[1] += correct
+        values[2] += images
+        values[6] = torch.where(torch.isfinite(loss_sum), values[6], values[6].clamp(max=step))
+
+    def add_step(self, grad_norm: Tensor) -> None:
+        """Count one optimiser step and the norm of its gradient, before clipping."""
+        values = self.values
+        # With loss scaling a norm may be infinite; that step is skipped and does not count.
+        finite = torch.isfinite(grad_norm)
+        values[3] += torch.where(finite, grad_norm, 0.0)
+        values[4] = torch.maximum(values[4], torch.where(finite, grad_norm, 0.0))
+        values[5] += finite
+
+    def read(self) -> Totals:
+        """Bring the sums to the host: waits for the device."""
+        loss, correct, images, norm, largest, steps, bad = self.values.tolist()
+        images, steps = max(images, 1), max(steps, 1)
+        return Totals(loss / images, correct / images, norm / steps, largest, None if bad == torch.inf else int(bad))

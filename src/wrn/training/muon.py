@@ -1,0 +1,69 @@
+"""Muon: momentum whose every update is made orthogonal, for convolutions.
+
+Method: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), in the form that cifar10-airbench uses for
+small convolutional networks: low momentum, few Newton-Schulz iterations, and weights held at a fixed norm instead
+of weight decay, which BN behind each convolution makes harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic Newton-Schulz iteration; they push small singular values up fastest."""
+
+
+def orthogonalise(matrix: Tensor, iterations: int) -> Tensor:
+    """A matrix (rows, columns) with the same singular vectors and singular values of about 1, in bf16."""
+    a, b, c = COEFFICIENTS
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.mT if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """For parameters of four dimensions (out, in, height, width), taken as matrices (out, height * width * in).
+
+    Each step first scales a weight to the norm sqrt(out), then moves it by lr * sqrt(max(1, rows / columns)) times
+    the orthogonalised Nesterov momentum of its gradient.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.6, iterations: int = 3
+    ) -> None:
+        super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "iterations": iterations})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            gradients: list[Any] = [p.grad for p in weights]
+            buffers = [self._buffer(p) for p in weights]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, gradients)
+            directions = torch._foreach_add(gradients, buffers, alpha=group["momentum"])
+            for weight, direction in zip(weights, directions, strict=True):
+                out, inside, height, width = weight.shape
+                # (out, height, width, in) is how a channels-last weight lies in memory: no copy.
+                flat = direction.permute(0, 2, 3, 1).reshape(out, -1)
+                update = orthogonalise(flat, group["iterations"]).to(weight.dtype)
+                update = update.reshape(out, height, width, inside).permute(0, 3, 1, 2)
+                weight.mul_(out**0.5 / weight.norm())
+                weight.add_(update, alpha=-group["lr"] * max(1.0, out / flat.shape[1]) ** 0.5)
+
+    def _buffer(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer

@@ -1,0 +1,90 @@
+"""The optimisers: which parameters go to which, which of them decay, and how their rates and states are set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wrn.config.schema import Config
+from wrn.training.muon import Muon
+
+
+def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: weights of convolutions and the classifier, which decay; BN and biases, which do not.
+
+    Decaying BN's gamma and beta or a bias only costs accuracy (arXiv:1706.02677, section 5.1; arXiv:1812.01187,
+    section 3.1).
+    """
+    weights = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    return [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+class Optimizers:
+    """The optimisers of a run as one: SGD for everything, or Muon for the convolutions and SGD for the rest.
+
+    Each group knows its peak rate; the schedule sets all of them at the same share of their peaks.
+    """
+
+    def __init__(self, config: Config, model: nn.Module) -> None:
+        parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        # The first convolution mixes colours, not features: Muon leaves it to SGD, as in cifar10-airbench.
+        inner = [p for name, p in parameters if p.ndim == 4 and name != "conv1.weight" and config.optimizer == "muon"]
+        taken = {id(p) for p in inner}
+        rest = [p for _, p in parameters if id(p) not in taken]
+        self._model = model
+        self.all: list[torch.optim.Optimizer] = [
+            torch.optim.SGD(
+                decay_groups(rest, config.weight_decay),
+                lr=config.lr,
+                momentum=config.momentum,
+                nesterov=config.nesterov,
+                # One kernel over all parameters; not there for every device.
+                fused=rest[0].device.type in ("cpu", "cuda"),
+            )
+        ]
+        if inner:
+            self.all.append(Muon(inner, lr=config.muon_lr))
+        for group in self._groups():
+            group["peak"] = group["lr"]
+
+    def set_rate(self, share: float) -> None:
+        """Set every group to this share of its peak rate."""
+        for group in self._groups():
+            group["lr"] = group["peak"] * share
+
+    def zero_grad(self) -> None:
+        for optimizer in self.all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state by the names of the model's parameters: `conv1.weight/momentum_buffer` and so on."""
+        return {
+            f"{name}/{key}": value
+            for name, parameter in self._model.named_parameters()
+            for optimizer in self.all
+            if parameter in optimizer.state
+            for key, value in optimizer.state[parameter].items()
+            if isinstance(value, Tensor)
+        }
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `state_dict` gave, in the memory layout of the parameters.
+
+        Raises KeyError for a name that the model does not have.
+        """
+        parameters = dict(self._model.named_parameters())
+        owners = {
+            id(p): optimizer for optimizer in self.all for group in optimizer.param_groups for p in group["params"]
+        }
+        for full_name, value in tensors.items():
+            name, _, key = full_name.rpartition("/")
+            parameter = parameters[name]
+            if value.shape == parameter.shape:
+                value = torch.empty_like(parameter).copy_(value)
+            owners[id(parameter)].state[parameter][key] = value.to(parameter.device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.all for group in optimizer.param_groups]

@@ -1,0 +1,183 @@
+"""What a person or a log sees of a run: a progress view at a terminal, one plain line an epoch elsewhere.
+
+The plain epoch lines are the ones that CloudWatch's metric regular expressions read; their field names are those
+of history.jsonl.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+FIELDS = (
+    "epoch",
+    "epochs",
+    "train_loss",
+    "train_top1",
+    "val_loss",
+    "val_top1",
+    "val_top5",
+    "test_loss",
+    "test_top1",
+    "test_top5",
+    "lr",
+    "grad_norm",
+    "images_per_s",
+    "mfu",
+    "memory_gb",
+    "seconds",
+)
+"""The fields of a plain line, in this order; a row has those that apply."""
+
+
+class Reporter(Protocol):
+    """Is told what happens; decides what to show."""
+
+    def note(self, message: str) -> None:
+        """One line for people."""
+
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+        """Training starts at `first_step`."""
+
+    def step(self, step: int, lr: float, images: int) -> None:
+        """A step over `images` images was issued. Called very often: must be cheap."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """An epoch ended; `row` is its line of history.jsonl."""
+
+    def download(self, done: int, total: int | None) -> None:
+        """Bytes fetched so far, and of how many."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+def shown(value: Any) -> str:
+    """Numbers short, but never so short that a learning rate reads 0."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 else f"{value:.4g}"
+    return str(value)
+
+
+class PlainReporter:
+    """One line a message and one `key=value` line an epoch, flushed at once."""
+
+    def __init__(self) -> None:
+        self._tenth = 0
+
+    def note(self, message: str) -> None:
+        sys.stdout.write(message + "\n")
+        sys.stdout.flush()
+
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+        pass
+
+    def step(self, step: int, lr: float, images: int) -> None:
+        pass
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.note(" ".join(f"{key}={shown(row[key])}" for key in FIELDS if key in row))
+
+    def download(self, done: int, total: int | None) -> None:
+        tenth = 10 * done // total if total else 0
+        if tenth > self._tenth:
+            self.note(f"downloaded {done / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB")
+        self._tenth = tenth
+
+    def close(self) -> None:
+        pass
+
+
+class RichReporter:
+    """A live view: the bar of the whole run, and under it a line for each epoch that ended."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._console = Console(highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+            refresh_per_second=4,
+        )
+        self._task: Any = None
+        self._download: Any = None
+        self._steps_per_epoch = 1
+        self._epochs = 0
+        self._latest = ""
+
+    def note(self, message: str) -> None:
+        self._console.print(message, markup=False, soft_wrap=True)
+
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+        self._steps_per_epoch = steps_per_epoch
+        self._epochs = total_steps // steps_per_epoch
+        self._progress.start()
+        self._task = self._progress.add_task("training", total=total_steps, completed=first_step, figures="")
+
+    def step(self, step: int, lr: float, images: int) -> None:
+        speed = self._progress.tasks[self._task].speed or 0.0
+        self._progress.update(
+            self._task,
+            completed=step + 1,
+            description=f"epoch {step // self._steps_per_epoch + 1}/{self._epochs}",
+            figures=f"{speed * images:,.0f} images/s  lr {lr:.4f}  {self._latest}",
+        )
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        split = "val" if "val_top1" in row else "test"
+        self._latest = f"loss {row['train_loss']:.3f}"
+        line = f"epoch {row['epoch']:>3}  train loss {row['train_loss']:.3f}  train top-1 {row['train_top1']:6.2%}"
+        if f"{split}_top1" in row:
+            self._latest += f"  {split} top-1 {row[f'{split}_top1']:.2%}"
+            line += f"  {split} top-1 {row[f'{split}_top1']:6.2%}  top-5 {row[f'{split}_top5']:6.2%}"
+        self.note(f"{line}  {row['images_per_s']:,.0f} images/s  {row['seconds']:.1f} s")
+
+    def download(self, done: int, total: int | None) -> None:
+        if self._download is None:
+            self._progress.start()
+            self._download = self._progress.add_task("downloading", total=total, figures="")
+        self._progress.update(self._download, completed=done, figures=f"{done / 1e6:.0f} MB")
+        if total is not None and done >= total:
+            self._progress.remove_task(self._download)
+            self._download = None
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def make_reporter(progress: str) -> Reporter:
+    """`rich` or `plain`; `auto` is rich at a terminal."""
+    if progress == "rich" or (progress == "auto" and sys.stdout.isatty()):
+        return RichReporter()
+    return PlainReporter()
+
+
+class TensorBoardReporter:
+    """Passes everything on, and writes each epoch's figures as TensorBoard events too."""
+
+    def __init__(self, inner: Reporter, directory: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._inner = inner
+        self._writer = SummaryWriter(str(directory))
+        self.note, self.begin, self.step, self.download = inner.note, inner.begin, inner.step, inner.download
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self._inner.epoch(row)
+        for key, value in row.items():
+            if isinstance(value, (int, float)) and key not in ("epoch", "epochs", "step"):
+                self._writer.add_scalar(key, value, row["epoch"])
+
+    def close(self) -> None:
+        self._writer.close()
+        self._inner.close()

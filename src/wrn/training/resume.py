@@ -1,0 +1,73 @@
+"""May this configuration go on from that checkpoint?
+
+1. The newest valid checkpoint of the run's checkpoint folder is taken (`--resume auto`), the named one, or none.
+2. Keys that do not change what is learned may differ; so may `epochs`, upwards.
+3. Any other difference is listed and stops the run, unless `--resume-anyway`.
+4. A different network never goes through: its weights would not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wrn.config.schema import Config, OutputSection, StoppingSection
+from wrn.errors import CheckpointError
+from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+
+FREE_KEYS = frozenset(
+    {
+        *OutputSection.model_fields,
+        *StoppingSection.model_fields,
+        *("data_dir", "download", "skip_broken", "num_workers", "device", "compile", "deterministic", "micro_batch"),
+    }
+)
+"""Keys that may differ between a checkpoint and the run that goes on from it."""
+
+SHAPE_KEYS = ("depth", "widen_factor")
+
+
+def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint] | None:
+    """The checkpoint that `--resume` asks for, if there is one.
+
+    Raises CheckpointError when a named one cannot be used.
+    """
+    if config.resume == "never":
+        return None
+    if config.resume == "auto":
+        return store.newest()
+    path = Path(config.resume)
+    if path.is_dir():
+        inside = path / "checkpoints"
+        found = CheckpointStore(inside if inside.is_dir() else path, 2, store._on_note).newest()
+        if found is None:
+            raise CheckpointError(f"{path}: holds no valid checkpoint; give another --resume, or --resume never")
+        return found
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint; give --resume auto, never, or an existing path")
+    return path, read_checkpoint(path)
+
+
+def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> None:
+    """Raises CheckpointError listing the keys that differ and may not."""
+    before: Mapping[str, Any] = checkpoint.state["config"]
+    now = config.model_dump(mode="json")
+    changed = [key for key in now if before.get(key, now[key]) != now[key] and key not in FREE_KEYS]
+    shape = [key for key in SHAPE_KEYS if key in changed]
+    if shape:
+        raise CheckpointError(
+            f"{path}: holds another network ({_listed(shape, before, now)}); "
+            "give another --output-dir, or --resume never to start over"
+        )
+    if "epochs" in changed and now["epochs"] > before["epochs"]:
+        changed.remove("epochs")
+    if changed and not config.resume_anyway:
+        raise CheckpointError(
+            f"{path}: was made with another configuration ({_listed(changed, before, now)}); give the same again, "
+            "another --output-dir, or --resume-anyway"
+        )
+
+
+def _listed(keys: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} was {before.get(key)!r} and is {now[key]!r}" for key in keys)

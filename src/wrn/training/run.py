@@ -1,0 +1,263 @@
+"""A whole run: configuration to model directory."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import wrn
+from wrn.config import Config, Resolved, RunPaths, run_paths
+from wrn.data.augment.pipeline import AugmentOptions
+from wrn.data.dataset import Dataset, Split
+from wrn.data.loader import Loader, make_loader
+from wrn.data.random import generator
+from wrn.data.sources import open_dataset
+from wrn.data.split import hold_out, subset
+from wrn.errors import ConfigError, DataError, Interrupted
+from wrn.model import ModelInfo, Precision, WideResNet, pick_device, pick_precision, save_model
+from wrn.training.cpu import tune_cpu
+from wrn.training.evaluation import Evaluation
+from wrn.training.peak import peak_flops
+from wrn.training.reporters import Reporter, TensorBoardReporter, make_reporter
+from wrn.training.resume import check_configuration, find_checkpoint
+from wrn.training.schedule import make_schedule
+from wrn.training.stop import StopSignal
+from wrn.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. `scores` are those of the test split."""
+
+    dataset: str
+    run: Path
+    model: Path
+    scores: Evaluation
+    seconds: float
+
+
+def train(resolved: Resolved) -> Result:
+    """Train what the configuration asks for, or go on where an earlier run of it stopped.
+
+    Raises a WrnError for everything that the user can mend; Interrupted when asked to stop.
+    """
+    config = resolved.config
+    started = time.perf_counter()
+    tune_cpu()
+    paths = run_paths(config, resolved.recipe)
+    make_writable(paths)
+    reporter = make_reporter(config.progress)
+    if config.tensorboard:
+        reporter = TensorBoardReporter(reporter, paths.run / "tensorboard")
+    try:
+        with StopSignal() as stop:
+            trainer, dataset, precision = prepare(config, paths, reporter)
+            if stop.received:
+                raise Interrupted(f"stopped by {stop.received} before the first step; start the same command again")
+            trainer.run(stop)
+            return finish(config, paths, trainer, dataset, precision, reporter, started)
+    finally:
+        reporter.close()
+
+
+def prepare(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Trainer, Dataset, Precision]:
+    """Everything before the first step: device, data, network, and the checkpoint to go on from."""
+    device = pick_device(config.device)
+    precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
+    if config.deterministic:
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not config.deterministic
+
+    dataset, validation = load_data(config, paths, reporter)
+    loader = load_batches(config, dataset, device)
+    torch.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
+    model = WideResNet(
+        config.depth,
+        config.widen_factor,
+        config.dropout,
+        dataset.num_classes,
+        zero_init_residual=config.zero_init_residual,
+        bn_momentum=config.bn_momentum,
+    )
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(device)
+    peak, peak_source = peak_flops(precision)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    reporter.note(
+        f"{model.architecture}, {parameters:,} parameters, on {device_name(device)}; "
+        f"{precision.name} ({precision.reason}); peak {peak / 1e12:.3g} TFLOP/s ({peak_source})"
+    )
+    trainer = Trainer(config, paths, dataset, validation, loader, model, precision, peak, reporter)
+    resume(config, paths, trainer, reporter)
+    (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    return trainer, dataset, precision
+
+
+def make_writable(paths: RunPaths) -> None:
+    """Make the folders of the run now: finding out after hours of training would be late. Raises ConfigError."""
+    for flag, path in (("output", paths.run), ("model", paths.model), ("checkpoint", paths.checkpoints)):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"{flag}_dir: {path} cannot be written ({error.strerror}); give another --{flag}-dir"
+            ) from None
+
+
+def load_data(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Dataset, Split | None]:
+    """The data set, and the validation split held out of its training images where one is asked for.
+
+    Raises DataError when the data is not to be had or does not fit the configuration.
+    """
+    dataset = open_dataset(
+        config.dataset,
+        data_dir=paths.data_dir,
+        search=paths.search,
+        download=config.download,
+        skip_broken=config.skip_broken,
+        on_progress=reporter.download,
+    )
+    if config.num_classes not in (0, dataset.num_classes):
+        raise DataError(
+            f"num_classes {config.num_classes} does not fit: {dataset.name} has {dataset.num_classes} classes; "
+            "leave --num-classes away"
+        )
+    train, validation = dataset.train, None
+    if config.val_fraction:
+        train, validation = hold_out(train, config.val_fraction, config.seed)
+    if config.train_images:
+        train = subset(train, config.train_images, config.seed)
+    if config.batch_size > len(train):
+        raise DataError(
+            f"batch_size {config.batch_size} is larger than the {len(train)} training images; lower --batch-size"
+        )
+    held = f", {len(validation):,} held out for validation" if validation is not None else ""
+    reporter.note(f"data: {dataset.name} ({dataset.origin}), {len(train):,} images to train on{held}")
+    if dataset.name == "synthetic":
+        reporter.note(SYNTHETIC)
+    return dataset.with_splits(train, dataset.test), validation
+
+
+SYNTHETIC = "NOTE: this is the synthetic set, not CIFAR-100; its figures say nothing about CIFAR-100"
+
+
+def load_batches(config: Config, dataset: Dataset, device: torch.device) -> Loader:
+    options = AugmentOptions(
+        **{name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__}  # the same names on purpose
+    )
+    steps_per_epoch = -(-len(dataset.train) // config.batch_size)
+    return make_loader(
+        options,
+        dataset.train,
+        dataset.mean,
+        dataset.std,
+        config.batch_size,
+        seed=config.seed,
+        device=device,
+        rank=0,
+        world_size=1,
+        num_workers=config.num_workers,
+        resolution_at=make_schedule(config, steps_per_epoch).resolution_at,
+    )
+
+
+def resume(config: Config, paths: RunPaths, trainer: Trainer, reporter: Reporter) -> None:
+    """Go on from the checkpoint that the configuration asks for, and say so in one line.
+
+    Raises CheckpointError when the one it asks for does not fit.
+    """
+    found = find_checkpoint(config, trainer.store)
+    if found is None:
+        reporter.note(f"fresh start: no checkpoint in {paths.checkpoints}")
+        return
+    path, checkpoint = found
+    check_configuration(config, checkpoint, path)
+    trainer.restore(checkpoint)
+    age = time.time() - checkpoint.state["time"]
+    epoch = checkpoint.step // trainer.steps_per_epoch
+    reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {ago(age)} ago: {path}")
+
+
+def finish(
+    config: Config,
+    paths: RunPaths,
+    trainer: Trainer,
+    dataset: Dataset,
+    precision: Precision,
+    reporter: Reporter,
+    started: float,
+) -> Result:
+    """Score the model that counts on the test split and leave the model directory."""
+    if trainer.selection.stop_reason:
+        reporter.note(f"stopped early: {trainer.selection.stop_reason}")
+    model = trainer.final_model
+    info = ModelInfo(
+        architecture=model.architecture,
+        mean=dataset.mean,
+        std=dataset.std,
+        classes=dataset.classes,
+        superclasses=dataset.superclasses,
+        superclass_of=dataset.superclass_of,
+        dataset=dataset.name,
+        config=config.model_dump(mode="json"),
+        provenance=provenance(precision.device),
+    )
+    if trainer.selection.best_epoch:
+        last = trainer.test_scores()
+        save_model(
+            paths.model.with_name(paths.model.name + "-last"), model, replace(info, metrics=metrics(dataset, last))
+        )
+        trainer.selection.load_best(model)
+        reporter.note(f"the model is that of epoch {trainer.selection.best_epoch}, the best on the validation split")
+        scores = trainer.evaluate(dataset.test)
+    else:
+        scores = trainer.test_scores()
+    save_model(paths.model, model, replace(info, metrics=metrics(dataset, scores)))
+    figures = metrics(dataset, scores)
+    (paths.run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return Result(dataset.name, paths.run, paths.model, scores, time.perf_counter() - started)
+
+
+def metrics(dataset: Dataset, scores: Evaluation) -> dict[str, Any]:
+    """The figures of the test split with what they were measured on."""
+    return {**scores.as_dict(), "dataset": dataset.name, "split": "test"}
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Where, when and by which versions a model was made."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "device": device_name(device),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "wrn": wrn.__version__,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """For people: the GPU's name, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def ago(seconds: float) -> str:
+    """A short duration for people: 45 s, 12 min, 3.4 h, 2.0 days."""
+    for unit, size, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < limit * size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"

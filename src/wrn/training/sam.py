@@ -1,0 +1,45 @@
+"""Sharpness-aware minimisation (SAM, arXiv:2010.01412): the gradient at the worst nearby weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def perturbed(parameters: list[nn.Parameter], rho: float) -> Iterator[None]:
+    """Inside, the weights stand at w + rho * g / ||g||, g being their gradients; then they are back, bit for bit.
+
+    A scaled loss (fp16) changes nothing: the perturbation does not depend on the length of g. Where g overflowed,
+    the perturbed gradients are not finite either, and the loss scaler skips the step.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    weights: list[Tensor] = [p for p in parameters if p.grad is not None]
+    with torch.no_grad():
+        before = torch._foreach_mul(weights, 1.0)
+        scale = rho / (torch.nn.utils.get_total_norm(gradients) + 1e-12)
+        torch._foreach_add_(weights, torch._foreach_mul(gradients, scale))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(weights, before)
+
+
+@contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Inside, BN may update its running statistics; afterwards they are as before.
+
+    SAM sees each image twice; only the pass at the true weights may count for the statistics.
+    """
+    buffers = list(model.buffers())
+    with torch.no_grad():
+        before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(buffers, before)

@@ -1,0 +1,150 @@
+"""One optimiser step: forward, backward, accumulation, SAM, clipping, update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wrn.config.schema import Config
+from wrn.data.augment.batch import Batch
+from wrn.data.random import generator
+from wrn.errors import TrainingError
+from wrn.model import AveragedModel, Precision, WideResNet
+from wrn.training.meters import Meters
+from wrn.training.optimizer import Optimizers
+from wrn.training.sam import perturbed, statistics_kept
+from wrn.training.schedule import Schedule
+
+
+def mixed_loss(logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
+    """Cross-entropy per image, float32 (B,), against one label or the weighted two of a mixed image."""
+    logits = logits.float()
+    loss = F.cross_entropy(logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
+    if batch.other_labels is None:
+        return loss
+    other = F.cross_entropy(logits, batch.other_labels, reduction="none", label_smoothing=label_smoothing)
+    assert batch.weight is not None
+    return batch.weight * loss + (1 - batch.weight) * other
+
+
+def mixed_hits(logits: Tensor, batch: Batch) -> Tensor:
+    """How many images are predicted right; a mixed image counts in parts."""
+    best = logits.argmax(1)
+    hits = (best == batch.labels).float()
+    if batch.other_labels is not None:
+        assert batch.weight is not None
+        hits = batch.weight * hits + (1 - batch.weight) * (best == batch.other_labels)
+    return hits.sum()
+
+
+def chunks(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in pieces of at most `size` images."""
+    for start in range(0, batch.size, size):
+        yield batch.rows(slice(start, start + size))
+
+
+class TrainStep:
+    """Takes batches, moves weights. Holds what a step needs and the state that only steps change.
+
+    micro_batch: images per forward pass. Halved when the device runs out of memory if the configuration says
+    `auto`; the step still uses the mean gradient of the whole batch (BN sees the smaller batches, as it must).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: WideResNet,
+        optimizers: Optimizers,
+        precision: Precision,
+        schedule: Schedule,
+        on_note: Callable[[str], None],
+    ) -> None:
+        self.model = model
+        self.average = AveragedModel(model, config.ema_decay) if config.ema_decay else None
+        self.meters = Meters(precision.device)
+        self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales_loss)
+        self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
+        self._may_halve = config.micro_batch == "auto"
+        self._config = config
+        self._optimizers = optimizers
+        self._precision = precision
+        self._schedule = schedule
+        self._on_note = on_note
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
+
+    def __call__(self, step: int, batch: Batch) -> None:
+        """Step number `step` of the run. Does not wait for the device.
+
+        Raises TrainingError when one image alone does not fit into memory.
+        """
+        # Dropout is the only consumer of torch's global generators; seeding them by the step makes it resumable.
+        torch.manual_seed(int(generator(self._config.seed, "dropout", step).integers(2**63)))
+        self._optimizers.set_rate(self._schedule.lr_at(step) / self._schedule.peak)
+        counted = self.meters.values.clone()
+        while True:
+            try:
+                self._gradients(step, batch)
+                break
+            except torch.OutOfMemoryError:
+                self._halve_micro_batch()
+                self.meters.values.copy_(counted)
+        for optimizer in self._optimizers.all:
+            self.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+        if self._config.gradient_clip:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.gradient_clip, norm)
+        self.meters.add_step(norm)
+        for optimizer in self._optimizers.all:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update()
+
+    def _gradients(self, step: int, batch: Batch) -> None:
+        """Leave the mean gradient over the batch in the parameters."""
+        self._optimizers.zero_grad()
+        if not self._config.sam_rho:
+            self._accumulate(step, batch, batch.size)
+            return
+        # m-sharpness: each unit of images has a perturbation of its own; their gradients are averaged.
+        total: list[Tensor] | None = None
+        for unit in chunks(batch, self._config.sam_batch or self.micro_batch):
+            self._optimizers.zero_grad()
+            self._accumulate(step, unit, unit.size)
+            with perturbed(self._parameters, self._config.sam_rho), statistics_kept(self.model):
+                self._optimizers.zero_grad()
+                self._accumulate(step, unit, batch.size, measured=False)
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            if total is None:
+                total = gradients
+            else:
+                torch._foreach_add_(total, gradients)
+        assert total is not None
+        for parameter, gradient in zip(self._parameters, total, strict=True):
+            parameter.grad = gradient
+
+    def _accumulate(self, step: int, batch: Batch, divisor: int, *, measured: bool = True) -> None:
+        """Add d(sum of losses / divisor)/dw to the gradients, one micro-batch after the other."""
+        for part in chunks(batch, self.micro_batch):
+            with self._precision.autocast():
+                logits = self._forward(part.images)
+            loss_sum = mixed_loss(logits, part, self._config.label_smoothing).sum()
+            self.scaler.scale(loss_sum / divisor).backward()  # type: ignore[no-untyped-call]
+            if measured:
+                self.meters.add_pass(step, loss_sum.detach(), mixed_hits(logits.detach(), part), part.size)
+
+    def _halve_micro_batch(self) -> None:
+        if not self._may_halve or self.micro_batch == 1:
+            raise TrainingError(
+                f"out of memory with {self.micro_batch} images per forward pass; give a smaller --micro-batch, "
+                "a smaller network, or --device cpu"
+            ) from None
+        self.micro_batch = (self.micro_batch + 1) // 2
+        self._optimizers.zero_grad()
+        if self._precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._on_note(f"out of memory: going on with micro-batches of {self.micro_batch} images")

@@ -1,0 +1,258 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from wrn.config import Config, RunPaths
+from wrn.data.dataset import Dataset, Split
+from wrn.data.loader import Loader
+from wrn.errors import CheckpointError, Interrupted, TrainingError
+from wrn.model import Precision, WideResNet, multiply_adds
+from wrn.training.checkpoint import Checkpoint, CheckpointStore
+from wrn.training.evaluation import Evaluation, evaluate
+from wrn.training.history import Row, append_history, write_history
+from wrn.training.optimizer import Optimizers
+from wrn.training.reporters import Reporter
+from wrn.training.schedule import make_schedule
+from wrn.training.selection import Selection
+from wrn.training.step import TrainStep
+from wrn.training.stop import StopSignal
+
+STEPS_PER_LOOK = 50
+"""Steps between looks at the device for a loss that is not finite: each look waits for it."""
+
+GB = 1e9
+
+
+class Trainer:
+    """A run from its first step, or from a checkpoint, to its last.
+
+    dataset: `train` is what is trained on, without the validation images; `validation` is None without any.
+    peak: FLOP/s of the device, for MFU.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        paths: RunPaths,
+        dataset: Dataset,
+        validation: Split | None,
+        loader: Loader,
+        model: WideResNet,
+        precision: Precision,
+        peak: float,
+        reporter: Reporter,
+    ) -> None:
+        self.model = model
+        self.schedule = make_schedule(config, loader.steps_per_epoch)
+        self.store = CheckpointStore(paths.checkpoints, config.keep, reporter.note)
+        self.selection = Selection(config.patience, config.target_accuracy, paths.checkpoints)
+        self._config = config
+        self._paths = paths
+        self._dataset = dataset
+        self._validation = validation
+        self._loader = loader
+        self._precision = precision
+        self._peak = peak
+        self._reporter = reporter
+        self._optimizers = Optimizers(config, model)
+        self._take = TrainStep(config, model, self._optimizers, precision, self.schedule, reporter.note)
+        self._step = 0
+        self._history: list[Row] = []
+        self._saved_at = self._clock = time.monotonic()
+        self._images_timed = 0
+        self._final: Evaluation | None = None
+
+    @property
+    def final_model(self) -> WideResNet:
+        """The network that counts: the averaged one where there is one."""
+        return self._take.average.module if self._take.average is not None else self.model
+
+    def run(self, stop: StopSignal) -> None:
+        """Train to the end.
+
+        Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss is not finite,
+        CheckpointError when no checkpoint can be written.
+        """
+        per_epoch = self._loader.steps_per_epoch
+        self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
+        write_history(self._paths.history, self._history)
+        self._saved_at = time.monotonic()
+        while self._step < self.schedule.total_steps and not self.selection.stop_reason:
+            epoch_end = (self._step // per_epoch + 1) * per_epoch
+            self._begin_clock()
+            for batch in self._loader.batches(self._step, epoch_end):
+                self._take(self._step, batch)
+                self._reporter.step(self._step, self.schedule.lr_at(self._step), batch.size)
+                self._step += 1
+                self._images_timed += batch.size
+                if self._step % STEPS_PER_LOOK == 0:
+                    self._look()
+                if self._step < epoch_end and (stop.received or self._minutes_due()):
+                    self._save(stop)
+            self._end_epoch()
+            if stop.received or self._epochs_due() or self._minutes_due():
+                self._save(stop)
+        self._save(stop, last=True)
+
+    def _end_epoch(self) -> None:
+        """Read the meters, evaluate, log, and let the selection judge."""
+        totals = self._look()
+        epoch = self._step // self._loader.steps_per_epoch
+        row: Row = {
+            "epoch": epoch,
+            "epochs": self._config.epochs,
+            "step": self._step,
+            "train_loss": totals.loss,
+            "train_top1": totals.top1,
+            "lr": self.schedule.lr_at(self._step - 1),
+            "grad_norm": totals.grad_norm,
+            "largest_grad_norm": totals.largest_grad_norm,
+            **self._speed(),
+        }
+        self._take.meters.reset()
+        if self._evaluation_due(epoch):
+            if self._validation is None:
+                # For the log alone: with no validation split the last weights are the model, whatever this says.
+                figures = self.evaluate(self._dataset.test)
+                self._final = figures if self._step >= self.schedule.total_steps else None
+                row |= {f"test_{key}": value for key, value in figures.as_dict().items()}
+            else:
+                figures = self.evaluate(self._validation)
+                row |= {f"val_{key}": value for key, value in figures.as_dict().items()}
+                self.selection.judge(figures.plain.top1, epoch, self.final_model)
+        self._history.append(row)
+        append_history(self._paths.history, row)
+        self._reporter.epoch(row)
+
+    def evaluate(self, split: Split) -> Evaluation:
+        """Score the network that counts on a split."""
+        return evaluate(
+            self.final_model,
+            split,
+            mean=self._dataset.mean,
+            std=self._dataset.std,
+            precision=self._precision,
+            superclass_of=self._dataset.superclass_of,
+            tta=self._config.tta,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._loader.steps_per_epoch
+
+    def test_scores(self) -> Evaluation:
+        """The scores of the network that counts on the test split."""
+        return self._final or self.evaluate(self._dataset.test)
+
+    def _evaluation_due(self, epoch: int) -> bool:
+        every = self._config.eval_epochs
+        return (bool(every) and epoch % every == 0) or self._step >= self.schedule.total_steps
+
+    def _epochs_due(self) -> bool:
+        every = self._config.checkpoint_epochs
+        return bool(every) and (self._step // self._loader.steps_per_epoch) % every == 0
+
+    def _minutes_due(self) -> bool:
+        every = self._config.checkpoint_minutes
+        return bool(every) and time.monotonic() - self._saved_at >= 60 * every
+
+    def _look(self) -> Any:
+        """The meters, read. Raises TrainingError when a loss was not finite."""
+        totals = self._take.meters.read()
+        bad = totals.first_bad_step
+        if bad is not None:
+            self.store.wait()
+            paths = self.store.paths()
+            good = f"the last good checkpoint is {paths[0]}" if paths else "there is no checkpoint yet"
+            raise TrainingError(
+                f"the loss was not finite at step {bad} with learning rate {self.schedule.lr_at(bad):.3g}; {good}. "
+                "Give a lower --lr, a longer --warmup-epochs or a --gradient-clip"
+            )
+        return totals
+
+    # --- the clock -----------------------------------------------------------------------------------------
+
+    def _begin_clock(self) -> None:
+        self._clock = time.perf_counter()
+        self._images_timed = 0
+
+    def _speed(self) -> Row:
+        """Seconds and images/s of the steps since the clock began (the device has been waited for), and MFU."""
+        seconds = time.perf_counter() - self._clock
+        side = self.schedule.resolution_at(self._step - 1)
+        passes = 2 if self._config.sam_rho else 1
+        flops = 6 * passes * multiply_adds(self.model.architecture, side) * self._images_timed
+        row: Row = {
+            "images_per_s": self._images_timed / seconds,
+            "mfu": flops / seconds / self._peak,
+            "seconds": seconds,
+        }
+        if self._precision.device.type == "cuda":
+            row["memory_gb"] = torch.cuda.max_memory_allocated(self._precision.device) / GB
+        return row
+
+    # --- checkpoints ---------------------------------------------------------------------------------------
+
+    def _save(self, stop: StopSignal, *, last: bool = False) -> None:
+        """Checkpoint now. Raises Interrupted afterwards when the run was asked to stop."""
+        self._look()  # weights that a non-finite loss has spoilt are never saved
+        ending = last or stop.received is not None
+        self.store.save(self.checkpoint(), wait=ending)
+        self._saved_at = time.monotonic()
+        if stop.received and not last:
+            raise Interrupted(
+                f"stopped by {stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
+                "Start the same command again to go on"
+                + (f", with --output-dir {self._paths.run}" if self._config.output_dir is None else "")
+            )
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that decides how the run goes on (see `restore`)."""
+        average = self._take.average
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"optimizer/{k}": v for k, v in self._optimizers.state_dict().items()}
+        tensors["meters"] = self._take.meters.values
+        if average is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
+        state = {
+            "step": self._step,
+            "time": time.time(),
+            "config": self._config.model_dump(mode="json"),
+            "architecture": str(self.model.architecture),
+            "history": self._history,
+            "selection": self.selection.state_dict(),
+            "scaler": self._take.scaler.state_dict(),
+            "micro_batch": self._take.micro_batch,
+            "average_updates": average.updates if average is not None else 0,
+            "torch": torch.__version__,
+        }
+        return Checkpoint(tensors, state)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint. The order of images, the augmentation and dropout follow from the step."""
+
+        def group(prefix: str) -> dict[str, torch.Tensor]:
+            return {name[len(prefix) :]: t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
+
+        state = checkpoint.state
+        try:
+            self.model.load_state_dict(group("model/"))
+            self._optimizers.load_state_dict(group("optimizer/"))
+            self._take.meters.values.copy_(checkpoint.tensors["meters"])
+            if self._take.average is not None:
+                self._take.average.load_state_dict(group("average/") or group("model/"), state["average_updates"])
+            self._take.scaler.load_state_dict(state["scaler"])
+            self.selection.load_state_dict(state["selection"])
+            self._history = list(state["history"])
+            if self._config.micro_batch == "auto":
+                self._take.micro_batch = min(state["micro_batch"], self._config.batch_size)
+            self._step = checkpoint.step
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"the checkpoint of step {checkpoint.step} does not fit this run ({error}); give another --output-dir"
+            ) from None

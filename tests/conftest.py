@@ -1,0 +1,37 @@
+"""Fixtures for all tests: no test reads the machine's own data or environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REAL_DATA = os.environ.get("WRN_DATA_DIR")
+
+# Tiny tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost a lot.
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if "real_data" in item.keywords and not REAL_DATA:
+            item.add_marker(pytest.mark.skip(reason="needs CIFAR-100 under WRN_DATA_DIR"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither SageMaker's variables nor the developer's data folder leak into a test."""
+    for name in list(os.environ):
+        if name.startswith("SM_") or name in ("WRN_DATA_DIR", "SAGEMAKER_BASE_DIR"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with the real CIFAR-100; tests that use it are marked `real_data`."""
+    assert REAL_DATA is not None
+    return Path(REAL_DATA)

@@ -1,0 +1,140 @@
+"""An interrupted and resumed run gives the bits of the run that was never interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tiny import Recorder, ready, tiny_config, tiny_dataset, without_timing
+from wrn.errors import CheckpointError, Interrupted, TrainingError
+from wrn.training.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def _tiny_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wrn.training.run.open_dataset", lambda *arguments, **keys: tiny_dataset())
+
+
+def run_through(output: Path, stop_after: int | None = None, **keys: Any) -> tuple[Trainer, list[dict[str, Any]]]:
+    """Train to the end, interrupted after every `stop_after` steps of a process."""
+    for _ in range(20):
+        recorder = Recorder(stop_after)
+        trainer, paths = ready(tiny_config(output, **keys), recorder)
+        try:
+            trainer.run(recorder.stop)
+        except Interrupted:
+            continue
+        rows = [json.loads(line) for line in paths.history.read_text().splitlines()]
+        return trainer, without_timing(rows)
+    raise AssertionError("never came to its end")
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "muon": {"optimizer": "muon"},
+    "sam": {"sam_rho": 0.05, "sam_batch": 4},
+    "ema": {"ema_decay": 0.9},
+    "mix": {"mixup_alpha": 0.3, "cutmix_alpha": 1.0},
+    "trivialaugment": {"augment": "trivialaugment", "cutout": 8, "random_erasing": 0.5},
+    "accumulation": {"micro_batch": 6},
+    "resolutions": {"resolutions": "16:0.5 24:0.5"},
+    "fp32 contiguous": {"amp": False, "channels_last": False},
+    "validation": {"val_fraction": 0.2, "patience": 1, "gradient_clip": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_interrupted_in_the_middle_of_epochs_and_resumed(name: str, tmp_path: Path) -> None:
+    whole, history = run_through(tmp_path / "whole", **VARIANTS[name])
+    pieces, pieces_history = run_through(tmp_path / "pieces", stop_after=3, **VARIANTS[name])
+    assert pieces_history == history
+    for one, other in ((whole.model, pieces.model), (whole.final_model, pieces.final_model)):
+        left, right = one.state_dict(), other.state_dict()
+        assert left.keys() == right.keys()
+        assert [key for key in left if not torch.equal(left[key], right[key])] == []
+
+
+def test_an_interruption_is_told_and_saved(tmp_path: Path) -> None:
+    recorder = Recorder(stop_after=5)
+    trainer, paths = ready(tiny_config(tmp_path), recorder)
+    assert recorder.notes[-1] == f"fresh start: no checkpoint in {paths.checkpoints}"
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM after step 5; saved .*step-00000005"):
+        trainer.run(recorder.stop)
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path), recorder)
+    assert recorder.notes[-1].startswith("resumed from step 5 (epoch 1), ")
+    trainer.run(recorder.stop)
+    assert recorder.steps == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    run_through(tmp_path)
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path), recorder)
+    trainer.run(recorder.stop)
+    assert recorder.steps == []
+
+
+def test_the_rate_of_every_step_is_the_schedule_s(tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, lr=0.4), recorder)
+    seen = []
+    optimizer = trainer._optimizers.all[0]
+    optimizer.register_step_pre_hook(lambda o, a, k: seen.extend(g["lr"] for g in o.param_groups))
+    trainer.run(recorder.stop)
+    literals = [0.1, 0.2, 0.3, 0.4, 0.38478, 0.34142, 0.27654, 0.2, 0.12346, 0.05858, 0.01522, 0.0]
+    assert seen[::2] == pytest.approx(literals, abs=1e-5)
+    assert seen[1::2] == seen[::2]
+    assert recorder.rates == pytest.approx(literals, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer, paths = ready(tiny_config(tmp_path, lr=900.0, momentum=0.99, amp=False, checkpoint_epochs=1), recorder)
+    with torch.no_grad():
+        trainer.model.fc.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"not finite at step 0 with learning rate 225; there is no checkpoint"):
+        trainer.run(recorder.stop)
+    assert not list(paths.checkpoints.glob("*"))
+
+
+def test_another_configuration_is_listed_and_refused(tmp_path: Path) -> None:
+    run_through(tmp_path)
+    with pytest.raises(CheckpointError, match=r"weight_decay was 0.0005 and is 0.1"):
+        ready(tiny_config(tmp_path, weight_decay=0.1), Recorder())
+    with pytest.raises(CheckpointError, match=r"another network \(widen_factor was 1 and is 2"):
+        ready(tiny_config(tmp_path, widen_factor=2, resume_anyway=True), Recorder())
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path) -> None:
+    _, history = run_through(tmp_path / "whole", checkpoint_epochs=1)
+    recorder = Recorder(stop_after=10)
+    trainer, paths = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    newest, older = trainer.store.paths()
+    newest.write_bytes(newest.read_bytes()[:1000])
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
+    assert any(f"passed over: {newest}" in note for note in recorder.notes)
+    assert recorder.notes[-1].endswith(str(older))
+    trainer.run(recorder.stop)
+    rows = [json.loads(line) for line in paths.history.read_text().splitlines()]
+    assert without_timing(rows) == history
+
+
+def test_selection_never_sees_the_test_split(tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, val_fraction=0.2), recorder)
+    trainer.run(recorder.stop)
+    assert all("val_top1" in row and "test_top1" not in row for row in recorder.rows)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    trainer, history = run_through(tmp_path, epochs=12, lr=0.05, batch_size=8, label_smoothing=0.0)
+    assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"]
+    assert trainer.test_scores().plain.top1 > 0.9

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import wrn.cli
+from wrn.cli import COMMANDS, main
+from wrn.errors import Interrupted
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    assert f"wrn {name}" in capsys.readouterr().out
+
+
+def test_a_typo_in_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == 'wrn: "trian" is no command; did you mean "wrn train"?\n'
+
+
+def test_no_command_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: wrn COMMAND" in capsys.readouterr().out
+
+
+def test_mistakes_are_sentences_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--epocs", "3", "--lr", "-1"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert error.split("\n")[:2] == [
+        "wrn train: --epocs: is no known flag; did you mean --epochs?",
+        "wrn train: lr (flag): '-1' is not allowed; input should be greater than 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (Interrupted("saved"), 3, "wrn train: saved"),
+        (KeyboardInterrupt(), 3, "stopped at once"),
+        (RuntimeError("boom"), 1, "this is a bug"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("wrn.cli.train.main", fail)
+    assert wrn.cli.main(["train"]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_config_says_where_values_come_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--recipe", "paper", "--lr", "0.2"]) == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.split("\n") if line.startswith("  ")}
+    assert lines["lr"] == ["0.2", "flag"]
+    assert lines["batch_size"] == ["128", "paper.yaml"]
+    assert lines["depth"] == ["28", "config.yaml"]
+
+
+def test_config_as_json_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--json", "--epochs", "7"]) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"] == 7
+
+
+def test_a_model_directory_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--model-dir", str(tmp_path)]) == 2
+    assert "holds no model.json; give the model/ folder of a finished run" in capsys.readouterr().err
+    assert main(["predict", "--model-dir", str(tmp_path / "no"), "x.png"]) == 2
+    assert "there is no such directory" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wrn.config.layers import Layer, merge, recipe_names, recipe_root, resolve
+from wrn.config.schema import ALIASES, Config
+from wrn.errors import ConfigError
+
+
+def test_config_yaml_restates_every_default() -> None:
+    stated = yaml.safe_load((recipe_root() / "config.yaml").read_text())
+    assert set(stated) == set(Config.model_fields)
+    assert Config.model_validate(stated) == Config()
+
+
+def test_later_layers_win_and_origins_are_kept() -> None:
+    resolved = merge([Layer("config.yaml", {"lr": 0.2, "epochs": 5}), Layer("flag", {"lr": "0.3"})], "x")
+    assert resolved.config.lr == 0.3
+    assert resolved.config.epochs == 5
+    assert [resolved.origins[key] for key in ("lr", "epochs", "depth")] == ["flag", "config.yaml", "default"]
+
+
+def test_all_errors_come_at_once_with_key_place_value_and_range() -> None:
+    with pytest.raises(ConfigError) as caught:
+        merge([Layer("r.yaml", {"epocs": 3, "lr": -1, "depth": 27}), Layer("flag", {"label_smoothing": 2})], "x")
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 4
+    assert lines[0] == "epocs (r.yaml): is no key of the configuration; did you mean epochs?"
+    assert "lr (r.yaml): -1 is not allowed; input should be greater than 0" in lines
+    assert "depth (r.yaml): 27 is not allowed; must be 6n+4; the nearest are 22 and 28" in lines
+    assert "label_smoothing (flag): 2 is not allowed; input should be less than 1" in lines
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"min_lr": 1}, "min_lr: 1 is above lr (0.1)"),
+        ({"epochs": 2}, "warmup_epochs: 5 is longer than the run (2 epochs)"),
+        ({"schedule": "step"}, "milestones: empty"),
+        ({"target_accuracy": 0.5}, "target_accuracy: needs a validation split"),
+        ({"momentum": 0}, "nesterov: needs momentum"),
+        ({"micro_batch": 512}, "micro_batch: 512 is above batch_size (256)"),
+        ({"micro_batch": 0}, "must be at least 1, or auto"),
+        ({"keep": 1}, "greater than or equal to 2"),
+        ({"lr": float("nan")}, "finite"),
+    ],
+)
+def test_keys_must_fit(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        merge([Layer("flag", values)], "x")
+    assert sentence in str(caught.value)
+
+
+def test_aliases_and_hyphens_name_the_same_key() -> None:
+    assert merge([Layer("r", {"train-dir": "a"})], "x").config.data_dir == Path("a")
+    assert merge([Layer("r", {"batch-size": 7, "micro-batch": "auto"})], "x").config.batch_size == 7
+    assert all(target in Config.model_fields for target in ALIASES.values())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_valid_and_documented(name: str) -> None:
+    assert resolve(name, {}).recipe == name
+    path = recipe_root() / ("config.yaml" if name == "standard" else f"configs/{name}.yaml")
+    header = [line for line in path.read_text().split("\n") if line.startswith("#")]
+    text = "\n".join(header)
+    assert f"# {name}:" in header[0]
+    assert all(word in text for word in ("command", "time", "accuracy"))
+
+
+def test_the_named_recipes_are_what_they_are_called() -> None:
+    standard, record, paper = (resolve(name, {}).config for name in ("standard", "record", "paper"))
+    assert (standard.depth, standard.widen_factor, standard.epochs, standard.batch_size) == (28, 10, 100, 256)
+    assert standard.crop_padding == 4
+    assert (record.epochs, record.sam_rho > 0, record.ema_decay > 0) == (200, True, True)
+    assert (paper.epochs, paper.milestones, paper.lr_decay, paper.dropout) == (200, "60 120 160", 0.2, 0.3)
+
+
+def test_a_recipe_file_lies_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("lr: 0.05\nmilestones: [30, 60]\nresolutions: ['16:0.5', '32:0.5']\nschedule: step\n")
+    resolved = resolve(str(path), {"epochs": "90"})
+    assert (resolved.config.lr, resolved.config.milestones, resolved.recipe) == (0.05, "30 60", "mine")
+    assert resolved.config.resolutions == "16:0.5 32:0.5"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ("quikstart", 'recipe: "quikstart" is not known; did you mean quickstart?'),
+        ("nowhere.yaml", "there is no file nowhere.yaml"),
+    ],
+)
+def test_unknown_recipes(recipe: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(recipe, {})
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("a: [", "is not valid YAML"), ("- 1", "must hold"), ("just text", "must hold"), ("\x00", "is not valid YAML")],
+)
+def test_unreadable_recipe_files(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        resolve(str(path), {})
+
+
+def test_the_configuration_survives_a_file(tmp_path: Path) -> None:
+    config = resolve("record", {"output_dir": "x", "seed": "3"}).config
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert resolve(str(path), {}).config == config

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from wrn.config.paths import data_search, failure_file, new_run_dir, run_paths
+from wrn.config.schema import Config
+
+
+def test_at_home_everything_is_in_the_run_directory() -> None:
+    paths = run_paths(Config(output_dir=Path("out")), "x", {"SAGEMAKER_BASE_DIR": "/nowhere"})
+    assert (paths.run, paths.model, paths.checkpoints) == (Path("out"), Path("out/model"), Path("out/checkpoints"))
+    assert paths.data_dir is None
+    assert paths.history == Path("out/history.jsonl")
+
+
+def test_a_new_run_directory_is_new(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = new_run_dir("r")
+    first.mkdir(parents=True)
+    second = new_run_dir("r")
+    assert not second.exists()
+    assert first.parent == second.parent == Path("runs")
+
+
+def test_wrn_data_dir_comes_before_data() -> None:
+    assert data_search({"WRN_DATA_DIR": "/d"}) == (Path("/d"), Path("data"))
+    assert data_search({}) == (Path("data"),)
+
+
+def test_on_sagemaker_with_the_toolkit(tmp_path: Path) -> None:
+    (tmp_path / "chan").mkdir()
+    environ = {
+        "SAGEMAKER_BASE_DIR": str(tmp_path),
+        "SM_MODEL_DIR": str(tmp_path / "m"),
+        "SM_OUTPUT_DATA_DIR": str(tmp_path / "o"),
+        "SM_CHANNEL_TRAINING": str(tmp_path / "chan"),
+    }
+    paths = run_paths(Config(), "x", environ)
+    assert (paths.model, paths.run, paths.data_dir) == (tmp_path / "m", tmp_path / "o", tmp_path / "chan")
+    assert paths.checkpoints == tmp_path / "checkpoints"
+    assert failure_file(environ) == tmp_path / "output/failure"
+
+
+def test_on_sagemaker_without_the_toolkit(tmp_path: Path) -> None:
+    (tmp_path / "input/config").mkdir(parents=True)
+    (tmp_path / "input/config/hyperparameters.json").write_text("{}")
+    (tmp_path / "input/data/train").mkdir(parents=True)
+    paths = run_paths(Config(), "x", {"SAGEMAKER_BASE_DIR": str(tmp_path)})
+    assert (paths.model, paths.data_dir) == (tmp_path / "model", tmp_path / "input/data/train")
+
+
+def test_flags_beat_the_container() -> None:
+    config = Config(data_dir=Path("d"), output_dir=Path("o"), model_dir=Path("m"), checkpoint_dir=Path("c"))
+    paths = run_paths(config, "x", {"SM_MODEL_DIR": "/opt/ml/model", "SM_CHANNEL_TRAINING": "/"})
+    assert (paths.data_dir, paths.run, paths.model, paths.checkpoints) == (Path("d"), Path("o"), Path("m"), Path("c"))

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wrn.data.augment.erase import cutout, random_erasing
+from wrn.data.random import BatchRandom, generator
+
+
+def rng(size: int) -> BatchRandom:
+    return BatchRandom(generator(0, "test"), size)
+
+
+def test_cutout_blanks_one_square_that_may_leave_the_image() -> None:
+    images = torch.ones(3000, 3, 16, 16)
+    blank = cutout(images, 6, rng(3000)) == 0
+    assert torch.equal(blank[:, 0], blank[:, 2])
+    areas = blank[:, 0].flatten(1).sum(1)
+    assert areas.max() == 36
+    assert areas.min() == 9  # a corner: a quarter of the square
+    heights = blank[:, 0].any(2).sum(1)
+    widths = blank[:, 0].any(1).sum(1)
+    assert torch.equal(heights * widths, areas)
+    # A centre is 3 or more from the left and 2 or more from the right border in 11 of 16 columns.
+    assert (areas == 36).float().mean().item() == pytest.approx((11 / 16) ** 2, abs=0.04)
+
+
+def test_cutout_covers_every_pixel_and_touches_nothing_else() -> None:
+    images = torch.randn(2000, 3, 8, 8) + 10
+    result = cutout(images, 3, rng(2000))
+    blank = result == 0
+    assert torch.equal(result[~blank], images[~blank])
+    assert bool(blank.any(0).all())
+
+
+def test_random_erasing_hits_its_share_within_its_area() -> None:
+    images = torch.full((4000, 3, 32, 32), 7.0)
+    erased = (random_erasing(images, 0.25, rng(4000)) != 7.0).all(1)
+    hit = erased.flatten(1).any(1)
+    assert hit.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    share = erased[hit].flatten(1).float().mean(1)
+    assert share.min() > 0.015
+    assert share.max() < 0.36
+    boxes = erased[hit].any(2).sum(1) * erased[hit].any(1).sum(1)
+    assert torch.equal(boxes, erased[hit].flatten(1).sum(1))
+    noise = random_erasing(images, 1.0, rng(4000))
+    noise = noise[noise != 7.0]
+    assert noise.mean().item() == pytest.approx(0, abs=0.02)
+    assert noise.std().item() == pytest.approx(1, abs=0.02)

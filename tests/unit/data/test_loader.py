@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wrn.data.augment.batch import Batch
+from wrn.data.augment.pipeline import AugmentOptions, Pipeline
+from wrn.data.dataset import Split
+from wrn.data.loader import DeviceLoader, share_of
+
+CPU = torch.device("cpu")
+PLAIN = AugmentOptions(crop_padding=0, flip=False)
+EVERYTHING = AugmentOptions(cutout=8, random_erasing=0.3, mixup_alpha=0.2, cutmix_alpha=1.0, mix_probability=0.7)
+
+
+def make(options: AugmentOptions, images: int = 50, batch_size: int = 8, **keys: object) -> DeviceLoader:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    split = Split(pixels, torch.arange(images))
+    pipeline = Pipeline(options, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    return DeviceLoader(split, batch_size, pipeline, device=CPU, **{"seed": 3, **keys})  # type: ignore[arg-type]
+
+
+def same(left: Batch, right: Batch) -> bool:
+    pairs = zip(vars(left).values(), vars(right).values(), strict=True)
+    return all(one is other is None or torch.equal(one, other) for one, other in pairs)
+
+
+def test_every_image_comes_once_an_epoch_in_another_order_each_time() -> None:
+    loader = make(PLAIN)
+    assert loader.steps_per_epoch == 7
+    epochs = [torch.cat([b.labels for b in loader.batches(7 * e, 7 * e + 7)]).tolist() for e in range(3)]
+    assert all(sorted(labels) == list(range(50)) for labels in epochs)
+    assert len({tuple(labels) for labels in epochs}) == 3
+    assert [b.size for b in loader.batches(0, 7)] == [8] * 6 + [2]
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    loader = make(EVERYTHING)
+    through = list(loader.batches(0, 14))
+    resumed = list(make(EVERYTHING).batches(9, 14))
+    assert all(same(a, b) for a, b in zip(through[9:], resumed, strict=True))
+    assert not same(through[9], make(EVERYTHING, seed=4).batch(9))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize("batch_size", [8, 7])
+def test_the_shares_of_all_processes_are_the_batch_of_one(world_size: int, batch_size: int) -> None:
+    whole = list(make(EVERYTHING, batch_size=batch_size).batches(0, 8))
+    parts = [make(EVERYTHING, batch_size=batch_size, rank=r, world_size=world_size) for r in range(world_size)]
+    for step, batch in enumerate(whole):
+        shares = [loader.batch(step) for loader in parts]
+        assert torch.equal(torch.cat([s.labels for s in shares]), batch.labels)
+        assert torch.allclose(torch.cat([s.images for s in shares]), batch.images, atol=1e-6)
+        assert batch.weight is not None
+        assert torch.equal(torch.cat([s.weight for s in shares if s.weight is not None]), batch.weight)
+
+
+@given(st.integers(0, 300), st.integers(1, 9))
+def test_shares_cover_the_batch_in_even_parts(size: int, world_size: int) -> None:
+    shares = [range(size)[share_of(size, rank, world_size)] for rank in range(world_size)]
+    assert [row for share in shares for row in share] == list(range(size))
+    assert all(len(share) % 2 == 0 or share.stop == size for share in shares)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 3
+
+
+def test_resolution_follows_the_step() -> None:
+    loader = make(EVERYTHING, resolution_at=lambda step: 16 if step < 5 else 32)
+    sides = [b.images.shape[-1] for b in loader.batches(0, 8)]
+    assert sides == [16] * 5 + [32] * 3
+    assert same(make(EVERYTHING, resolution_at=lambda step: 16).batch(3), loader.batch(3))
+
+
+def test_images_are_normalised_and_channels_last() -> None:
+    batch = make(PLAIN).batch(0)
+    assert batch.images.dtype is torch.float32
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert -2.001 <= batch.images.min() < -1.9
+    assert 1.9 < batch.images.max() <= 2.001
+    assert batch.other_labels is None

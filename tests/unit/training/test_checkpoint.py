@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from wrn.errors import CheckpointError
+from wrn.training import checkpoint as module
+from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint, write_checkpoint
+
+
+def make(step: int) -> Checkpoint:
+    generator = torch.Generator().manual_seed(step)
+    tensors = {
+        "model/w": torch.randn(4, 3, 3, 3, generator=generator).to(memory_format=torch.channels_last),
+        "model/n": torch.tensor(step),
+        "meters": torch.tensor([float("inf"), 1.5], dtype=torch.float64),
+    }
+    return Checkpoint(tensors, {"step": step, "history": [{"loss": 0.1 + 0.2, "step": step}], "name": "ümlaut"})
+
+
+def same(left: Checkpoint, right: Checkpoint) -> bool:
+    return (
+        left.state == right.state
+        and left.tensors.keys() == right.tensors.keys()
+        and all(torch.equal(tensor, right.tensors[name]) for name, tensor in left.tensors.items())
+    )
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, notes: list[str]) -> CheckpointStore:
+    return CheckpointStore(tmp_path / "checkpoints", 2, notes.append)
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "step-00000007.safetensors", make(7))
+    assert same(read_checkpoint(tmp_path / "step-00000007.safetensors"), make(7))
+
+
+def test_the_checksum_is_one_that_sha256sum_reads(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000007.safetensors"
+    write_checkpoint(path, make(7))
+    line = f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+    assert path.with_name(path.name + ".sha256").read_text() == line
+
+
+def test_keeps_the_newest_and_leaves_nothing_else(store: CheckpointStore) -> None:
+    for step in (1, 2, 3, 4):
+        store.save(make(step))
+    store.wait()
+    names = sorted(path.name for path in store.directory.iterdir())
+    assert [name for name in names if not name.endswith("sha256")] == [
+        "step-00000003.safetensors",
+        "step-00000004.safetensors",
+    ]
+    assert len(names) == 4
+    found = store.newest()
+    assert found is not None
+    assert same(found[1], make(4))
+
+
+def test_what_changes_after_save_is_not_saved(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = make(1)
+    monkeypatch.setattr(module, "write_checkpoint", _after_a_change(checkpoint, module.write_checkpoint))
+    store.save(checkpoint, wait=True)
+    found = store.newest()
+    assert found is not None
+    assert same(found[1], make(1))
+
+
+def _after_a_change(checkpoint: Checkpoint, write):  # type: ignore[no-untyped-def]
+    def changed(path: Path, snapshot: Checkpoint) -> None:
+        checkpoint.tensors["model/w"].zero_()
+        write(path, snapshot)
+
+    return changed
+
+
+def test_200_cuts_and_200_flipped_bits_fall_back_to_the_previous(store: CheckpointStore, notes: list[str]) -> None:
+    for step in (1, 2):
+        store.save(make(step), wait=True)
+    newest = store.path_of(2)
+    whole = newest.read_bytes()
+    rng = random.Random(0)
+    for kind in ["cut"] * 200 + ["flip"] * 200:
+        position = rng.randrange(len(whole))
+        flipped = bytes([whole[position] ^ 1 << rng.randrange(8)])
+        newest.write_bytes(whole[:position] if kind == "cut" else whole[:position] + flipped + whole[position + 1 :])
+        notes.clear()
+        found = store.newest()
+        assert found is not None
+        assert same(found[1], make(1))
+        assert len(notes) == 1
+        assert newest.name in notes[0]
+    newest.write_bytes(whole)
+    found = store.newest()
+    assert found is not None
+    assert same(found[1], make(2))
+
+
+def test_half_synced_and_strange_files(store: CheckpointStore, notes: list[str]) -> None:
+    store.save(make(1), wait=True)
+    store.save(make(2), wait=True)
+    store.path_of(2).with_name(store.path_of(2).name + ".sha256").unlink()
+    (store.directory / "step-00000009.safetensors").write_bytes(b"stranger")
+    digest = hashlib.sha256(b"stranger").hexdigest()
+    (store.directory / "step-00000009.safetensors.sha256").write_text(f"{digest}  x\n")
+    (store.directory / ".step-00000010.safetensors.tmp").write_bytes(b"half")
+    (store.directory / "notes.txt").write_text("hello")
+    found = store.newest()
+    assert found is not None
+    assert same(found[1], make(1))
+    assert "step-00000009" in notes[0]
+    assert "no checkpoint of this program" in notes[0]
+    assert "not written to the end" in notes[1]
+
+
+def test_an_empty_or_missing_folder_has_no_checkpoint(store: CheckpointStore) -> None:
+    assert store.newest() is None
+    store.directory.mkdir()
+    assert store.newest() is None
+
+
+def test_a_full_disk_leaves_the_previous_one_valid(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save(make(1), wait=True)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"No space left.*free space.*Earlier checkpoints are untouched"):
+        store.save(make(2), wait=True)
+    found = store.newest()
+    assert found is not None
+    assert same(found[1], make(1))
+    assert not list(store.directory.glob(".*"))
+
+
+def test_a_failed_background_write_is_told_at_the_next_save(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise CheckpointError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_checkpoint", refuse)
+        store.save(make(1))
+        with pytest.raises(CheckpointError, match="refused"):
+            store.save(make(2))
+    store.save(make(3), wait=True)
+    assert store.newest() is not None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(store: CheckpointStore) -> None:
+    store.directory.mkdir()
+    store.directory.chmod(0o500)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        store.save(make(1), wait=True)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from wrn.config.schema import Config
+from wrn.model import WideResNet
+from wrn.training.muon import Muon, orthogonalise
+from wrn.training.optimizer import Optimizers
+
+
+def names_by_decay(optimizers: Optimizers, model: nn.Module) -> dict[str, float]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    sgd = optimizers.all[0]
+    return {names[id(p)]: g["weight_decay"] for g in sgd.param_groups for p in g["params"]}
+
+
+def test_only_weights_decay() -> None:
+    model = WideResNet(10, 1, num_classes=3)
+    decays = names_by_decay(Optimizers(Config(), model), model)
+    assert decays.keys() == dict(model.named_parameters()).keys()
+    for name, decay in decays.items():
+        bare = "bn" in name or name.endswith("bias")
+        assert decay == (0.0 if bare else 5e-4), name
+
+
+def test_the_rate_of_every_group_is_its_share_of_its_peak() -> None:
+    optimizers = Optimizers(Config(optimizer="muon", lr=0.2, muon_lr=0.06), WideResNet(10, 1))
+    optimizers.set_rate(0.5)
+    rates = [group["lr"] for optimizer in optimizers.all for group in optimizer.param_groups]
+    assert rates == [0.1, 0.1, 0.03]
+
+
+def test_muon_takes_the_inner_convolutions_and_sgd_all_else() -> None:
+    model = WideResNet(10, 1)
+    sgd, muon = Optimizers(Config(optimizer="muon"), model).all
+    held = {id(p) for g in muon.param_groups for p in g["params"]}
+    inner = {id(p) for name, p in model.named_parameters() if p.ndim == 4 and name != "conv1.weight"}
+    assert held == inner
+    assert len(held) + sum(len(g["params"]) for g in sgd.param_groups) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
+def test_orthogonalised_singular_values_are_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    values = torch.linalg.svdvals(orthogonalise(matrix, 5).float())
+    assert values.min().item() > 0.6
+    assert values.max().item() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    aligned = torch.diagonal(left.T @ orthogonalise(matrix, 5).float() @ right.T)
+    assert aligned.min().item() > 0.5
+
+
+def test_muon_descends_and_holds_the_norm() -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))
+    target = torch.randn(8, 4, 3, 3)
+    target *= 8**0.5 / target.norm()
+    muon = Muon([weight], lr=0.1)
+    losses = []
+    for _ in range(60):
+        loss = (weight - target).square().sum()
+        losses.append(loss.item())
+        weight.grad = None
+        loss.backward()
+        muon.step()
+    assert losses[-1] < 0.2 * losses[0]
+    assert weight.norm().item() == pytest.approx(8**0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "muon"])
+def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
+    torch.manual_seed(0)
+    config = Config(optimizer=kind)
+    model = WideResNet(10, 1, num_classes=3).to(memory_format=torch.channels_last)
+    optimizers = Optimizers(config, model)
+    x = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)
+
+    def step(model: nn.Module, optimizers: Optimizers) -> None:
+        optimizers.zero_grad()
+        model(x).square().mean().backward()
+        for optimizer in optimizers.all:
+            optimizer.step()
+
+    step(model, optimizers)
+    twin = copy.deepcopy(model)
+    twins = Optimizers(config, twin)
+    # As through a file: contiguous tensors that share no memory.
+    twins.load_state_dict({name: t.detach().clone().contiguous() for name, t in optimizers.state_dict().items()})
+    for _ in range(2):
+        step(model, optimizers)
+        step(twin, twins)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wrn.config.schema import Config
+from wrn.errors import CheckpointError
+from wrn.training.checkpoint import Checkpoint, CheckpointStore, write_checkpoint
+from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint
+
+HERE = Path("c")
+
+
+def made_with(**keys: Any) -> Checkpoint:
+    return Checkpoint({}, {"step": 5, "config": Config(**keys).model_dump(mode="json")})
+
+
+@pytest.mark.parametrize("keys", [{"epochs": 200}, {"patience": 3}, {"output_dir": Path("x")}, {"micro_batch": 8}])
+def test_what_may_differ(keys: dict[str, Any]) -> None:
+    check_configuration(Config(**keys), made_with(), HERE)
+
+
+@pytest.mark.parametrize(
+    ("keys", "listed"),
+    [
+        ({"lr": 0.2}, "lr was 0.1 and is 0.2"),
+        ({"epochs": 50}, "epochs was 100 and is 50"),
+        ({"seed": 1, "batch_size": 64}, "batch_size was 256 and is 64, seed was 0 and is 1"),
+    ],
+)
+def test_what_may_not(keys: dict[str, Any], listed: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        check_configuration(Config(**keys), made_with(), HERE)
+    words = str(caught.value)
+    assert all(part in words for part in listed.split(", "))
+    check_configuration(Config(**keys, resume_anyway=True), made_with(), HERE)
+
+
+def test_another_network_never_goes_on() -> None:
+    with pytest.raises(CheckpointError, match=r"holds another network \(depth was 16 and is 28"):
+        check_configuration(Config(resume_anyway=True), made_with(depth=16), HERE)
+
+
+def test_free_keys_are_keys() -> None:
+    assert set(Config.model_fields) > FREE_KEYS
+
+
+def test_where_a_checkpoint_is_looked_for(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    path = run / "checkpoints/step-00000005.safetensors"
+    write_checkpoint(path, made_with())
+    store = CheckpointStore(run / "checkpoints", 2, lambda note: None)
+    other = CheckpointStore(tmp_path / "other", 2, lambda note: None)
+    found = find_checkpoint(Config(), store)
+    assert found is not None
+    assert found[0] == path
+    assert find_checkpoint(Config(resume="never"), store) is None
+    assert find_checkpoint(Config(), other) is None
+    for place in (run, run / "checkpoints", path):
+        found = find_checkpoint(Config(resume=str(place)), other)
+        assert found is not None
+        assert found[0] == path
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+        find_checkpoint(Config(resume="nowhere"), store)
+    with pytest.raises(CheckpointError, match="holds no valid checkpoint"):
+        find_checkpoint(Config(resume=str(tmp_path)), store)

@@ -1,0 +1,7 @@
+"""`python -m wrn` is `wrn`."""
+
+import sys
+
+from wrn.cli import main
+
+sys.exit(main())

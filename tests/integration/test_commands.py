@@ -1,0 +1,188 @@
+"""The commands as a person runs them, on a folder of pictures."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from wrn.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--depth", "10", "--widen-factor", "1", "--batch-size", "8", "--warmup-epochs", "0", "--device", "cpu"]
+PLAIN = ["--mixup-alpha", "0", "--cutout", "0", "--progress", "plain"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three classes, 12 pictures each to train on and 4 to test on, told apart by colour."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    rng = np.random.default_rng(0)
+    root = tmp_path / "pictures"
+    for part, count in (("train", 12), ("test", 4)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 100, (32, 32, 3), dtype=np.uint8)
+                pixels[:, :, channel] += 120
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def arguments(pictures: Path, output: Path, *more: str) -> list[str]:
+    data = ["--dataset", "folder", "--data-dir", str(pictures), "--output-dir", str(output)]
+    return ["train", *data, *SMALL, *PLAIN, *more]
+
+
+def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(arguments(pictures, run, "--epochs", "6", "--tta")) == 0
+    shown = capsys.readouterr().out
+    lines = shown.strip().split("\n")
+    assert any(line.startswith("fresh start: no checkpoint in ") for line in lines)
+    epochs = [dict(pair.split("=") for pair in line.split()) for line in lines if line.startswith("epoch=")]
+    assert [row["epoch"] for row in epochs] == list("123456")
+    assert {"train_loss", "test_top1", "test_top5", "lr", "images_per_s", "mfu"} <= set(epochs[-1])
+    assert lines[-1] == f"next: wrn predict --model-dir {run / 'model'} IMAGE"
+    for name in ("history.jsonl", "config.yaml", "metrics.json", "model/model.safetensors", "model/model.json"):
+        assert (run / name).is_file()
+    assert yaml.safe_load((run / "config.yaml").read_text())["batch_size"] == 8
+    assert len((run / "history.jsonl").read_text().splitlines()) == 6
+    written = json.loads((run / "metrics.json").read_text())
+
+    model = ["--model-dir", str(run / "model")]
+    assert main(["evaluate", *model, "--data-dir", str(pictures), "--json", "--tta", "--per-class"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert {"top1", "top5", "loss", "ece", "dataset", "split", "images"} <= set(figures)
+    assert (figures["dataset"], figures["split"], figures["images"]) == ("folder", "test", 12)
+    assert figures["top1"] == written["top1"] == 1.0
+    assert figures["loss"] == pytest.approx(written["loss"], rel=0.02)
+    assert figures["per_class"] == {"red": 1.0, "green": 1.0, "blue": 1.0}
+    assert "tta" in figures
+
+    picture = str(pictures / "test/green/0.png")
+    assert main(["predict", *model, picture, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer[0]["image"] == picture
+    assert answer[0]["predictions"][0]["class"] == "green"
+    assert main(["predict", *model, picture]) == 0
+    assert capsys.readouterr().out.split("\n")[1].split()[0] == "green"
+
+
+def test_validation_leaves_the_best_and_the_last_model(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    more = ["--epochs", "9", "--val-fraction", "0.25", "--target-accuracy", "0.9"]
+    assert main(arguments(pictures, run, *more)) == 0
+    shown = capsys.readouterr().out
+    assert "stopped early: validation top-1 reached" in shown
+    assert "the best on the validation split" in shown
+    assert (run / "model/model.safetensors").is_file()
+    assert (run / "model-last/model.safetensors").is_file()
+
+
+def test_the_entry_point_is_the_same_program(pictures: Path, tmp_path: Path) -> None:
+    flags = arguments(pictures, tmp_path / "run", "--epochs", "1")[1:]
+    flags[flags.index("--data-dir")] = "--train-dir"
+    done = subprocess.run(
+        [sys.executable, "train.py", *flags], cwd=ROOT / "src", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().split("\n")[-1].startswith("next: wrn predict")
+    wrong = subprocess.run(
+        [sys.executable, str(ROOT / "src/train.py"), "--epocs", "3"], capture_output=True, text=True, check=False
+    )
+    assert (wrong.returncode, "did you mean --epochs?" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_the_same_command_goes_on(number: signal.Signals, pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "wrn", *arguments(pictures, run, "--epochs", "400", "--eval-epochs", "0")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch=2 "):
+            break
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert f"stopped by {number.name} after step" in error
+    assert "Start the same command again to go on" in error
+    assert "Traceback" not in error
+    command[command.index("400")] = "401"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    resumed = next(line for line in process.stdout if line.startswith(("resumed", "fresh")))
+    process.kill()
+    process.communicate()
+    assert resumed.startswith("resumed from step ")
+
+
+def test_a_kill_costs_no_more_than_the_checkpoint_interval(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    more = ["--epochs", "400", "--eval-epochs", "0", "--checkpoint-minutes", "0.001"]
+    command = [sys.executable, "-m", "wrn", *arguments(pictures, run, *more)]
+    steps = []
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        first = next(line for line in process.stdout if line.startswith(("resumed", "fresh")))
+        steps.append(int(first.split()[3]) if first.startswith("resumed") else 0)
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            process.stdout.readline()
+        process.kill()
+        process.communicate()
+    assert steps[0] < steps[1] < steps[2]
+
+
+def test_on_sagemaker_the_reason_of_a_failure_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "model"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--dataset", "folder", "--epochs", "1", "--warmup-epochs", "0"]) == 2
+    assert "there is no folder with train/<class>/" in (tmp_path / "output/failure").read_text()
+    assert "there is no folder with train/<class>/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch-size", "64"], "batch_size 64 is larger than the 36 training images"),
+        (["--num-classes", "10"], "num_classes 10 does not fit: folder has 3 classes"),
+        (["--train-images", "100"], "train_images 100 is more than the 36 there are"),
+        (["--lr", "-1"], "lr (flag): '-1' is not allowed"),
+        (["--device", "cuda:7"], "device: cuda:7 is not here"),
+        (["--resume", "nowhere"], "there is no such checkpoint"),
+        (["--output-dir", "/proc/no"], "output_dir: /proc/no cannot be written"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence(
+    flags: list[str], words: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(pictures, tmp_path / "run", "--epochs", "1", *flags)) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_tensorboard_and_rich(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    more = ["--epochs", "2", "--tensorboard", "true", "--progress", "rich"]
+    assert main(arguments(pictures, run, *more)) == 0
+    assert "epoch   2  train loss" in capsys.readouterr().out
+    assert any("tfevents" in path.name for path in (run / "tensorboard").iterdir())
+    assert next((run / "tensorboard").iterdir()).stat().st_size > 100

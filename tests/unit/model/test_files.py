@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from wrn.errors import ModelError
+from wrn.model import ModelInfo, WideResNet, load_model, read_info, save_model
+
+
+@pytest.fixture
+def model() -> WideResNet:
+    torch.manual_seed(0)
+    model = WideResNet(10, 1, 0.1, 3).to(memory_format=torch.channels_last)
+    model(torch.randn(4, 3, 8, 8))  # BN has statistics to keep
+    return model.eval()
+
+
+@pytest.fixture
+def info(model: WideResNet) -> ModelInfo:
+    return ModelInfo(
+        architecture=model.architecture,
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.2, 0.1),
+        classes=("a", "b", "ç"),
+        superclasses=("x",),
+        superclass_of=(0, 0, 0),
+        dataset="folder",
+        metrics={"top1": 0.5, "split": "test"},
+        config={"lr": 0.1},
+        provenance={"torch": "x"},
+    )
+
+
+def test_round_trip(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    save_model(tmp_path / "m", model, info)
+    loaded, again = load_model(tmp_path / "m")
+    assert again == info
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.allclose(loaded(x), model(x), atol=1e-6)
+    assert not loaded.training
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_saving_again_replaces_both(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    save_model(tmp_path, model, info)
+    with torch.no_grad():
+        model.fc.bias.fill_(2.0)
+    save_model(tmp_path, model, replace(info, dataset="cifar10"))
+    loaded, again = load_model(tmp_path)
+    assert again.dataset == "cifar10"
+    assert loaded.fc.bias.tolist() == [2.0] * 3
+
+
+def test_weights_of_another_network(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    save_model(tmp_path, model, info)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["architecture"]["widen_factor"] = 2
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ModelError, match=r"not the weights of the WRN-10-2 that model\.json describes"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ("{}", "is damaged"),
+        ('{"format": 99}', "has format 99, this program reads 1"),
+        ('{"format": 1, "architecture": {"depth": "deep"}}', "architecture"),
+        ('{"format": 1, "surprise": 1}', "is damaged"),
+    ],
+)
+def test_damaged_descriptions(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(ModelError, match=words):
+        read_info(tmp_path)
+
+
+def test_damaged_weights(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    save_model(tmp_path, model, info)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ModelError, match=r"model\.safetensors: cannot be read"):
+        load_model(tmp_path)
+    path.unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors: cannot be read"):
+        load_model(tmp_path)
+
+
+def test_the_run_directory_instead_of_its_model(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    save_model(tmp_path / "model", model, info)
+    with pytest.raises(ModelError, match=f"give {tmp_path / 'model'} as --model-dir"):
+        load_model(tmp_path)

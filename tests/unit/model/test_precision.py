@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wrn.errors import ConfigError
+from wrn.model import pick_device, pick_precision
+from wrn.model import precision as module
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_cpu_takes_bf16_where_it_computes_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cpu_computes_bf16", lambda: native)
+    assert pick_precision(CPU, amp=True).name == ("bf16" if native else "fp32")
+
+
+@pytest.mark.parametrize(("bf16", "name", "scales"), [(True, "bf16", False), (False, "fp16", True)])
+def test_a_gpu_without_bf16_takes_fp16_and_scales_the_loss(
+    bf16: bool, name: str, scales: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+    precision = pick_precision(CUDA, amp=True)
+    assert (precision.name, precision.scales_loss) == (name, scales)
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    assert pick_precision(CPU, amp=False).name == "fp32"
+    assert pick_precision(CPU, amp=True, amp_dtype="bf16").name == "bf16"
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        pick_precision(CPU, amp=True, amp_dtype="fp16")
+
+
+def test_autocast_is_what_it_says() -> None:
+    x = torch.randn(2, 2)
+    for dtype in ("bf16", None):
+        precision = pick_precision(CPU, amp=dtype is not None, amp_dtype=dtype or "auto")
+        with precision.autocast():
+            assert (x @ x).dtype is precision.dtype
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_devices_that_are_not_here(name: str) -> None:
+    with pytest.raises(ConfigError, match="device: "):
+        pick_device(name)

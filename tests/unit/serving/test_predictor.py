@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from wrn.errors import DataError
+from wrn.model import ModelInfo, WideResNet, save_model
+from wrn.serving.predictor import Predictor
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    torch.manual_seed(0)
+    model = WideResNet(10, 1, 0.0, 3)
+    names = ("red", "green", "blue")
+    info = ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, names, (), (), "folder")
+    save_model(tmp_path / "m", model, info)
+    return Predictor(tmp_path / "m", device="cpu")
+
+
+def test_probabilities_of_the_best_classes_first(predictor: Predictor) -> None:
+    answers = predictor.predict(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), top=5)
+    assert len(answers) == 4
+    for answer in answers:
+        assert {name for name, _ in answer} == {"red", "green", "blue"}
+        shares = [share for _, share in answer]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
+
+
+def test_files_and_tensors_give_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    path = tmp_path / "x.png"
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(path)
+    assert predictor.predict_files([path]) == predictor.predict(image[None])
+
+
+def test_a_file_that_is_no_picture_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("hello")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        predictor.predict_files([tmp_path / "bad.png"])

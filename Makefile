@@ -1,4 +1,4 @@
-# train | test | check | bench: each sets up what it needs by itself, once.
+# train | test | check | bench | results: each sets up what it needs by itself, once.
 
 PYTHON ?= python3
 # This very version first: an open range would fetch gigabytes of CUDA packages where a CPU build is at hand.
@@ -9,7 +9,7 @@ FLAGS ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test check bench clean
+.PHONY: train test check bench results clean
 
 train: $(VENV)/.installed
 	$(BIN)/wrn train --recipe $(RECIPE) $(FLAGS)
@@ -24,7 +24,10 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_data.py $(FLAGS)
-	$(BIN)/python benchmarks/bench_train.py $(FLAGS)
+	$(BIN)/python benchmarks/bench_train.py --depth 16 --widen-factor 4 --batch-size 128 $(FLAGS)
+
+results: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/results_table.py
 
 clean:
 	rm -rf $(VENV)

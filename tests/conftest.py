@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("SM_") or name in ("WRN_DATA_DIR", "SAGEMAKER_BASE_DIR"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _usual_floats() -> Iterator[None]:
+    """`wrn train` takes denormal numbers as 0 for its whole process; here that is also the tests' process."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

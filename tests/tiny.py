@@ -14,7 +14,7 @@ from wrn.training.run import prepare
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
 
-TIMING = {"images_per_s", "mfu", "seconds"}
+TIMING = {"images_per_s", "mfu", "memory_gb", "seconds"}
 """What may differ between two runs that are otherwise the same bit for bit."""
 
 

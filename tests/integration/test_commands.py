@@ -50,7 +50,9 @@ def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.C
     shown = capsys.readouterr().out
     lines = shown.strip().split("\n")
     assert any(line.startswith("fresh start: no checkpoint in ") for line in lines)
-    epochs = [dict(pair.split("=") for pair in line.split()) for line in lines if line.startswith("epoch=")]
+    epochs = [
+        dict(pair.split("=") for pair in line.split()) for line in lines if line.startswith("dataset=folder epoch=")
+    ]
     assert [row["epoch"] for row in epochs] == list("123456")
     assert {"train_loss", "test_top1", "test_top5", "lr", "images_per_s", "mfu"} <= set(epochs[-1])
     assert lines[-1] == f"next: wrn predict --model-dir {run / 'model'} IMAGE"
@@ -112,7 +114,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(number: signal.Signals, pictu
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("epoch=2 "):
+        if " epoch=2 " in line:
             break
     process.send_signal(number)
     _, error = process.communicate(timeout=60)

@@ -17,6 +17,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="wrn config",
         description="Print the configuration that `wrn train` with the same flags would use.",
         allow_abbrev=False,
+        usage="wrn config [--json] [--recipe NAME|FILE] [--KEY VALUE ...]",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object of values, and nothing else")
     add_config_flags(parser)

@@ -14,7 +14,10 @@ from wrn.errors import DONE, Interrupted
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(
-        prog="wrn train", description="Train a network, or go on with an interrupted run.", allow_abbrev=False
+        prog="wrn train",
+        description="Train a network, or go on with an interrupted run.",
+        allow_abbrev=False,
+        usage="wrn train [--recipe NAME|FILE] [--KEY VALUE ...]",
     )
     add_config_flags(parser)
     try:

@@ -41,14 +41,14 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_flag(group: argparse._ArgumentGroup, key: str, field: FieldInfo) -> None:
     names = [key, *(alias for alias, target in ALIASES.items() if target == key)]
-    spelled = list(dict.fromkeys(form for n in names for form in (f"--{n.replace('_', '-')}", f"--{n}")))
+    spelled = [f"--{name.replace('_', '-')}" for name in names]
     default = "unset" if field.default in (None, "") else field.default
     text = f"{field.description} [{default}]".replace("%", "%%")
     common: dict[str, Any] = {"dest": key, "default": argparse.SUPPRESS}
     if field.annotation is bool:
         group.add_argument(*spelled, nargs="?", const="true", metavar="BOOL", help=text, **common)
-        negative = list(dict.fromkeys((f"--no-{key.replace('_', '-')}", f"--no_{key}")))
-        group.add_argument(*negative, action="store_const", const="false", help=argparse.SUPPRESS, **common)
+        negative = f"--no-{spelled[0][2:]}"
+        group.add_argument(negative, action="store_const", const="false", help=argparse.SUPPRESS, **common)
     else:
         group.add_argument(*spelled, metavar="X", help=text, **common)
 
@@ -59,8 +59,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> R
     Raises ConfigError listing every unknown flag and every wrong value at once.
     """
     # The toolkit of SageMaker's containers calls `train.py -- --lr 0.1`; the separator means nothing here.
-    arguments = [argument for argument in arguments if argument != "--"]
-    known, unknown = parser.parse_known_args(list(arguments))
+    known, unknown = parser.parse_known_args([_hyphenated(argument) for argument in arguments if argument != "--"])
     flags = {
         key: None if unset(key, value) else plain(value)
         for key, value in vars(known).items()
@@ -74,6 +73,12 @@ def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> R
     if stray:
         raise ConfigError("\n".join(stray))
     return resolved
+
+
+def _hyphenated(argument: str) -> str:
+    """`--batch_size` as `--batch-size`; values stay as they are."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
 
 
 def plain(text: str) -> str:

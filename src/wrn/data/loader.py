@@ -95,8 +95,10 @@ class DeviceLoader:
         indices = self._indices(step)
         rows = share_of(len(indices), self._rank, self._world_size)
         rng = BatchRandom(generator(self._seed, "augment", step), len(indices), rows=rows, device=self._device)
-        images = self._shown.take(indices[rows])
-        return self._pipeline(images.images, images.labels, rng)
+        indices = indices[rows]
+        # By whole images as they lie in memory: several times faster on a CPU than indexing channels-last images.
+        images = self._shown.images.permute(0, 2, 3, 1).index_select(0, indices).permute(0, 3, 1, 2)
+        return self._pipeline(images, self._shown.labels[indices], rng)
 
     def _indices(self, step: int) -> torch.Tensor:
         epoch, within = divmod(step, self.steps_per_epoch)

@@ -20,6 +20,14 @@ def generator(seed: int, purpose: str, position: int = 0) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key=key))
 
 
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """The values as a tensor on the device, without waiting for the device."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 class BatchRandom:
     """Per-image random numbers of one global batch, on the device, of which a process may see its rows only.
 
@@ -41,10 +49,7 @@ class BatchRandom:
         self._device = torch.device(device)
 
     def _ship(self, values: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(values[self._rows]))
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+        return to_device(values[self._rows], self._device)
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
         """float32 (rows, *shape) in [low, high)."""
@@ -66,6 +71,10 @@ class BatchRandom:
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
         """float32 (rows, *shape) from the standard normal distribution."""
         return self._ship(self._draws.standard_normal((self._batch_size, *shape), dtype=np.float32))
+
+    def shared_normal(self, count: int) -> Tensor:
+        """float32 (count,) from the standard normal distribution, the same for every image and process."""
+        return to_device(self._draws.standard_normal(count, dtype=np.float32), self._device)
 
     def host_integers(self, low: int, high: int) -> np.ndarray:
         """int64 (rows,) in low..high-1, on the host: for choices that decide which kernels run."""

@@ -1,9 +1,10 @@
 """A data set for a machine without one: 100 classes of shapes in textures, drawn by formulas from a seed.
 
 It copies what makes CIFAR-100 hard rather than how it looks. The superclass is a shape (20 of them); a class is one
-of five textures on that shape, and a tendency towards some variants of it. Neither is given away by colour. Position,
-size, angle, mirroring, colours, light, background, smaller distracting shapes behind, others that cover a part, and
-noise differ from image to image, and some images of a class wear the texture of a sibling: nobody reaches 100 %.
+of five textures on that shape, and a tendency towards some variants of it; colour is a faint hint at the superclass.
+Position, size, angle, mirroring, colours, light, background, smaller distracting shapes behind, others that cover a
+part, and noise differ from image to image, and some images of a class wear the texture of a sibling: nobody reaches
+100 %.
 
 Everything is drawn from counter-based random numbers by integer and elementwise arithmetic, so the same seed gives
 the same bytes, whatever the number of threads.
@@ -23,7 +24,7 @@ from wrn.data.random import generator
 
 _PIXELS = 32
 _SIBLINGS = 5  # classes per superclass
-_CHUNK = 64  # images drawn at a time: their planes stay in the processor's cache (measured: 64 is as fast as any)
+_CHUNK = 64  # images drawn at a time: their planes stay in the processor's cache (of 16 to 500, 64 was fastest)
 _POINT = 16  # coordinates are integers with 16 binary places
 _SWAPPED = 0.08  # share of images that wear the texture of a random sibling, or their own after all
 _COLOURED = 0.7  # share of images whose hue leans towards one of the superclass

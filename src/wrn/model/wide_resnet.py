@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -124,6 +125,7 @@ class WideResNet(nn.Module):
                 nn.init.zeros_(block.conv2.weight)
 
 
+@lru_cache(maxsize=64)
 def multiply_adds(architecture: Architecture, side: int = 32) -> int:
     """Multiply-adds of convolutions and classifier for one forward pass of one image of `side` pixels.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 FIELDS = (
+    "dataset",
     "epoch",
     "epochs",
     "train_loss",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 import yaml
 
-import wrn
 from wrn.config import Config, Resolved, RunPaths, run_paths
 from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Dataset, Split
@@ -22,8 +20,8 @@ from wrn.data.sources import open_dataset
 from wrn.data.split import hold_out, subset
 from wrn.errors import ConfigError, DataError, Interrupted
 from wrn.model import ModelInfo, Precision, WideResNet, pick_device, pick_precision, save_model
-from wrn.training.cpu import tune_cpu
 from wrn.training.evaluation import Evaluation
+from wrn.training.machine import choose_kernels, device_name, provenance, tune_cpu
 from wrn.training.peak import peak_flops
 from wrn.training.reporters import Reporter, TensorBoardReporter, make_reporter
 from wrn.training.resume import check_configuration, find_checkpoint
@@ -71,10 +69,7 @@ def prepare(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Traine
     """Everything before the first step: device, data, network, and the checkpoint to go on from."""
     device = pick_device(config.device)
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
-    if config.deterministic:
-        torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = not config.deterministic
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not config.deterministic
+    choose_kernels(config.deterministic)
 
     dataset, validation = load_data(config, paths, reporter)
     loader = load_batches(config, dataset, device)
@@ -233,25 +228,6 @@ def finish(
 def metrics(dataset: Dataset, scores: Evaluation) -> dict[str, Any]:
     """The figures of the test split with what they were measured on."""
     return {**scores.as_dict(), "dataset": dataset.name, "split": "test"}
-
-
-def provenance(device: torch.device) -> dict[str, Any]:
-    """Where, when and by which versions a model was made."""
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "device": device_name(device),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "wrn": wrn.__version__,
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """For people: the GPU's name, or the CPU with its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
 def ago(seconds: float) -> str:

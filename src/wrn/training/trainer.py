@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from wrn.config import Config, RunPaths
+from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
 from wrn.errors import CheckpointError, Interrupted, TrainingError
@@ -15,6 +16,7 @@ from wrn.model import Precision, WideResNet, multiply_adds
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation, evaluate
 from wrn.training.history import Row, append_history, write_history
+from wrn.training.machine import peak_memory
 from wrn.training.optimizer import Optimizers
 from wrn.training.reporters import Reporter
 from wrn.training.schedule import make_schedule
@@ -24,8 +26,6 @@ from wrn.training.stop import StopSignal
 
 STEPS_PER_LOOK = 50
 """Steps between looks at the device for a loss that is not finite: each look waits for it."""
-
-GB = 1e9
 
 
 class Trainer:
@@ -64,7 +64,7 @@ class Trainer:
         self._step = 0
         self._history: list[Row] = []
         self._saved_at = self._clock = time.monotonic()
-        self._images_timed = 0
+        self._images_timed = self._multiply_adds_timed = 0
         self._final: Evaluation | None = None
 
     @property
@@ -89,7 +89,7 @@ class Trainer:
                 self._take(self._step, batch)
                 self._reporter.step(self._step, self.schedule.lr_at(self._step), batch.size)
                 self._step += 1
-                self._images_timed += batch.size
+                self._count(batch)
                 if self._step % STEPS_PER_LOOK == 0:
                     self._look()
                 if self._step < epoch_end and (stop.received or self._minutes_due()):
@@ -104,6 +104,7 @@ class Trainer:
         totals = self._look()
         epoch = self._step // self._loader.steps_per_epoch
         row: Row = {
+            "dataset": self._dataset.name,
             "epoch": epoch,
             "epochs": self._config.epochs,
             "step": self._step,
@@ -179,22 +180,24 @@ class Trainer:
 
     def _begin_clock(self) -> None:
         self._clock = time.perf_counter()
-        self._images_timed = 0
+        self._images_timed = self._multiply_adds_timed = 0
+
+    def _count(self, batch: Batch) -> None:
+        self._images_timed += batch.size
+        self._multiply_adds_timed += batch.size * multiply_adds(self.model.architecture, batch.images.shape[-1])
 
     def _speed(self) -> Row:
         """Seconds and images/s of the steps since the clock began (the device has been waited for), and MFU."""
         seconds = time.perf_counter() - self._clock
-        side = self.schedule.resolution_at(self._step - 1)
         passes = 2 if self._config.sam_rho else 1
-        flops = 6 * passes * multiply_adds(self.model.architecture, side) * self._images_timed
-        row: Row = {
+        # A multiply-add is two FLOP; the backward pass costs two forward passes.
+        flops = 2 * 3 * passes * self._multiply_adds_timed
+        return {
             "images_per_s": self._images_timed / seconds,
             "mfu": flops / seconds / self._peak,
+            "memory_gb": peak_memory(self._precision.device) / 1e9,
             "seconds": seconds,
         }
-        if self._precision.device.type == "cuda":
-            row["memory_gb"] = torch.cuda.max_memory_allocated(self._precision.device) / GB
-        return row
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 The partner of image i is image i^1, its neighbour in the batch: the order of the images is random anyway, and a
 neighbour is always within the part of the batch that one process has, whatever the number of processes. The last
 image of an odd batch is its own partner.
+
+Either way a value becomes share * its own + (1 - share) * the partner's, where the share is 0 or 1 in CutMix.
+Interpolating by `lerp_` is exact at both: pixels that are not mixed stay what they are, to the bit.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wrn.data.augment.batch import Batch
-from wrn.data.augment.erase import inside_box
+from wrn.data.augment.erase import images_of, outside_box, rows_of
 from wrn.data.random import BatchRandom
 
 
@@ -23,9 +26,8 @@ def partners(size: int, device: torch.device) -> Tensor:
 
 def mixup(batch: Batch, alpha: float, rng: BatchRandom) -> Batch:
     """Each image becomes w * image + (1 - w) * partner with w from Beta(alpha, alpha) (arXiv:1710.09412)."""
-    partner = partners(batch.size, batch.images.device)
     weight = rng.beta(alpha)
-    return Batch(_blend(batch.images, partner, weight), batch.labels, batch.labels[partner], weight)
+    return _mixed(batch, weight.view(-1, 1, 1), weight)
 
 
 def cutmix(batch: Batch, alpha: float, rng: BatchRandom) -> Batch:
@@ -34,10 +36,7 @@ def cutmix(batch: Batch, alpha: float, rng: BatchRandom) -> Batch:
     The rectangle has the image's aspect ratio and an area of 1 - w with w from Beta(alpha, alpha), around a random
     pixel, clipped at the border; the weight is that of the clipped rectangle.
     """
-    partner = partners(batch.size, batch.images.device)
-    pasted, weight = _cutmix_box(batch.images, alpha, rng)
-    images = torch.where(pasted, batch.images[partner], batch.images)
-    return Batch(images, batch.labels, batch.labels[partner], weight)
+    return _mixed(batch, *_cutmix_shares(batch.images, alpha, rng))
 
 
 def mix(batch: Batch, mixup_alpha: float, cutmix_alpha: float, probability: float, rng: BatchRandom) -> Batch:
@@ -47,26 +46,34 @@ def mix(batch: Batch, mixup_alpha: float, cutmix_alpha: float, probability: floa
     """
     if not probability or not (mixup_alpha or cutmix_alpha):
         return batch
-    if mixup_alpha and not cutmix_alpha:
-        mixed = mixup(batch, mixup_alpha, rng)
-    elif cutmix_alpha and not mixup_alpha:
-        mixed = cutmix(batch, cutmix_alpha, rng)
+    if not cutmix_alpha:
+        weight = rng.beta(mixup_alpha)
+        share = weight.view(-1, 1, 1)
+    elif not mixup_alpha:
+        share, weight = _cutmix_shares(batch.images, cutmix_alpha, rng)
     else:
-        blended, cut = mixup(batch, mixup_alpha, rng), cutmix(batch, cutmix_alpha, rng)
-        mixed = _choose(rng.chance(0.5), blended, cut)
-    if probability == 1:
-        return mixed
-    untouched = Batch(batch.images, batch.labels, mixed.other_labels, torch.ones_like(_weight(mixed)))
-    return _choose(rng.chance(probability), mixed, untouched)
+        blended = rng.beta(mixup_alpha)
+        share, weight = _cutmix_shares(batch.images, cutmix_alpha, rng)
+        first = rng.chance(0.5).float()
+        share = torch.lerp(share, blended.view(-1, 1, 1), first.view(-1, 1, 1))
+        weight = torch.lerp(weight, blended, first)
+    if probability < 1:
+        alone = (~rng.chance(probability)).float()
+        share = torch.maximum(share, alone.view(-1, 1, 1))
+        weight = torch.maximum(weight, alone)
+    return _mixed(batch, share, weight)
 
 
-def _blend(images: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    share = weight.view(-1, 1, 1, 1).to(images.dtype)
-    return torch.lerp(images[partner], images, share)
+def _mixed(batch: Batch, share: Tensor, weight: Tensor) -> Batch:
+    """The batch and its partners. share: of each image's own values, (B, 1, 1) or (B, H, W * C); weight: (B,)."""
+    partner = partners(batch.size, batch.images.device)
+    rows = rows_of(batch.images)
+    mixed = rows.index_select(0, partner).lerp_(rows, share)
+    return Batch(images_of(mixed, batch.images), batch.labels, batch.labels[partner], weight)
 
 
-def _cutmix_box(images: Tensor, alpha: float, rng: BatchRandom) -> tuple[Tensor, Tensor]:
-    """bool (B, 1, H, W) of the pixels to take from the partner, and the share of the others, float32 (B,)."""
+def _cutmix_shares(images: Tensor, alpha: float, rng: BatchRandom) -> tuple[Tensor, Tensor]:
+    """float32 (B, H, W * C), 0 where the pixel comes from the partner, else 1; and the share of ones, (B,)."""
     height, width = images.shape[-2:]
     side = (1 - rng.beta(alpha)).sqrt()
     tall, wide = (side * height).long(), (side * width).long()
@@ -75,15 +82,4 @@ def _cutmix_box(images: Tensor, alpha: float, rng: BatchRandom) -> tuple[Tensor,
     bottom, right = (top + tall).clamp(max=height), (left + wide).clamp(max=width)
     top, left = top.clamp(min=0), left.clamp(min=0)
     kept = 1 - ((bottom - top) * (right - left)).float() / (height * width)
-    return inside_box(images, top, left, bottom, right), kept
-
-
-def _choose(first: Tensor, one: Batch, other: Batch) -> Batch:
-    """Of each image that of `one` where `first` is true, else that of `other`; both have the same label pairs."""
-    images = torch.where(first.view(-1, 1, 1, 1), one.images, other.images)
-    return Batch(images, one.labels, one.other_labels, torch.where(first, _weight(one), _weight(other)))
-
-
-def _weight(batch: Batch) -> Tensor:
-    assert batch.weight is not None
-    return batch.weight
+    return outside_box(images, top, left, bottom, right), kept

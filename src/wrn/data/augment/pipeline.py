@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.crop import crop_and_flip
-from wrn.data.augment.erase import cutout, random_erasing
+from wrn.data.augment.erase import cutout_, random_erasing
 from wrn.data.augment.mix import mix
 from wrn.data.augment.policies import rand_augment, trivial_augment_wide
 from wrn.data.normalise import normalise
@@ -70,7 +70,7 @@ class Pipeline:
         options = self.options
         images = normalise(images, self._mean, self._std)
         if options.cutout:
-            images = cutout(images, _scaled(options.cutout, images), rng)
+            images = cutout_(images, _scaled(options.cutout, images), rng)
         if options.random_erasing:
             images = random_erasing(images, options.random_erasing, rng)
         return mix(Batch(images, labels), options.mixup_alpha, options.cutmix_alpha, options.mix_probability, rng)

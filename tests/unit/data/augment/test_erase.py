@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wrn.data.augment.erase import cutout, random_erasing
+from wrn.data.augment.erase import cutout_, random_erasing
 from wrn.data.random import BatchRandom, generator
 
 
@@ -12,8 +12,8 @@ def rng(size: int) -> BatchRandom:
 
 
 def test_cutout_blanks_one_square_that_may_leave_the_image() -> None:
-    images = torch.ones(3000, 3, 16, 16)
-    blank = cutout(images, 6, rng(3000)) == 0
+    images = torch.ones(3000, 16, 16, 3).permute(0, 3, 1, 2)
+    blank = cutout_(images, 6, rng(3000)) == 0
     assert torch.equal(blank[:, 0], blank[:, 2])
     areas = blank[:, 0].flatten(1).sum(1)
     assert areas.max() == 36
@@ -26,8 +26,8 @@ def test_cutout_blanks_one_square_that_may_leave_the_image() -> None:
 
 
 def test_cutout_covers_every_pixel_and_touches_nothing_else() -> None:
-    images = torch.randn(2000, 3, 8, 8) + 10
-    result = cutout(images, 3, rng(2000))
+    images = (torch.randn(2000, 8, 8, 3) + 10).permute(0, 3, 1, 2)
+    result = cutout_(images.clone(), 3, rng(2000))
     blank = result == 0
     assert torch.equal(result[~blank], images[~blank])
     assert bool(blank.any(0).all())

@@ -1,0 +1,168 @@
+"""Images per second and core of the batch path, against a DataLoader with Pillow and with NumPy, in one run.
+
+    python benchmarks/bench_data.py --output benchmarks/results/X.json
+
+Every candidate makes the same kind of batch on one thread of one process; all take turns, A B C, A B C, ... A case
+is compared with the faster of its peers, and with the rate at which one core can copy memory. With WRN_DATA_DIR set
+the images are CIFAR-100's, else noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common import environment, interleaved, seconds, spread, write_json
+from peers import pillow_pipeline as peer
+from wrn.data.augment.pipeline import AugmentOptions
+from wrn.data.dataset import Split
+from wrn.data.loader import make_loader
+
+IMAGES = 10_000
+MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+
+CASES: dict[str, tuple[AugmentOptions, Callable[[Any], Any] | None]] = {
+    "crop_flip_cutout": (AugmentOptions(cutout=8), None),
+    "trivialaugment": (AugmentOptions(augment="trivialaugment", cutout=8), peer.trivial_augment),
+    "randaugment": (AugmentOptions(augment="randaugment", cutout=8), peer.rand_augment),
+}
+"""What our pipeline does, and the policy by which the peers do the same. Crop and flip are in all of them."""
+
+
+def load_images() -> tuple[Split, str]:
+    """The images that all candidates draw from, and what they are."""
+    if folder := os.environ.get("WRN_DATA_DIR"):
+        from wrn.data.sources import open_dataset
+
+        dataset = open_dataset("cifar100", data_dir=Path(folder))
+        return Split(dataset.train.images[:IMAGES], dataset.train.labels[:IMAGES]), dataset.name
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    return Split(images, torch.randint(0, 100, (IMAGES,), generator=draws)), "noise"
+
+
+def albumentations_policy() -> Callable[[Any], Any] | None:
+    """Crop, flip, cutout and normalisation as an Albumentations pipeline; None where it is not installed."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        import albumentations as al
+        import cv2
+    except ImportError:
+        return None
+    cv2.setNumThreads(0)
+    return al.Compose(
+        [
+            al.Pad(peer.PADDING, border_mode=cv2.BORDER_REFLECT_101),
+            al.RandomCrop(peer.SIDE, peer.SIDE),
+            al.HorizontalFlip(p=0.5),
+            al.Normalize(MEAN, STD),
+            al.CoarseDropout((1, 1), (peer.HOLE, peer.HOLE), (peer.HOLE, peer.HOLE), p=1.0),
+        ]
+    )
+
+
+class Albumentations(peer.Pillow):  # type: ignore[misc]
+    """A third peer: all of it by one Albumentations pipeline."""
+
+    def __getitem__(self, index: int) -> Any:
+        image = self.policy(image=self.images[index])["image"]
+        return torch.from_numpy(image.transpose(2, 0, 1).copy()), self.labels[index]
+
+
+def turn(batches: Iterator[Any], count: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in itertools.islice(batches, count):
+            pass
+
+    return run
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def ours(options: AugmentOptions, split: Split, batch_size: int) -> Iterator[Any]:
+    loader = make_loader(options, split, MEAN, STD, batch_size, seed=0, device=torch.device("cpu"))
+    return loader.batches(0, 1_000_000_000)
+
+
+def candidates(split: Split, batch_size: int, our_batches: int, peer_batches: int) -> dict[str, dict[str, Any]]:
+    """By case, then by name: (what to run in a turn, batches that a turn makes). Ours is called `wrn`."""
+    images, labels = split.images.permute(0, 2, 3, 1).contiguous().numpy(), split.labels.tolist()
+    cases: dict[str, dict[str, Any]] = {}
+    for case, (options, policy) in CASES.items():
+        datasets = {kind.__name__: kind(images, labels, policy) for kind in (peer.Pillow, peer.NumPy)}
+        if policy is None and (pipeline := albumentations_policy()) is not None:
+            datasets["Albumentations"] = Albumentations(images, labels, pipeline)
+        cases[case] = {"wrn": (turn(ours(options, split, batch_size), our_batches), our_batches)}
+        for name, dataset in datasets.items():
+            batches = endless(peer.make_loader(dataset, batch_size))
+            cases[case][name] = (turn(batches, peer_batches), peer_batches)
+    if albumentations_policy() is not None:
+        policy_of_users = ours(AugmentOptions(augment="albumentations", cutout=8), split, batch_size)
+        cases["trivialaugment"]["wrn, augment: albumentations"] = (turn(policy_of_users, peer_batches), peer_batches)
+    return cases
+
+
+def copy_bytes_per_second() -> float:
+    """The best rate of copying 64 MiB on one core, bytes read and bytes written both counted."""
+    source = np.ones(2**26, dtype=np.uint8)
+    target = np.zeros_like(source)
+    return 2 * source.nbytes / min(seconds(lambda: np.copyto(target, source)) for _ in range(10))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate; the median counts")
+    parser.add_argument("--batches", type=int, default=20, help="batches per turn of ours; the peers make a tenth")
+    parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
+    args = parser.parse_args()
+    if not 0 < args.batch_size <= IMAGES:
+        parser.error(f"--batch-size {args.batch_size} does not fit the {IMAGES} images of this benchmark")
+
+    torch.set_num_threads(1)
+    split, source = load_images()
+    bandwidth = copy_bytes_per_second()
+    # A byte is read and a float32 written for each of the 3072 values of an image: no batch path can be faster.
+    limit = bandwidth / (3 * peer.SIDE**2 * (1 + 4))
+    print(f"{source}, batch {args.batch_size}, one thread; memory {bandwidth / 1e9:.1f} GB/s: {limit:,.0f} images/s")
+    results: dict[str, Any] = {}
+    for case, runs in candidates(split, args.batch_size, args.batches, max(1, args.batches // 10)).items():
+        times = interleaved({name: run for name, (run, _) in runs.items()}, args.rounds)
+        rates = {name: [runs[name][1] * args.batch_size / t for t in taken] for name, taken in times.items()}
+        print(case)
+        results[case] = {}
+        for name, rate in rates.items():
+            # Round by round: what slowed the machine for a while slowed both.
+            ratio = spread([our / other for our, other in zip(rates["wrn"], rate, strict=True)])
+            results[case][name] = {"images_per_s": spread(rate), "wrn_is_faster_by": ratio}
+            results[case][name]["share_of_memory_limit"] = spread(rate)["median"] / limit
+            print(f"  {name:30} {spread(rate)['median']:10,.0f} images/s   wrn: {ratio['median']:6.2f}x")
+        fastest = min(results[case][name]["wrn_is_faster_by"]["median"] for name in ("Pillow", "NumPy"))
+        results[case]["faster_than_the_faster_peer_by"] = fastest
+        print(f"  {fastest:.1f}x the faster of Pillow and NumPy")
+    if args.output:
+        record = {
+            "benchmark": "data",
+            "images": source,
+            "batch_size": args.batch_size,
+            "copy_bytes_per_s": bandwidth,
+            "memory_limit_images_per_s": limit,
+            "rounds": args.rounds,
+            "results": results,
+            "environment": environment(),
+        }
+        write_json(args.output, record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Write the tables of README.md from the records in benchmarks/results: no figure there is typed by hand.
+
+make results
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def machine(environment: dict[str, Any]) -> str:
+    hardware = environment["hardware"]
+    return hardware["gpu"] or f"{hardware['cores']} cores of {hardware['cpu']}"
+
+
+def where(environment: dict[str, Any]) -> str:
+    return f"{environment['date'][:10]}, commit {environment['commit']}, torch {environment['versions']['torch']}"
+
+
+def accuracy_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = [["recipe", "data", "top-1", "top-5", "training time", "on", "record"]]
+    for name, record in records.items():
+        if record["benchmark"] != "accuracy":
+            continue
+        metrics = record["metrics"]
+        rows.append(
+            [
+                f"`{record['recipe']}` ({record['network']}, {record['epochs']} epochs, seed {record['seed']})",
+                f"{metrics['dataset']}, {metrics['split']}, {metrics['images']:,} images",
+                f"**{metrics['top1']:.2%}**",
+                f"{metrics['top5']:.2%}",
+                f"{record['training_seconds'] / 60:.1f} min",
+                machine(record["environment"]),
+                link(name, record),
+            ]
+        )
+    return rows
+
+
+def speed_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = [["what", "against", "ratio", "on", "record"]]
+    for name, record in records.items():
+        on = machine(record["environment"])
+        for what, peer, ratio in ratios(record):
+            rows.append([what, peer, f"**{ratio:.1f}x**", on, link(name, record)])
+    return rows
+
+
+def ratios(record: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """(what, against what, how many times as fast) of one record."""
+    if record["benchmark"] == "train":
+        peer = {"step": "plain fp32 PyTorch step", "loop": "plain fp32 PyTorch loop with DataLoader"}
+        what = f"training, {record['network']}, batch {record['batch_size']}, {record['precision']}"
+        return [(what, peer.get(kind, kind), ratio["median"]) for kind, ratio in record["ratio"].items()]
+    if record["benchmark"] == "data":
+        return [
+            (f"batch path, {case}, one thread", "the faster of DataLoader + Pillow and + NumPy", ratio["median"])
+            for case, ratio in record["ratio"].items()
+        ]
+    return []
+
+
+def link(name: str, record: dict[str, Any]) -> str:
+    return f"[{where(record['environment'])}](benchmarks/results/{name})"
+
+
+def markdown(rows: list[list[str]]) -> str:
+    if len(rows) == 1:
+        return ""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def main() -> None:
+    paths = sorted((ROOT / "benchmarks/results").glob("*.json"))
+    records = {path.name: json.loads(path.read_text()) for path in paths}
+    tables = "\n\n".join(table for table in (markdown(accuracy_rows(records)), markdown(speed_rows(records))) if table)
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The machine under a run: what it is, how much memory was used, and two settings that make CPUs faster."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+import torch
+
+import wrn
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's mallopt, from malloc.h."""
+
+
+def tune_cpu() -> None:
+    """Keep freed memory in the process, and take denormal numbers as 0.
+
+    A step allocates and frees hundreds of megabytes of activations. By default glibc gives each large block back to
+    the system and asks for it anew, and every page of it is zeroed again at its first touch: 15 to 30% of a step.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return  # another libc
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def choose_kernels(deterministic: bool) -> None:
+    """Either the fastest kernels for each shape, or only those that give the same bits every time."""
+    if deterministic:
+        # cuBLAS reads this when it starts; without it, its products are refused in deterministic mode.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not deterministic
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes used so far: on a GPU by tensors, elsewhere by the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024  # Linux counts in KiB
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Where, when and by which versions a model was made."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "device": device_name(device),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "wrn": wrn.__version__,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """For people: the GPU's name, or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

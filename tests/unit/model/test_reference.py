@@ -1,0 +1,66 @@
+"""Our network against one written independently from the paper, in benchmarks/peers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from peers.plain_pytorch import WRN
+from wrn.config.schema import Config
+from wrn.data.augment.batch import Batch
+from wrn.model import WideResNet, pick_precision
+from wrn.training.optimizer import Optimizers
+from wrn.training.schedule import Schedule
+from wrn.training.step import TrainStep
+
+FP32 = pick_precision(torch.device("cpu"), amp=False)
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Both list their tensors in the order of the layers; only the names differ."""
+    pairs = list(zip(source.state_dict().values(), target.state_dict().values(), strict=True))
+    with torch.no_grad():
+        for value, place in pairs:
+            assert value.shape == place.shape
+            place.copy_(value)
+
+
+@pytest.mark.parametrize(("depth", "widen"), [(28, 10), (16, 2)])
+def test_equal_weights_give_equal_logits(depth: int, widen: int) -> None:
+    torch.manual_seed(0)
+    reference, ours = WRN(depth, widen), WideResNet(depth, widen)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        reference.train()(x)  # so that BN's statistics are not those of the start
+        copy_weights(reference, ours)
+        expected, logits = reference.eval()(x), ours.to(memory_format=torch.channels_last).eval()(x)
+    assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
+
+
+def test_ten_steps_of_training_follow_it() -> None:
+    torch.manual_seed(0)
+    reference, ours = WRN(10, 2, num_classes=10), WideResNet(10, 2, num_classes=10)
+    copy_weights(reference, ours)
+    decayed = [p for p in reference.parameters() if p.ndim > 1]
+    bare = [p for p in reference.parameters() if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": bare, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+    config = Config(lr=0.05, dropout=0.0, amp=False, batch_size=16, warmup_epochs=0)
+    schedule = Schedule("step", peak=0.05, floor=0.0, warmup_steps=0, total_steps=10)
+    step = TrainStep(config, ours, Optimizers(config, ours), FP32, schedule, lambda note: None)
+    losses = SimpleNamespace(theirs=[], ours=[])
+    for number in range(10):
+        x, y = torch.randn(16, 3, 16, 16), torch.randint(0, 10, (16,))
+        loss = F.cross_entropy(reference(x), y, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.theirs.append(loss.item())
+        step(number, Batch(x, y))
+        losses.ours.append(step.meters.read().loss)
+        step.meters.reset()
+    assert losses.ours == pytest.approx(losses.theirs, rel=1e-4)

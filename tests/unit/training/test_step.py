@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wrn.config.schema import Config
+from wrn.data.augment.batch import Batch
+from wrn.errors import TrainingError
+from wrn.model import WideResNet, pick_precision
+from wrn.training.optimizer import Optimizers
+from wrn.training.schedule import Schedule
+from wrn.training.step import TrainStep, mixed_hits, mixed_loss
+
+FP32 = pick_precision(torch.device("cpu"), amp=False)
+
+
+def make(model: WideResNet, **keys: Any) -> tuple[TrainStep, list[str]]:
+    config = Config(**{"dropout": 0.0, "amp": False, "batch_size": 8, "warmup_epochs": 0, **keys})
+    notes: list[str] = []
+    schedule = Schedule("step", config.lr, 0.0, 0, 10)
+    return TrainStep(config, model, Optimizers(config, model), FP32, schedule, notes.append), notes
+
+
+def batch(size: int = 8) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    return Batch(torch.randn(size, 3, 8, 8, generator=generator), torch.arange(size) % 5)
+
+
+def frozen_bn(model: WideResNet) -> WideResNet:
+    """BN as in evaluation: then the size of a micro-batch makes no difference."""
+    return model.eval()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_loss_is_cross_entropy_against_the_soft_labels(smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits, weight = torch.randn(6, 5), torch.rand(6)
+    first, second = torch.arange(6) % 5, (torch.arange(6) * 2) % 5
+    mixed = Batch(torch.zeros(6, 3, 2, 2), first, second, weight)
+    soft = weight[:, None] * F.one_hot(first, 5) + (1 - weight)[:, None] * F.one_hot(second, 5)
+    soft = soft * (1 - smoothing) + smoothing / 5
+    expected = -(soft * logits.log_softmax(1)).sum(1)
+    assert torch.allclose(mixed_loss(logits, mixed, smoothing), expected, atol=1e-6)
+
+
+def test_hits_of_mixed_images_count_in_parts() -> None:
+    logits = torch.eye(3)
+    assert mixed_hits(logits, Batch(torch.zeros(3, 1), torch.tensor([0, 1, 0]))) == 2
+    mixed = Batch(torch.zeros(3, 1), torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1]), torch.tensor([0.7, 0.4, 0.5]))
+    assert mixed_hits(logits, mixed).item() == pytest.approx(0.7 + 0.6)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_accumulated_gradients_are_those_of_the_whole_batch(size: int) -> None:
+    torch.manual_seed(0)
+    model = frozen_bn(WideResNet(10, 1, 0.0, 5))
+    twin = copy.deepcopy(model)
+    make(model)[0](0, batch())
+    make(twin, micro_batch=size)[0](0, batch())
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = frozen_bn(WideResNet(10, 1, 0.0, 5))
+    twin = copy.deepcopy(model)
+    make(model)[0](0, batch())
+    step, notes = make(twin)
+    forward = step._forward
+
+    def small_device(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("too much")
+        return forward(images)
+
+    monkeypatch.setattr(step, "_forward", small_device)
+    step(0, batch())
+    assert step.micro_batch == 2
+    assert notes == [f"out of memory: going on with micro-batches of {size} images" for size in (4, 2)]
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert step.meters.values[2] == 8  # no image counted twice
+
+
+def test_out_of_memory_with_one_image_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, _ = make(WideResNet(10, 1, 0.0, 5))
+
+    def full(images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(step, "_forward", full)
+    with pytest.raises(TrainingError, match="out of memory with 1 images"):
+        step(0, batch())
+
+
+def test_the_gradient_is_clipped_and_its_norm_before_that_is_logged() -> None:
+    torch.manual_seed(0)
+    model = WideResNet(10, 1, 0.0, 5)
+    step, _ = make(model, gradient_clip=0.01)
+    step(0, batch())
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    assert norm.item() == pytest.approx(0.01, rel=1e-3)
+    assert step.meters.read().grad_norm > 0.1
+
+
+@pytest.mark.parametrize("sam_batch", [0, 4, 3])
+def test_sam_is_the_mean_gradient_at_the_worst_point_of_each_unit(sam_batch: int) -> None:
+    torch.manual_seed(0)
+    model = frozen_bn(WideResNet(10, 1, 0.0, 5))
+    twin = copy.deepcopy(model)
+    rho, whole = 0.1, batch()
+    expected = [torch.zeros_like(p) for p in twin.parameters()]
+    size = sam_batch or 8
+    for start in range(0, 8, size):
+        images, labels = whole.images[start : start + size], whole.labels[start : start + size]
+
+        def gradients(images: torch.Tensor = images, labels: torch.Tensor = labels) -> tuple[torch.Tensor, ...]:
+            loss = F.cross_entropy(twin(images), labels, label_smoothing=0.1)
+            return torch.autograd.grad(loss, list(twin.parameters()))
+
+        first = gradients()
+        norm = torch.cat([g.flatten() for g in first]).norm()
+        with torch.no_grad():
+            for p, g in zip(twin.parameters(), first, strict=True):
+                p.add_(g * rho / norm)
+        second = gradients()
+        with torch.no_grad():
+            for p, g in zip(twin.parameters(), first, strict=True):
+                p.sub_(g * rho / norm)
+            for total, g in zip(expected, second, strict=True):
+                total.add_(g, alpha=len(labels) / 8)
+    before = [p.detach().clone() for p in model.parameters()]
+    make(model, sam_rho=rho, sam_batch=sam_batch, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)[0](0, whole)
+    for p, start_value, gradient in zip(model.parameters(), before, expected, strict=True):
+        assert torch.allclose(p, start_value - 0.1 * gradient, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile imports modules that torch deprecated
+def test_compile_gives_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    model = WideResNet(10, 1, 0.0, 5)
+    compiled = copy.deepcopy(model)
+    torch._dynamo.reset()
+    losses = []
+    for network, keys in ((model, {}), (compiled, {"compile": True})):
+        step, _ = make(network, **keys)
+        if keys:
+            # The eager backend traces and runs like any other, without needing a C++ compiler here.
+            step._forward = torch.compile(network, backend="eager")
+        for number in range(2):
+            step(number, batch())
+        losses.append(step.meters.read().loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_a_step_on_a_gpu_follows_fp32_on_the_cpu(amp: str) -> None:
+    torch.manual_seed(0)
+    model = WideResNet(16, 2, 0.0, 5)
+    images = torch.randn(64, 3, 32, 32)
+    labels = torch.arange(64) % 5
+    losses = {}
+    for device in ("cpu", "cuda"):
+        network = copy.deepcopy(model).to(device)
+        config = Config(dropout=0.0, batch_size=64, warmup_epochs=0, lr=0.05)
+        precision = FP32 if device == "cpu" else pick_precision(torch.device(device), amp=True, amp_dtype=amp)
+        schedule = Schedule("step", 0.05, 0.0, 0, 10)
+        step = TrainStep(config, network, Optimizers(config, network), precision, schedule, lambda note: None)
+        for number in range(5):
+            step(number, Batch(images.to(device), labels.to(device)))
+        losses[device] = step.meters.read().loss
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)

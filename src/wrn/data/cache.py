@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,20 @@ from torch import Tensor
 
 from wrn.data.dataset import Dataset, Split
 
-FORMAT = 1
+FORMAT = 2
+ABANDONED_SECONDS = 3600
+"""A half-written cache so old was left behind by a process that was killed."""
 
 
-def load_cached(identity: str, near: Path, build: Callable[[], Dataset]) -> Dataset:
-    """The data set of that identity: from its cache, else built and then cached.
+def load_cached(source: str, files: Iterable[Path], near: Path, build: Callable[[], Dataset]) -> Dataset:
+    """The data set made of `files`: from its cache, else built and then cached.
 
-    identity: says which source files, in which state; another state is another cache.
-    near: the folder of the source files. The cache goes beside them, or where that is not allowed, into the user's
-        cache folder.
+    source: what is made of which place, in words; it has one cache, which is replaced when the files change.
+    near: the folder of the files. The cache goes beside them, or where that is not allowed, into the user's cache
+        folder.
     """
-    name = f"{hashlib.sha256(f'{FORMAT} {identity}'.encode()).hexdigest()[:24]}.safetensors"
+    identity = f"{FORMAT} {source} {_state(files)}"
+    name = f"{hashlib.sha256(source.encode()).hexdigest()[:24]}.safetensors"
     folders = (near / ".wrn-cache", Path(platformdirs.user_cache_dir("wrn")))
     for folder in folders:
         dataset = _read(folder / name, identity)
@@ -43,6 +47,18 @@ def load_cached(identity: str, near: Path, build: Callable[[], Dataset]) -> Data
         if _write(folder / name, identity, dataset):
             break
     return dataset
+
+
+def _state(files: Iterable[Path]) -> str:
+    """Changes when a file comes, goes or changes."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            facts = file.stat()
+            digest.update(f"{file} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(f"{file} is missing\n".encode())
+    return digest.hexdigest()
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
@@ -57,8 +73,10 @@ def _read(path: Path, identity: str) -> Dataset | None:
     try:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["wrn"])
+            if facts.pop("identity") != identity:
+                return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        if facts.pop("identity") != identity or facts.pop("checksum") != _checksum(tensors):
+        if facts.pop("checksum") != _checksum(tensors):
             return None
         facts |= {name: Split(tensors[f"{name}_images"], tensors[f"{name}_labels"]) for name in ("train", "test")}
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()}
@@ -78,7 +96,10 @@ def _write(path: Path, identity: str, dataset: Dataset) -> bool:
     # Two processes may write at once: each its own temporary file, the last rename wins, both are right.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if not _may_write(path.parent):
+            return False
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         save_file(tensors, temporary, metadata={"wrn": json.dumps(facts)})
         temporary.replace(path)
     except (OSError, SafetensorError):
@@ -86,3 +107,17 @@ def _write(path: Path, identity: str, dataset: Dataset) -> bool:
             temporary.unlink(missing_ok=True)
         return False
     return True
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether the nearest folder that exists is meant to be written: root could write to a read-only one, too."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return bool(existing.stat().st_mode & 0o222) and os.access(existing, os.W_OK)
+
+
+def _sweep(path: Path) -> None:
+    """Remove half-written caches that a killed process left behind."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+                leftover.unlink()

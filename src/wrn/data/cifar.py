@@ -22,6 +22,8 @@ from wrn.data.pickles import read_pickle
 from wrn.errors import DataError
 
 PIXELS = 3 * 32 * 32
+LARGEST_MEMBER = 1 << 28
+"""Bytes. The largest official member has 155 million; more than this is not read into memory."""
 TITLES = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10"}
 
 Members = dict[str, bytes]
@@ -32,7 +34,8 @@ class Form:
     """One form of a data set on disk.
 
     folder: the name of the extracted folder, which is also the prefix of the archive's members.
-    md5: the members that are read, with the checksums of the official files ("" where none is published).
+    md5: the members that are read, with the checksums of the official files ("" where none is published: these
+        are lists of names, checked after decoding).
     decode: the members to a data set.
     """
 
@@ -51,11 +54,9 @@ class Found:
     path: Path
 
     @property
-    def identity(self) -> str:
-        """Changes whenever the files do, so that what was cached from them is not served stale."""
-        files = [self.path] if self.path.is_file() else [self.path / name for name in self.form.md5]
-        facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return f"{self.form.folder} {facts}"
+    def files(self) -> tuple[Path, ...]:
+        """The file or files that are read."""
+        return tuple(self.path / name for name in self.form.md5) if self.path.is_dir() else (self.path,)
 
     def load(self) -> Dataset:
         """Read, check and decode. Raises DataError naming the file that is wrong, and the fix."""
@@ -63,11 +64,8 @@ class Found:
         for name, expected in self.form.md5.items():
             if name not in members:
                 raise DataError(f"{self.path}: {name} is missing in it; fetch the data set again")
-            if expected and hashlib.md5(members[name], usedforsecurity=False).hexdigest() != expected:
-                raise DataError(
-                    f"{self.path}: {name} is altered or damaged (its md5 is not the official one); "
-                    "delete it and fetch the data set again"
-                )
+            if expected and _md5(members[name]) != expected:
+                raise _altered(self.path, name)
         return self.form.decode(self.form, members, str(self.path))
 
     def _from_folder(self) -> Members:
@@ -88,9 +86,13 @@ class Found:
                 for entry in archive:
                     name = entry.name.removeprefix("./").removeprefix(f"{self.form.folder}/")
                     if name in self.form.md5 and entry.isfile():
+                        if entry.size > LARGEST_MEMBER:
+                            raise _altered(self.path, name)
                         file = archive.extractfile(entry)
                         assert file is not None
                         members[name] = file.read()
+        except PermissionError as error:
+            raise DataError(f"{self.path}: cannot be read ({error.strerror}); mend that") from None
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
             raise DataError(
                 f"{self.path}: is truncated or damaged ({error}); delete it and fetch the data set again"
@@ -98,20 +100,37 @@ class Found:
         return members
 
 
+def _altered(origin: Path | str, name: str) -> DataError:
+    return DataError(
+        f"{origin}: {name} is altered or damaged (it is not the official file); delete it and fetch the data set again"
+    )
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
 def find_cifar(dataset: str, directory: Path) -> Found | None:
-    """The first form of `cifar100` or `cifar10` in a folder: extracted, as an archive, or the folder itself."""
-    for form in FORMS:
-        if form.dataset != dataset:
-            continue
-        first = next(iter(form.md5))
-        for folder in (directory / form.folder, directory):
-            if (folder / first).is_file():
-                return Found(form, folder)
-        if (directory / form.archive).is_file():
-            return Found(form, directory / form.archive)
-    if directory.is_file():
-        return next((Found(f, directory) for f in FORMS if f.dataset == dataset and f.archive == directory.name), None)
-    return None
+    """The first form of `cifar100` or `cifar10` in a folder: extracted, as an archive, or the folder itself.
+
+    `directory` may be the archive, too. An extracted folder that lacks members counts only where nothing is whole.
+    Raises DataError for a folder that cannot be read.
+    """
+    try:
+        places = [found for form in FORMS if form.dataset == dataset for found in _places(form, directory)]
+        whole = [found for found in places if all(file.is_file() for file in found.files)]
+    except OSError as error:
+        raise DataError(f"{directory}: cannot be read ({error.strerror}); mend that or give another folder") from None
+    return next(iter(whole + places), None)
+
+
+def _places(form: Form, directory: Path) -> list[Found]:
+    """Where something of a form lies, whole or not."""
+    folders = [
+        folder for folder in (directory / form.folder, directory) if any((folder / n).is_file() for n in form.md5)
+    ]
+    archives = [file for file in (directory / form.archive, directory) if file.name == form.archive and file.is_file()]
+    return [Found(form, path) for path in folders + archives]
 
 
 def _decode_cifar100_python(form: Form, members: Members, origin: str) -> Dataset:
@@ -138,29 +157,22 @@ def _decode_cifar10_python(form: Form, members: Members, origin: str) -> Dataset
 
 
 def _decode_cifar100_binary(form: Form, members: Members, origin: str) -> Dataset:
-    rows = {name: _rows(members[f"{name}.bin"], 2, count, origin) for name, count in _SIZES.items()}
-    for name, part in rows.items():
-        if content_sum(part) != _CIFAR100_CONTENT[name]:
-            raise DataError(f"{origin}: {name}.bin is altered or damaged; delete it and fetch the data set again")
+    rows = {name: _rows(members[f"{name}.bin"], 2) for name in ("train", "test")}
     return _dataset(
         form.dataset,
         origin,
         {name: (part[:, 2:], part[:, 1]) for name, part in rows.items()},
-        _names(members["fine_label_names.txt"]),
-        _names(members["coarse_label_names.txt"]),
+        _names(members, "fine_label_names.txt", origin),
+        _names(members, "coarse_label_names.txt", origin),
         _superclass_of(rows["train"][:, 1], rows["train"][:, 0]),
     )
 
 
 def _decode_cifar10_binary(form: Form, members: Members, origin: str) -> Dataset:
-    train = np.concatenate([_rows(members[f"data_batch_{n}.bin"], 1, 10_000, origin) for n in range(1, 6)])
-    test = _rows(members["test_batch.bin"], 1, 10_000, origin)
-    # No checksum of these files is published; a whole CIFAR-10 has as many images of each class.
-    for part in (train, test):
-        if np.bincount(part[:, 0], minlength=10).tolist() != [len(part) // 10] * 10:
-            raise DataError(f"{origin}: the labels are not those of CIFAR-10; delete it and fetch the data set again")
+    train = np.concatenate([_rows(members[f"data_batch_{n}.bin"], 1) for n in range(1, 6)])
+    test = _rows(members["test_batch.bin"], 1)
     parts = {"train": (train[:, 1:], train[:, 0]), "test": (test[:, 1:], test[:, 0])}
-    return _dataset(form.dataset, origin, parts, _names(members["batches.meta.txt"]))
+    return _dataset(form.dataset, origin, parts, _names(members, "batches.meta.txt", origin))
 
 
 def _dataset(
@@ -191,16 +203,9 @@ def _dataset(
     )
 
 
-def _rows(data: bytes, labels: int, count: int, origin: str) -> np.ndarray:
-    """Records of the binary version, uint8 (count, labels + 3072)."""
-    if len(data) != count * (labels + PIXELS):
-        raise DataError(f"{origin}: a file of it is cut short or too long; delete it and fetch the data set again")
-    return np.frombuffer(data, dtype=np.uint8).reshape(count, labels + PIXELS)
-
-
-def content_sum(rows: np.ndarray) -> int:
-    """A checksum of the records, uint8 (N, length), that does not depend on their order."""
-    return sum(zlib.crc32(row) * (zlib.adler32(row) | 1) for row in np.ascontiguousarray(rows)) % 2**64
+def _rows(data: bytes, labels: int) -> np.ndarray:
+    """Records of the binary version, uint8 (N, labels + 3072)."""
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, labels + PIXELS)
 
 
 def _superclass_of(fine: np.ndarray, coarse: np.ndarray) -> tuple[int, ...]:
@@ -209,14 +214,20 @@ def _superclass_of(fine: np.ndarray, coarse: np.ndarray) -> tuple[int, ...]:
     return tuple(table[label] for label in range(len(table)))
 
 
-def _names(text: bytes) -> list[str]:
-    return [line.strip() for line in text.decode("utf-8").splitlines() if line.strip()]
+def _names(members: Members, file: str, origin: str) -> list[str]:
+    """The names in a text file, one a line; line ends and empty lines do not matter."""
+    names = [line.strip() for line in members[file].decode("utf-8", "replace").splitlines() if line.strip()]
+    if _md5("\n".join(names).encode()) != _NAMES_MD5[file]:
+        raise _altered(origin, file)
+    return names
 
 
-_SIZES = {"train": 50_000, "test": 10_000}
-
-_CIFAR100_CONTENT = {"train": 11879173557214596957, "test": 10567541103918911683}
-"""`content_sum` of the records of the official python version, in the layout of the binary version."""
+_NAMES_MD5 = {
+    "fine_label_names.txt": "18d2388358c0483ca2d2be3aac2d399e",
+    "coarse_label_names.txt": "7baf0fcbe8bbb8483327dd18f1cda1cb",
+    "batches.meta.txt": "c4a53feb1b64ee5c7b132f9a245e037b",
+}
+"""Of the names in their official order, joined by newlines."""
 
 FORMS = (
     Form(
@@ -234,7 +245,12 @@ FORMS = (
         "cifar100",
         "cifar-100-binary",
         "cifar-100-binary.tar.gz",
-        dict.fromkeys(("train.bin", "test.bin", "fine_label_names.txt", "coarse_label_names.txt"), ""),
+        {
+            "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
+            "test.bin": "4499cfba6c016c1be1438163640a0898",
+            "fine_label_names.txt": "",
+            "coarse_label_names.txt": "",
+        },
         _decode_cifar100_binary,
     ),
     Form(
@@ -256,7 +272,15 @@ FORMS = (
         "cifar10",
         "cifar-10-batches-bin",
         "cifar-10-binary.tar.gz",
-        dict.fromkeys(("batches.meta.txt", *(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"), ""),
+        {
+            "batches.meta.txt": "",
+            "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+            "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+            "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+            "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+            "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+            "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+        },
         _decode_cifar10_binary,
     ),
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,20 +45,35 @@ ARCHIVES = {
 }
 
 
+class Unreachable(DataError):
+    """No address delivered the archive (in time): a matter of the network, not of this machine."""
+
+
 def fetch(
-    archive: Archive, directory: Path, *, timeout_s: float = 30.0, on_progress: ProgressCallback | None = None
+    archive: Archive,
+    directory: Path,
+    *,
+    timeout_s: float = 30.0,
+    limit_s: float = math.inf,
+    on_progress: ProgressCallback | None = None,
 ) -> Path:
     """The path of the whole, checked archive in `directory`, fetched if it is not there yet.
 
     A second process that wants the same waits for the first. What was fetched before a break is kept and gone on
-    from. timeout_s: how long a server may stay silent. Raises DataError, with what each address answered.
+    from, another day if need be.
+
+    timeout_s: how long a server may stay silent.
+    limit_s: how long all of it may take.
+
+    Raises Unreachable, with what each address answered, and DataError where `directory` cannot be written.
     """
     path = directory / archive.name
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / f".{archive.name}.lock", timeout=3600):
             if not path.is_file():
-                _fetch_from_any(archive, path, timeout_s, on_progress or (lambda done, total: None))
+                progress = on_progress or (lambda done, total: None)
+                _Fetch(archive, path, timeout_s, time.monotonic() + limit_s, progress).run()
     except Timeout:
         raise DataError(
             f"{path}: another process has been fetching it for an hour; stop that one and try again"
@@ -68,54 +85,98 @@ def fetch(
     return path
 
 
-def _fetch_from_any(archive: Archive, path: Path, timeout_s: float, on_progress: ProgressCallback) -> None:
-    import requests
+class _Broken(Exception):
+    """An address failed; the message says how."""
 
-    part = path.with_name(f".{path.name}.part")
-    answers = []
-    for last, url in ((url == archive.urls[-1], url) for url in archive.urls):
+
+class _Slow(_Broken):
+    """An address dawdles, and another one is still to be tried."""
+
+
+@dataclass
+class _Fetch:
+    """One archive from whichever address delivers it, by way of `.NAME.part`, which only ever holds its beginning."""
+
+    archive: Archive
+    path: Path
+    timeout_s: float
+    deadline: float
+    on_progress: ProgressCallback
+
+    def run(self) -> None:
+        """Every address in order; then, patiently, those that were left because they were slow."""
+        part = self.path.with_name(f".{self.path.name}.part")
+        answers = []
+        waiting = deque(self.archive.urls)
+        slow: set[str] = set()
+        while waiting and time.monotonic() < self.deadline:
+            url = waiting.popleft()
+            try:
+                resumed = part.exists() and part.stat().st_size > 0
+                self._append(url, part, patient=url in slow or not waiting)
+                if _md5(part) == self.archive.md5:
+                    part.replace(self.path)
+                    return
+                # Not what it should be: nothing of it can be gone on from, but the fault may lie in an old beginning.
+                part.unlink()
+                if resumed:
+                    waiting.appendleft(url)
+                    continue
+                answers.append(f"{url}: sent something else (its md5 is not the official one)")
+            except _Slow as error:
+                answers.append(f"{url}: {error}")
+                slow.add(url)
+                waiting.append(url)
+            except _Broken as error:
+                answers.append(f"{url}: {error}")
+        if time.monotonic() >= self.deadline:
+            answers.append("it took too long; what has come is kept, and the next try goes on from there")
+        raise Unreachable(
+            f"{self.archive.name} could not be fetched ({'; '.join(answers)}); copy the archive to a folder by hand "
+            "and give that as --data-dir, or train with --dataset synthetic"
+        )
+
+    def _append(self, url: str, part: Path, *, patient: bool) -> None:
+        """Append to `part` what is missing of it. Raises _Broken where the server fails, _Slow where it dawdles."""
+        import requests
+        import urllib3
+
+        have = part.stat().st_size if part.exists() else 0
+        # The file as it is: some servers would declare a .gz as compressed in transit, and it would be unpacked.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         try:
-            _fetch_part(url, part, timeout_s, on_progress, may_give_up=not last)
-        except requests.RequestException as error:
-            answers.append(f"{url}: {_short(error)}")
-            continue
-        if _md5(part) == archive.md5:
-            part.replace(path)
-            return
-        # Not what it should be: nothing of it can be gone on from.
-        part.unlink()
-        answers.append(f"{url}: sent something else (its md5 is not the official one)")
-    raise DataError(
-        f"{archive.name} could not be fetched ({'; '.join(answers)}); copy the archive to a folder by hand and give "
-        "that as --data-dir, or train with --dataset synthetic"
-    )
+            with requests.get(url, headers=headers, stream=True, timeout=self.timeout_s) as answer:
+                if answer.status_code == 416:  # nothing is missing, or what we have is longer than the file
+                    return
+                answer.raise_for_status()
+                # A server that cannot go on sends everything: let pass what we have, and keep that in case it breaks.
+                known = 0 if answer.status_code == 206 else have
+                length = answer.headers.get("Content-Length")
+                total = have - known + int(length) if length else 0
+                with part.open("ab") as file:
+                    for block in self._watched(answer.raw.stream(BLOCK, decode_content=False), patient):
+                        known, skip = max(0, known - len(block)), min(known, len(block))
+                        have += file.write(block[skip:])
+                        self.on_progress(have, total or None)
+                if have < total:
+                    raise urllib3.exceptions.ProtocolError
+        except urllib3.exceptions.ProtocolError:
+            raise _Broken(f"broke off after {have} of {total or 'an unknown number of'} bytes") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise _Broken(_short(error)) from None
 
-
-def _fetch_part(url: str, part: Path, timeout_s: float, on_progress: ProgressCallback, *, may_give_up: bool) -> None:
-    """Append to `part` what is missing of it. Raises requests.RequestException where the server fails or dawdles."""
-    import requests
-
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
-    with requests.get(url, headers=headers, stream=True, timeout=(timeout_s, timeout_s)) as answer:
-        if answer.status_code == 416:  # nothing is missing, or what we have is longer than the file
-            return
-        answer.raise_for_status()
-        if answer.status_code != 206:  # the server starts from the beginning
-            have = 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        started, first = time.monotonic(), have
-        with part.open("ab" if have else "wb") as file:
-            for block in answer.iter_content(BLOCK):
-                file.write(block)
-                have += len(block)
-                on_progress(have, total)
-                waited = time.monotonic() - started
-                if may_give_up and waited > SLOW_SECONDS and (have - first) / waited < SLOW_BYTES / SLOW_SECONDS:
-                    raise requests.Timeout(f"only {(have - first) / waited / 1000:.0f} kB/s")
-    if total is not None and have < total:
-        raise requests.ConnectionError(f"broke off after {have} of {total} bytes")
+    def _watched(self, blocks: Iterator[bytes], patient: bool) -> Iterator[bytes]:
+        """The blocks, for as long as they come fast enough and in time."""
+        started, amount = time.monotonic(), 0
+        for block in blocks:
+            yield block
+            amount += len(block)
+            now = time.monotonic()
+            if now > self.deadline:
+                raise _Broken("too slow")
+            waited = now - started
+            if not patient and waited > SLOW_SECONDS and amount / waited < SLOW_BYTES / SLOW_SECONDS:
+                raise _Slow(f"only {amount / waited / 1000:.0f} kB/s")
 
 
 def _short(error: Exception) -> str:

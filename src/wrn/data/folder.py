@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,71 +15,77 @@ from wrn.errors import DataError
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 """Folders that may hold the test pictures, the first that exists."""
+NAMED = 3
+"""How many broken pictures or foreign classes a message names."""
 
-
-def is_image_folder(directory: Path) -> bool:
-    return (directory / "train").is_dir()
+Files = list[tuple[Path, int]]
+"""Pictures with their labels."""
 
 
 def load_folder(directory: Path, *, skip_broken: bool = False) -> Dataset:
     """The pictures below `directory`, the classes being the sorted names of the folders in `train`.
 
-    Raises DataError for a folder without pictures, a test class that train lacks, or a broken picture, which is
-    named; with `skip_broken` broken ones are left out and counted in the data set's `origin`.
+    Raises DataError for a folder that cannot be read, has no pictures, or a test class that train lacks, and for
+    broken pictures, the first of which are named; with `skip_broken` those are left out and counted in the data
+    set's `origin`.
     """
-    train = directory / "train"
-    test = next((directory / name for name in TEST_NAMES if (directory / name).is_dir()), None)
-    if not train.is_dir():
-        raise DataError(
-            f"{directory}: holds no folder train/; lay pictures out as train/<class>/*.png and test/<class>/"
-        )
-    if test is None:
-        raise DataError(f"{directory}: holds no folder test/; put some pictures of each class into test/<class>/")
-    classes = sorted(path.name for path in train.iterdir() if path.is_dir() and any(_pictures(path)))
-    if not classes:
-        raise DataError(f"{train}: holds no pictures; lay them out as train/<class>/*.png")
-    strangers = sorted(
-        path.name for path in test.iterdir() if path.is_dir() and path.name not in classes and any(_pictures(path))
-    )
-    if strangers:
-        raise DataError(
-            f"{test}: has classes that train lacks ({', '.join(strangers[:5])}); add them there or remove them"
-        )
-    listing = {
-        part: [(p, label) for label, name in enumerate(classes) for p in _pictures(part / name)]
-        for part in (train, test)
-    }
-    if not listing[test]:
-        raise DataError(f"{test}: holds no pictures; put some of each class into test/<class>/")
+    try:
+        train, test, classes = _list(directory)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend that") from None
 
     def build() -> Dataset:
-        (train_split, broken_train), (test_split, broken_test) = (
-            _read_all(listing[part], skip_broken) for part in (train, test)
-        )
+        (train_split, broken_train), (test_split, broken_test) = (_read_all(f, skip_broken) for f in (train, test))
         broken = broken_train + broken_test
         origin = str(directory) + (f", {broken} broken pictures left out" if broken else "")
         mean, std = channel_statistics(train_split.images)
         return Dataset("folder", origin, train_split, test_split, tuple(classes), (), (), mean, std)
 
-    return load_cached(_identity(directory, listing, skip_broken), directory, build)
+    source = f"pictures in {directory.resolve()}" + (" but broken ones" if skip_broken else "")
+    return load_cached(source, (path for path, _ in train + test), directory, build)
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+def _list(directory: Path) -> tuple[Files, Files, list[str]]:
+    """The train pictures, the test pictures and the classes. Raises DataError for what does not fit, and OSError."""
+    train = directory / "train"
+    test = next((directory / name for name in TEST_NAMES if (directory / name).is_dir()), None)
+    if not train.is_dir():
+        raise DataError(
+            f"{directory}: holds no folder train/; lay pictures out as train/<class>/*.png and test/<class>/*.png"
+        )
+    if test is None:
+        raise DataError(f"{directory}: holds no folder test/; put some pictures of each class into test/<class>/")
+    known, tested = _classes(train), _classes(test)
+    if len(known) < 2:
+        raise DataError(f"{train}: holds {len(known)} class folders, but a choice needs two; add train/<class>/*.png")
+    if strangers := [name for name in tested if name not in known]:
+        raise DataError(f"{test}: has classes that train lacks ({_some(strangers)}); add them there or remove them")
+    for name, pictures in known.items():
+        if not pictures:
+            raise DataError(f"{train / name}: holds no pictures ({' '.join(SUFFIXES)}); add some or remove the folder")
+    if not any(tested.values()):
+        raise DataError(f"{test}: holds no pictures; put some of each class into test/<class>/")
+    label = {name: number for number, name in enumerate(known)}
+    listed = ([(p, label[name]) for name, files in part.items() for p in files] for part in (known, tested))
+    return next(listed), next(listed), list(known)
 
 
-def _identity(directory: Path, listing: dict[Path, list[tuple[Path, int]]], skip_broken: bool) -> str:
-    """Changes when a picture comes, goes or changes."""
-    digest = hashlib.sha256()
-    for files in listing.values():
-        for path, label in files:
-            facts = path.stat()
-            digest.update(f"{path.relative_to(directory)} {label} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return f"folder {directory.resolve()} {skip_broken} {digest.hexdigest()}"
+def _classes(part: Path) -> dict[str, list[Path]]:
+    """The pictures of each class folder, however deep below it; hidden files and folders do not count."""
+    return {
+        folder.name: sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES
+            and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+            and path.is_file()
+        )
+        for folder in sorted(part.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+    }
 
 
-def _read_all(files: list[tuple[Path, int]], skip_broken: bool) -> tuple[Split, int]:
+def _read_all(files: Files, skip_broken: bool) -> tuple[Split, int]:
     """The split, and how many broken pictures were left out of it."""
 
     def read(path: Path) -> Tensor | DataError:
@@ -92,15 +96,15 @@ def _read_all(files: list[tuple[Path, int]], skip_broken: bool) -> tuple[Split, 
 
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(read, (path for path, _ in files)))
-    images, labels, broken = [], [], 0
-    for result, (_, label) in zip(results, files, strict=True):
-        if isinstance(result, DataError):
-            if not skip_broken:
-                raise DataError(f"{result}, or give --skip-broken")
-            broken += 1
-            continue
-        images.append(result)
-        labels.append(label)
-    if not images:
+    broken = [result for result in results if isinstance(result, DataError)]
+    if broken and not skip_broken:
+        more = f" (and {len(broken) - 1} more: {_some([str(b).partition(':')[0] for b in broken[1:]])})"
+        raise DataError(f"{broken[0]}, or give --skip-broken{more if len(broken) > 1 else ''}")
+    if len(broken) == len(files):
         raise DataError(f"{files[0][0].parent.parent}: not one of its pictures can be read; mend them")
-    return Split(torch.stack(images), torch.tensor(labels)), broken
+    whole = [(result, label) for result, (_, label) in zip(results, files, strict=True) if isinstance(result, Tensor)]
+    return Split(torch.stack([image for image, _ in whole]), torch.tensor([label for _, label in whole])), len(broken)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -27,7 +27,13 @@ class _DtypeRecord:
         self.name = name
 
     def __setstate__(self, state: Any) -> None:
-        pass
+        self.order = state[1]
+
+    def to_numpy(self) -> np.dtype:
+        name = self.name.lstrip("<>|=")
+        if name not in PLAIN_TYPES:
+            raise ValueError("an array of something other than numbers")
+        return np.dtype(getattr(self, "order", "|") + name)
 
 
 class _ArrayRecord:
@@ -43,10 +49,8 @@ class _ArrayRecord:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def to_numpy(self) -> np.ndarray:
-        if not isinstance(self.dtype, _DtypeRecord) or self.dtype.name.lstrip("<>|=") not in PLAIN_TYPES:
-            raise ValueError("an array of something other than numbers")
         data = self.data.encode("latin1") if isinstance(self.data, str) else bytes(self.data)
-        flat = np.frombuffer(data, dtype=self.dtype.name)
+        flat = np.frombuffer(data, dtype=self.dtype.to_numpy())
         return flat.reshape(self.shape, order="F") if self.fortran else flat.reshape(self.shape)
 
 
@@ -71,20 +75,30 @@ def read_pickle(data: bytes, name: str) -> Any:
     Raises DataError, calling the file `name`, for a pickle that holds or asks for anything else, or is damaged.
     """
     try:
-        return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+        return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load(), {})
     # A damaged pickle can fail in any way; none of them is a bug of ours.
     except Exception as error:
         raise DataError(f"{name}: is not a harmless pickle of arrays ({error}); fetch the data set again") from None
 
 
-def _plain(value: Any) -> Any:
-    """The value with array records made arrays. Raises ValueError for any other kind of object."""
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """The value with array records made arrays. Raises ValueError for any other kind of object.
+
+    done: results by the identity of what they were made from: a pickle of a few bytes can refer to one list from
+    many places of another, and that from many of a third, and so on.
+    """
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return value
+    if id(value) not in done:
+        done[id(value)] = _plain_container(value, done)
+    return done[id(value)]
+
+
+def _plain_container(value: Any, done: dict[int, Any]) -> Any:
     if isinstance(value, _ArrayRecord):
         return value.to_numpy()
     if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_plain(key, done): _plain(item, done) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (str, bytes, int, float)):
-        return value
+        return [_plain(item, done) for item in value]
     raise ValueError(f"it holds a {type(value).__name__}")

@@ -12,31 +12,44 @@ from wrn.errors import DataError
 
 SIDE = 32
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+"""Pillow's names of what is read. No others: some call external programs."""
+DRAFT = (4 * SIDE, 4 * SIDE)
+"""JPEGs are decoded at no less than this size, which saves most of the time that a photo takes."""
 
 
 def read_picture(path: Path) -> Tensor:
     """uint8 (3, 32, 32), RGB: turned as its EXIF says, transparency on white, resized without regard to its shape.
 
-    Raises DataError, naming the file, when it cannot be read as a picture.
+    Of a moving picture, the first frame. Raises DataError, naming the file, when it cannot be read as a picture.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
+            file.draft("RGB", DRAFT)
             picture = ImageOps.exif_transpose(file)
-            if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-                # 16 bits a pixel: Pillow would cut them off at 255 instead of scaling them.
-                values = np.asarray(picture, dtype=np.float64)
-                scaled = values / (257 if values.max(initial=0) > 255 else 1)
-                picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            if picture.mode.startswith("I"):
+                # 16 bits a pixel (Pillow holds them in 16 or in 32): it would cut them off at 255, not scale them.
+                values = np.asarray(picture, dtype=np.float64) / 257
+                picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+            elif picture.mode == "F":
+                raise ValueError("its pixels are floating-point numbers of unknown range")
+            if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
             picture = picture.convert("RGB")
             if picture.size != (SIDE, SIDE):
-                picture = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=None)
+                picture = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "no picture that can be read" if isinstance(error, UnidentifiedImageError) else str(error)
+    # Pillow's decoders meet damage with whatever it leads to: OSError, SyntaxError, struct.error, IndexError, ...
+    except Exception as error:
+        reason = "no picture of a known format" if isinstance(error, UnidentifiedImageError) else _reason(error)
         raise DataError(f"{path}: cannot be read as a picture ({reason}); mend or remove it") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

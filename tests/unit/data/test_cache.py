@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny import tiny_dataset
+from wrn.data import cache
+from wrn.data.cache import load_cached
+from wrn.data.dataset import Dataset
+
+
+class Builder:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Dataset:
+        self.calls += 1
+        return tiny_dataset()
+
+
+@pytest.fixture
+def user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "user-cache"
+    monkeypatch.setattr(cache.platformdirs, "user_cache_dir", lambda name: str(folder / name))
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path, user_cache: Path) -> Path:
+    path = tmp_path / "data/source"
+    path.parent.mkdir()
+    path.write_text("1")
+    return path
+
+
+def get(source: Path, build: Builder) -> Dataset:
+    return load_cached("a source", [source], source.parent, build)
+
+
+def cached(source: Path) -> list[Path]:
+    return [path for path in (source.parent / ".wrn-cache").iterdir() if not path.name.startswith(".")]
+
+
+def test_the_second_time_is_the_same_without_building(source: Path) -> None:
+    build = Builder()
+    first, second = get(source, build), get(source, build)
+    assert build.calls == 1
+    assert torch.equal(first.train.images, second.train.images)
+    assert torch.equal(first.test.labels, second.test.labels)
+    facts = {key: value for key, value in vars(first).items() if key not in ("train", "test")}
+    assert facts == {key: value for key, value in vars(second).items() if key not in ("train", "test")}
+
+
+def test_changed_files_replace_the_cache(source: Path) -> None:
+    build = Builder()
+    get(source, build)
+    source.write_text("another")
+    get(source, build)
+    assert build.calls == 2
+    assert len(cached(source)) == 1
+    source.unlink()
+    get(source, build)
+    assert build.calls == 3
+
+
+@pytest.mark.parametrize("place", [0.01, 0.5, 0.999])
+def test_a_damaged_cache_is_made_again(source: Path, place: float) -> None:
+    build = Builder()
+    get(source, build)
+    (path,) = cached(source)
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 0x10
+    path.write_bytes(content)
+    get(source, build)
+    assert build.calls == 2
+    path.write_bytes(path.read_bytes()[:-100])
+    assert torch.equal(get(source, build).train.images, tiny_dataset().train.images)
+    assert build.calls == 3
+
+
+def test_a_read_only_folder_is_left_alone(source: Path, user_cache: Path) -> None:
+    source.parent.chmod(0o555)
+    build = Builder()
+    get(source, build)
+    get(source, build)
+    assert build.calls == 1
+    assert list(source.parent.iterdir()) == [source]
+    assert len(list(user_cache.rglob("*.safetensors"))) == 1
+
+
+def test_without_any_place_for_it(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **keys: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "save_file", full)
+    build = Builder()
+    get(source, build)
+    get(source, build)
+    assert build.calls == 2
+    assert list((source.parent / ".wrn-cache").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_in_time(source: Path) -> None:
+    get(source, Builder())
+    (path,) = cached(source)
+    old, new = path.with_name(f".{path.name}.1"), path.with_name(f".{path.name}.2")
+    for leftover in (old, new):
+        leftover.touch()
+    hours_ago = time.time() - 2 * cache.ABANDONED_SECONDS
+    os.utime(old, (hours_ago, hours_ago))
+    source.write_text("changed")
+    get(source, Builder())
+    assert (old.exists(), new.exists()) == (False, True)

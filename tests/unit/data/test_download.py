@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from wrn.data import download
+from wrn.data.download import Archive, Unreachable, fetch
+from wrn.errors import DataError
+
+CONTENT = bytes(range(256)) * 4000
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Server:
+    """Serves CONTENT as its tricks say; `asked` keeps (path, Range) of each request."""
+
+    def __init__(self) -> None:
+        self.tricks: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked.append((self.path, self.headers.get("Range")))
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    server.tricks.get(self.path, whole_or_rest)(self)
+
+            def log_message(self, *ignored: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def archive(self, *paths: str) -> Archive:
+        return Archive("x.tar.gz", MD5, tuple(self.url + path for path in paths))
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def offset(handler: BaseHTTPRequestHandler) -> int:
+    asked = handler.headers.get("Range")
+    return int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+
+
+def whole_or_rest(handler: BaseHTTPRequestHandler) -> None:
+    start = offset(handler)
+    if start >= len(CONTENT):
+        send(handler, 416, b"")
+    else:
+        send(handler, 206 if start else 200, CONTENT[start:])
+
+
+def no_ranges(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, 200, CONTENT)
+
+
+def breaks(after: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Sends so many bytes of what is asked for, then hangs up."""
+
+    def trick(handler: BaseHTTPRequestHandler) -> None:
+        start = offset(handler)
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(CONTENT) - start))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[start : start + after])
+        handler.wfile.flush()
+        handler.close_connection = True
+
+    return trick
+
+
+def trickles(handler: BaseHTTPRequestHandler) -> None:
+    start = offset(handler)
+    handler.send_response(206 if start else 200)
+    handler.send_header("Content-Length", str(len(CONTENT) - start))
+    handler.end_headers()
+    for begin in range(start, len(CONTENT), 50_000):
+        handler.wfile.write(CONTENT[begin : begin + 50_000])
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def part(directory: Path) -> Path:
+    return directory / ".x.tar.gz.part"
+
+
+def test_fetches_once_and_tells_how_far_it_is(server: Server, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    for _ in range(2):
+        path = fetch(server.archive("/a"), tmp_path / "new", on_progress=lambda *facts: seen.append(facts))
+        assert path.read_bytes() == CONTENT
+    assert server.asked == [("/a", None)]
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert not part(path.parent).exists()
+
+
+def test_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
+    server.tricks["/a"] = breaks(after=600_000)
+    with pytest.raises(Unreachable, match=r"broke off after \d+ of 1024000 bytes"):
+        fetch(server.archive("/a"), tmp_path)
+    kept = part(tmp_path).stat().st_size
+    assert 0 < kept <= 600_000
+    del server.tricks["/a"]
+    assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
+    assert server.asked[-1] == ("/a", f"bytes={kept}-")
+
+
+def test_the_mirror_goes_on_where_the_first_address_broke_off(server: Server, tmp_path: Path) -> None:
+    server.tricks["/a"] = breaks(after=600_000)
+    assert fetch(server.archive("/a", "/b"), tmp_path).read_bytes() == CONTENT
+    assert server.asked[1][0] == "/b"
+    assert server.asked[1][1] is not None
+
+
+def test_a_server_that_cannot_go_on_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
+    part(tmp_path).write_bytes(CONTENT[:900_000])
+    server.tricks["/a"] = lambda handler: send(handler, 200, CONTENT[:500_000], Content_Length=str(len(CONTENT)))
+    with pytest.raises(Unreachable):
+        fetch(server.archive("/a"), tmp_path, timeout_s=0.3)
+    assert part(tmp_path).read_bytes() == CONTENT[:900_000]
+    server.tricks["/a"] = no_ranges
+    assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("beginning", [b"something else", b"x" * len(CONTENT), CONTENT + b"more"])
+def test_a_wrong_beginning_is_dropped_and_fetched_anew(server: Server, tmp_path: Path, beginning: bytes) -> None:
+    part(tmp_path).write_bytes(beginning)
+    assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_whole_part_needs_no_bytes(server: Server, tmp_path: Path) -> None:
+    part(tmp_path).write_bytes(CONTENT)
+    assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
+    assert server.asked == [("/a", f"bytes={len(CONTENT)}-")]
+
+
+def test_what_is_declared_as_compressed_in_transit_stays_as_it_is(server: Server, tmp_path: Path) -> None:
+    server.tricks["/a"] = lambda handler: send(handler, 200, CONTENT, Content_Encoding="gzip")
+    assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
+
+
+def test_other_bytes_are_never_taken_for_the_archive(server: Server, tmp_path: Path) -> None:
+    server.tricks["/a"] = lambda handler: send(handler, 200, b"<html>log in here</html>")
+    server.tricks["/b"] = lambda handler: send(handler, 404, b"")
+    with pytest.raises(Unreachable) as caught:
+        fetch(server.archive("/a", "/b"), tmp_path)
+    text = str(caught.value)
+    assert "/a: sent something else" in text
+    assert "/b: HTTP 404" in text
+    assert "--data-dir" in text
+    assert not (tmp_path / "x.tar.gz").exists()
+    assert fetch(server.archive("/a", "/c"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_slow_address_is_left_for_the_next_and_returned_to(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.15)
+    monkeypatch.setattr(download, "SLOW_BYTES", 10_000_000)
+    monkeypatch.setattr(download, "BLOCK", 1 << 14)
+    server.tricks["/slow"] = trickles
+    server.tricks["/gone"] = lambda handler: send(handler, 404, b"")
+    assert fetch(server.archive("/slow", "/gone"), tmp_path).read_bytes() == CONTENT
+    assert [path for path, _ in server.asked] == ["/slow", "/gone", "/slow"]
+
+
+def test_a_limit_on_all_of_it(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "BLOCK", 1 << 14)
+    server.tricks["/a"] = trickles
+    with pytest.raises(Unreachable, match="took too long"):
+        fetch(server.archive("/a"), tmp_path, limit_s=0.3)
+    assert CONTENT.startswith(part(tmp_path).read_bytes())
+    assert fetch(server.archive("/b"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_silent_server(server: Server, tmp_path: Path) -> None:
+    server.tricks["/a"] = lambda handler: time.sleep(1)
+    begun = time.monotonic()
+    with pytest.raises(Unreachable):
+        fetch(server.archive("/a"), tmp_path, timeout_s=0.2)
+    assert time.monotonic() - begun < 0.9
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable) as caught:
+        fetch(Archive("x.tar.gz", MD5, ("http://127.0.0.1:9/x",)), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_two_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
+    server.tricks["/a"] = lambda handler: (time.sleep(0.2), whole_or_rest(handler))[1]
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: fetch(server.archive("/a"), tmp_path), range(4)))
+    assert len(server.asked) == 1
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+
+
+def test_a_full_disk_is_no_matter_of_the_network(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DataError, match=r"No space left on device.*free space") as caught:
+        fetch(server.archive("/a"), tmp_path)
+    assert not isinstance(caught.value, Unreachable)
+
+
+def test_a_folder_that_is_a_file(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        fetch(server.archive("/a"), tmp_path / "file")

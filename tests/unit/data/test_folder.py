@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_files import write_pictures
+from wrn.data.folder import load_folder
+from wrn.data.pictures import read_picture
+from wrn.errors import DataError
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load_folder(directory)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_class_folders_become_a_data_set(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ("dog", "cat", "Ape"))
+    dataset = load_folder(tmp_path)
+    assert dataset.classes == ("Ape", "cat", "dog")
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert torch.equal(dataset.train.images[3], read_picture(tmp_path / "train/cat/0.png"))
+    assert torch.equal(dataset.test.images[8], read_picture(tmp_path / "test/dog/2.png"))
+    scaled = dataset.train.images.double() / 255
+    assert dataset.mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
+    assert dataset.std == pytest.approx(scaled.std((0, 2, 3), unbiased=False).tolist())
+
+
+def test_changes_are_seen_through_the_cache(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    assert len(load_folder(tmp_path).train) == 6
+    shutil.copy(tmp_path / "train/cat/0.png", tmp_path / "train/dog/new.PNG")
+    dataset = load_folder(tmp_path)
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    shutil.copy(tmp_path / "train/cat/1.png", tmp_path / "test/dog/0.png")
+    assert torch.equal(load_folder(tmp_path).test.images[3], dataset.train.images[1])
+
+
+def test_hidden_files_are_no_pictures_and_deeper_ones_are(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    (tmp_path / "train/cat/._0.png").write_bytes(b"of a Mac")
+    for folder in ("train/.ipynb_checkpoints", "train/cat/.thumbs", "train/cat/deeper"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(tmp_path / "train/cat/0.png", tmp_path / folder / "x.png")
+    (tmp_path / "train/notes.txt").touch()
+    dataset = load_folder(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert len(dataset.train) == 7
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_other_names_of_test(name: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    (tmp_path / "test").rename(tmp_path / name)
+    assert len(load_folder(tmp_path).test) == 6
+
+
+def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
+    assert "holds no folder train/" in refusal(tmp_path)
+    (tmp_path / "train").mkdir()
+    assert "holds no folder test/" in refusal(tmp_path)
+    (tmp_path / "test").mkdir()
+    assert "holds 0 class folders" in refusal(tmp_path)
+    shutil.rmtree(tmp_path)
+    write_pictures(tmp_path, ("cat",))
+    assert "holds 1 class folders" in refusal(tmp_path)
+    write_pictures(tmp_path, ("dog", "eel", "fox"))
+    for name in ("dog", "eel"):
+        shutil.rmtree(tmp_path / "train" / name)
+    assert "classes that train lacks (dog, eel)" in refusal(tmp_path)
+    (tmp_path / "train/dog").mkdir()
+    (tmp_path / "train/eel").mkdir()
+    assert f"{tmp_path / 'train/dog'}: holds no pictures" in refusal(tmp_path)
+
+
+def test_no_test_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.unlink()
+    assert "test: holds no pictures" in refusal(tmp_path)
+
+
+def test_broken_pictures_are_named_or_left_out(tmp_path: Path) -> None:
+    write_pictures(tmp_path, each=5)
+    for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/0.png", "train/dog/1.png", "train/dog/3.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    text = refusal(tmp_path)
+    assert text.startswith(f"{tmp_path / 'train/cat/1.png'}: cannot be read as a picture")
+    assert "--skip-broken (and 4 more: " in text
+    assert "dog/1.png, ..." in text
+    dataset = load_folder(tmp_path, skip_broken=True)
+    assert dataset.origin == f"{tmp_path}, 5 broken pictures left out"
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1]
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError, match="not one of its pictures can be read"):
+        load_folder(tmp_path, skip_broken=True)
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path)
+
+    def refuse(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert refusal(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); mend that"

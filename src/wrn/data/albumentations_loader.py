@@ -125,7 +125,8 @@ class AlbumentationsLoader:
             part = Split(images, labels).to(self._device)
             if self._resolution_at is not None:
                 part = resize_split(part, self._resolution_at(step))
-            yield self._pipeline(part.images, part.labels, self._random(step))
+            everything = torch.arange(len(part), device=self._device)
+            yield self._pipeline(self._pipeline.windows(part.images), everything, part.labels, self._random(step))
 
     def _random(self, step: int) -> BatchRandom:
         within = step % self.steps_per_epoch

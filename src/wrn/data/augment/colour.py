@@ -1,18 +1,20 @@
-"""Operations on the colours of uint8 batches (B, 3, H, W), one magnitude (B,) per image, as Pillow defines them."""
+"""Operations on the colours of uint8 batches (B, 3, H, W), one parameter (B,) per image, as Pillow defines them.
+
+Results are channels-last. Numbers are float32 where that is exact, which vector units like best.
+"""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-SMOOTH = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]) / 13
-"""Pillow's SMOOTH kernel, which its sharpness is made of."""
+LUMA = (19595.0, 38470.0, 7471.0)
+"""The weights of ITU-R 601-2 as Pillow has them, times 65536: sums of them with bytes are exact in float32."""
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """0 is black, 1 the image itself."""
-    return _blend(torch.zeros_like(images), images, factor)
+    return _whole(images.float().mul_(_per_image(factor)))
 
 
 def colour(images: Tensor, factor: Tensor) -> Tensor:
@@ -22,65 +24,89 @@ def colour(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """0 is the mean grey of the image, 1 the image itself."""
-    mean = (luma(images).double().mean(dim=(1, 2, 3), keepdim=True) + 0.5).floor()
-    return _blend(mean, images, factor)
+    mean = (luma(images)[:, :1].mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64) + 0.5).floor()
+    return _blend(mean.float(), images, factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """0 is smoothed, 1 the image itself; the outermost pixels stay as they are."""
-    channels = images.shape[1]
-    kernel = SMOOTH.to(images.device).expand(channels, 1, 3, 3)
-    smooth = images.clone()
-    inner = F.conv2d(images.float(), kernel, groups=channels)
-    smooth[:, :, 1:-1, 1:-1] = (inner + 0.5).clamp(0, 255).to(torch.uint8)
+    """0 is smoothed, 1 the image itself; the outermost pixels stay as they are.
+
+    Smoothed by Pillow's kernel: 1 for the neighbours and 5 for the pixel itself, over 13.
+    """
+    smooth = images.float()
+    rows = smooth[:, :, :-2] + smooth[:, :, 1:-1] + smooth[:, :, 2:]
+    squares = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    inner = smooth[:, :, 1:-1, 1:-1]
+    inner.copy_(squares.add_(inner, alpha=4).mul_(1 / 13).add_(0.5).floor_())
     return _blend(smooth, images, factor)
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keep the highest `bits` (int64, 0 to 8) of each channel."""
-    kept = (256 - (1 << (8 - bits))).to(torch.uint8)
-    return images & kept.view(-1, 1, 1, 1)
+    """Keep the highest `bits` (0 to 8) of each channel."""
+    kept = (256 - (1 << (8 - bits.long()))).to(torch.uint8)
+    return images & _per_image(kept)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert the values that are not below the threshold (0 to 256)."""
-    return torch.where(images < threshold.view(-1, 1, 1, 1), images, 255 - images)
+    return torch.where(images < _per_image(threshold), images, 255 - images)
 
 
-def autocontrast(images: Tensor) -> Tensor:
+def autocontrast(images: Tensor, _: Tensor | None = None) -> Tensor:
     """Stretch each channel to the full range; a channel of one value stays."""
-    low = images.amin(dim=(2, 3), keepdim=True).double()
-    high = images.amax(dim=(2, 3), keepdim=True).double()
+    values = _planes(images)
+    low = values.amin(dim=2, keepdim=True).double()
+    high = values.amax(dim=2, keepdim=True).double()
     flat = high <= low
     scale = torch.where(flat, 1.0, 255 / (high - low).clamp(min=1))
     offset = torch.where(flat, 0.0, -low * scale)
     # In double precision, as Pillow computes its table: a product just below a whole number is cut, not rounded.
-    return (images * scale + offset).clamp(0, 255).to(torch.uint8)
+    return _pixels((values * scale).add_(offset).clamp_(0, 255).to(torch.uint8), images)
 
 
-def equalize(images: Tensor) -> Tensor:
+def equalize(images: Tensor, _: Tensor | None = None) -> Tensor:
     """Make the histogram of each channel as flat as it can be."""
-    batch, channels, height, width = images.shape
-    rows = batch * channels
-    values = images.reshape(rows, height * width).long()
-    bins = values + 256 * torch.arange(rows, device=images.device).view(-1, 1)
-    counts = torch.bincount(bins.flatten(), minlength=256 * rows).view(rows, 256)
+    planes = _planes(images)
+    rows = planes.shape[0] * planes.shape[1]
+    values = planes.view(rows, -1).long()
+    counts = torch.bincount(
+        (values + 256 * torch.arange(rows, device=images.device).view(-1, 1)).view(-1), minlength=256 * rows
+    ).view(rows, 256)
     last = counts.gather(1, values.amax(dim=1, keepdim=True))
-    step = (height * width - last) // 255
+    step = (values.shape[1] - last) // 255
     below = counts.cumsum(1) - counts
     table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
-    table = torch.where(step > 0, table, torch.arange(256, device=images.device))
-    return table.gather(1, values).to(torch.uint8).reshape(images.shape)
+    table = torch.where(step > 0, table, torch.arange(256, device=images.device)).to(torch.uint8)
+    return _pixels(table.gather(1, values).view_as(planes), images)
 
 
 def luma(images: Tensor) -> Tensor:
-    """Grey values, uint8 (B, 1, H, W), by the weights of ITU-R 601-2 in Pillow's integers."""
-    red, green, blue = images.int().unbind(1)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8).unsqueeze(1)
+    """Grey values by the weights of ITU-R 601-2, rounded: float32 (B, 3, H, W), three times the same, channels-last."""
+    batch, channels, height, width = images.shape
+    weights = torch.tensor(LUMA, device=images.device).view(3, 1).expand(3, channels)
+    sums = images.permute(0, 2, 3, 1).reshape(-1, 3).float() @ weights
+    grey = sums.add_(32768.0).mul_(1 / 65536).floor_()
+    return grey.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _blend(other: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """other + factor * (images - other), cut to whole numbers within 0..255."""
-    other = other.float()
-    blended = other + factor.float().view(-1, 1, 1, 1) * (images.float() - other)
-    return blended.clamp(0, 255).to(torch.uint8)
+    return _whole(images.float().sub_(other).mul_(_per_image(factor)).add_(other))
+
+
+def _whole(values: Tensor) -> Tensor:
+    return values.clamp_(0, 255).to(torch.uint8)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def _planes(images: Tensor) -> Tensor:
+    """(B, C, H, W) as (B, C, H * W), each channel in one piece."""
+    return images.contiguous().flatten(2)
+
+
+def _pixels(planes: Tensor, like: Tensor) -> Tensor:
+    """Undoes `_planes(like)`, channels-last."""
+    return planes.view(like.shape).contiguous(memory_format=torch.channels_last)

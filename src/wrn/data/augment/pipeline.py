@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from wrn.data.augment.batch import Batch
-from wrn.data.augment.crop import crop_and_flip
+from wrn.data.augment.crop import Windows
 from wrn.data.augment.erase import cutout_, random_erasing
 from wrn.data.augment.mix import mix
 from wrn.data.augment.policies import rand_augment, trivial_augment_wide
@@ -50,22 +50,26 @@ class Pipeline:
         self._mean = mean
         self._std = std
 
-    def __call__(self, images: Tensor, labels: Tensor, rng: BatchRandom) -> Batch:
-        """uint8 (B, 3, H, W) and int64 (B,) to a batch."""
-        return self.finish(self.distort(images, rng), labels, rng)
+    def windows(self, images: Tensor) -> Windows:
+        """What batches of uint8 images (N, 3, H, W) are taken from."""
+        padding = self.options.crop_padding
+        return Windows(images, _scaled(padding, images) if padding else 0, self.options.flip)
 
-    def distort(self, images: Tensor, rng: BatchRandom) -> Tensor:
+    def __call__(self, windows: Windows, index: Tensor, labels: Tensor, rng: BatchRandom) -> Batch:
+        """The images at `index`, int64 (B,), as a batch with these labels, int64 (B,)."""
+        images = self._distorted(windows.take(index, rng), rng)
+        return self._finished(images, labels, rng)
+
+    def _distorted(self, images: Tensor, rng: BatchRandom) -> Tensor:
         """The part that works on uint8 images."""
         options = self.options
-        padding = _scaled(options.crop_padding, images) if options.crop_padding else 0
-        images = crop_and_flip(images, padding, options.flip, rng)
         if options.augment == "trivialaugment":
             images = trivial_augment_wide(images, rng)
         elif options.augment == "randaugment":
             images = rand_augment(images, options.randaugment_ops, options.randaugment_magnitude, rng)
         return images
 
-    def finish(self, images: Tensor, labels: Tensor, rng: BatchRandom) -> Batch:
+    def _finished(self, images: Tensor, labels: Tensor, rng: BatchRandom) -> Batch:
         """The part that works on normalised images."""
         options = self.options
         images = normalise(images, self._mean, self._std)

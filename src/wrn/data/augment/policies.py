@@ -8,34 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wrn.data.augment import colour, geometry
-from wrn.data.random import BatchRandom
+from wrn.data.random import BatchRandom, to_device
 
 LEVELS = 31
 """Strengths 0 to 30, in both policies as published."""
+
+
+def _unchanged(images: Tensor, _: Tensor) -> Tensor:
+    return images
+
+
+def _as_it_is(magnitude: np.ndarray, side: int) -> np.ndarray:
+    return magnitude.astype(np.float32)
+
+
+def _around_one(magnitude: np.ndarray, side: int) -> np.ndarray:
+    return (1 + magnitude).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Operation:
     """One operation of a policy.
 
-    apply: images and magnitudes (B,) to images. magnitudes: one for each level, or None for an operation without.
+    apply: images and their parameters to images, on the device. Neighbours in a space with the same one share a call.
+    magnitudes: one for each level; all 0 for an operation without any.
     signed: whether the magnitude is negated for half of the images.
-    relative_to_side: whether magnitudes are shares of the image's side, to be turned into pixels.
-    around_one: whether the magnitude is a distance from the factor 1.
+    parameter: magnitudes (B,) and the image's side to the parameters of `apply`, on the host.
     """
 
     apply: Callable[[Tensor, Tensor], Tensor]
-    magnitudes: tuple[float, ...] | None = None
+    magnitudes: tuple[float, ...] = (0.0,) * LEVELS
     signed: bool = False
-    relative_to_side: bool = False
-    around_one: bool = False
+    parameter: Callable[[np.ndarray, int], np.ndarray] = _as_it_is
 
 
 def _up_to(limit: float) -> tuple[float, ...]:
@@ -51,23 +62,28 @@ def _space(shear: float, shift: float, degrees: float, enhance: float, bits: int
 
     shift: a share of the side. enhance: the largest distance of an enhancement factor from 1.
     """
-    enhancements = {"magnitudes": _up_to(enhance), "signed": True, "around_one": True}
-    shifts = {"magnitudes": _up_to(shift), "signed": True, "relative_to_side": True}
+
+    def move(matrix: Callable[[np.ndarray, int], np.ndarray], limit: float) -> Operation:
+        return Operation(geometry.affine, _up_to(limit), signed=True, parameter=matrix)
+
+    def enhancement(apply: Callable[[Tensor, Tensor], Tensor]) -> Operation:
+        return Operation(apply, _up_to(enhance), signed=True, parameter=_around_one)
+
     return {
-        "identity": Operation(lambda images, _: images),
-        "shear_x": Operation(geometry.shear_x, _up_to(shear), signed=True),
-        "shear_y": Operation(geometry.shear_y, _up_to(shear), signed=True),
-        "translate_x": Operation(geometry.translate_x, **shifts),  # type: ignore[arg-type]
-        "translate_y": Operation(geometry.translate_y, **shifts),  # type: ignore[arg-type]
-        "rotate": Operation(geometry.rotate, _up_to(degrees), signed=True),
-        "brightness": Operation(colour.brightness, **enhancements),  # type: ignore[arg-type]
-        "colour": Operation(colour.colour, **enhancements),  # type: ignore[arg-type]
-        "contrast": Operation(colour.contrast, **enhancements),  # type: ignore[arg-type]
-        "sharpness": Operation(colour.sharpness, **enhancements),  # type: ignore[arg-type]
-        "posterize": Operation(lambda images, bits: colour.posterize(images, bits.long()), _fewer_bits(bits)),
+        "identity": Operation(_unchanged),
+        "shear_x": move(geometry.shear_x, shear),
+        "shear_y": move(geometry.shear_y, shear),
+        "translate_x": move(geometry.translate_x, shift),
+        "translate_y": move(geometry.translate_y, shift),
+        "rotate": move(geometry.rotate, degrees),
+        "brightness": enhancement(colour.brightness),
+        "colour": enhancement(colour.colour),
+        "contrast": enhancement(colour.contrast),
+        "sharpness": enhancement(colour.sharpness),
+        "posterize": Operation(colour.posterize, _fewer_bits(bits)),
         "solarize": Operation(colour.solarize, tuple(255.0 - value for value in _up_to(255))),
-        "autocontrast": Operation(lambda images, _: colour.autocontrast(images)),
-        "equalize": Operation(lambda images, _: colour.equalize(images)),
+        "autocontrast": Operation(colour.autocontrast),
+        "equalize": Operation(colour.equalize),
     }
 
 
@@ -80,46 +96,41 @@ RAND = _space(shear=0.3, shift=150 / 331, degrees=30.0, enhance=0.9, bits=4)
 
 def trivial_augment_wide(images: Tensor, rng: BatchRandom) -> Tensor:
     """One operation of the wide space for each image, at a strength of its own, both uniform."""
-    chosen = rng.host_integers(0, len(WIDE))
-    return _apply(WIDE, images, chosen, rng.integers(0, LEVELS), rng.chance(0.5))
+    return _apply(WIDE, images, rng.host_integers(0, len(WIDE)), rng.host_integers(0, LEVELS), rng)
 
 
 def rand_augment(images: Tensor, operations: int, level: int, rng: BatchRandom) -> Tensor:
     """`operations` random operations in a row for each image, all at strength `level` (0 to 30)."""
-    strength = torch.full((len(images),), level, device=images.device)
     for _ in range(operations):
-        images = _apply(RAND, images, rng.host_integers(0, len(RAND)), strength, rng.chance(0.5))
+        images = _apply(RAND, images, rng.host_integers(0, len(RAND)), np.full(len(images), level), rng)
     return images
 
 
 def _apply(
-    space: Mapping[str, Operation], images: Tensor, chosen: np.ndarray, level: Tensor, negated: Tensor
+    space: Mapping[str, Operation], images: Tensor, chosen: np.ndarray, level: np.ndarray, rng: BatchRandom
 ) -> Tensor:
-    """Image i after operation `chosen[i]` at `level[i]`, its sign turned where `negated[i]`."""
-    result = images.clone(memory_format=torch.channels_last)
-    for number, (name, operation) in enumerate(space.items()):
-        where = np.flatnonzero(chosen == number)
-        if name == "identity" or not len(where):
-            continue
-        index = torch.from_numpy(where).to(images.device, non_blocking=True)
-        magnitude = _magnitudes(operation, level[index], negated[index], images.shape[-1])
-        result[index] = operation.apply(images[index], magnitude)
-    return result
+    """Image i after operation `chosen[i]` at `level[i]`, its sign drawn: channels-last."""
+    operations = list(space.values())
+    magnitude = np.array([operation.magnitudes for operation in operations])[chosen, level]
+    signed = np.array([operation.signed for operation in operations])[chosen]
+    magnitude = np.where(signed & (rng.host_integers(0, 2) == 1), -magnitude, magnitude)
+
+    # The images in the order of their operations, so that each operation's are one piece of the batch.
+    order = np.argsort(chosen, kind="stable")
+    bounds = np.searchsorted(chosen[order], np.arange(len(operations) + 1))
+    magnitude, ordered = magnitude[order], _rows(images, order)
+    results = []
+    for apply, group in groupby(range(len(operations)), key=lambda number: operations[number].apply):
+        numbers = list(group)
+        piece = slice(bounds[numbers[0]], bounds[numbers[-1] + 1])
+        if piece.start < piece.stop:
+            pieces = ((number, magnitude[bounds[number] : bounds[number + 1]]) for number in numbers)
+            parameters = np.concatenate([operations[n].parameter(part, images.shape[-1]) for n, part in pieces])
+            results.append(apply(ordered[piece], to_device(parameters, images.device)))
+    return _rows(torch.cat(results), np.argsort(order)) if results else images
 
 
-def _magnitudes(operation: Operation, level: Tensor, negated: Tensor, side: int) -> Tensor:
-    """The magnitude of each image, (B,), in the units that the operation takes."""
-    if operation.magnitudes is None:
-        return level
-    magnitude = _table(operation.magnitudes, level.device)[level]
-    if operation.relative_to_side:
-        magnitude = (magnitude * side).round()
-    if operation.signed:
-        magnitude = torch.where(negated, -magnitude, magnitude)
-    return 1 + magnitude if operation.around_one else magnitude
-
-
-@lru_cache(maxsize=64)
-def _table(magnitudes: tuple[float, ...], device: torch.device) -> Tensor:
-    """Kept on the device, so that no batch waits for it to be copied there."""
-    return torch.tensor(magnitudes, dtype=torch.float32, device=device)
+def _rows(images: Tensor, index: np.ndarray) -> Tensor:
+    """The images at `index`, by whole images as they lie in memory: channels-last."""
+    batch = images.permute(0, 2, 3, 1).contiguous()
+    return batch.index_select(0, to_device(index, images.device)).permute(0, 3, 1, 2)

@@ -3,12 +3,17 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from wrn.data.augment.crop import crop_and_flip
+from wrn.data.augment.crop import Windows
 from wrn.data.random import BatchRandom, generator
 
 
 def rng(size: int, step: int = 0) -> BatchRandom:
     return BatchRandom(generator(0, "test", step), size)
+
+
+def crop_and_flip(images: torch.Tensor, padding: int, flip: bool, rng: BatchRandom) -> torch.Tensor:
+    """A window of each image."""
+    return Windows(images, padding, flip).take(torch.arange(len(images)), rng)
 
 
 def windows(image: torch.Tensor, padding: int) -> list[torch.Tensor]:
@@ -51,4 +56,17 @@ def test_layout_type_and_off() -> None:
     assert result.dtype is torch.uint8
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(crop_and_flip(images.contiguous(memory_format=torch.channels_last), 2, True, rng(4)), result)
-    assert crop_and_flip(images, 0, False, rng(4)) is images
+    assert torch.equal(crop_and_flip(images, 0, False, rng(4)), images)
+
+
+def test_taken_in_any_order_and_more_than_once() -> None:
+    images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
+    index = torch.tensor([4, 0, 0, 3])
+    for flip in (False, True):
+        taken = Windows(images, 2, flip).take(index, rng(4))
+        assert torch.equal(taken, images[index])
+
+
+def test_none_taken() -> None:
+    images = torch.zeros(5, 3, 8, 8, dtype=torch.uint8)
+    assert Windows(images, 2, True).take(torch.empty(0, dtype=torch.int64), rng(0)).shape == (0, 3, 8, 8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,15 +18,16 @@ def test_the_wide_space_is_the_published_one() -> None:
         *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "colour"),
         *("contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize"),
     ]
-    ends = {name: (op.magnitudes[0], op.magnitudes[-1]) for name, op in WIDE.items() if op.magnitudes}
+    ends = {name: (op.magnitudes[0], op.magnitudes[-1]) for name, op in WIDE.items()}
     assert ends["shear_x"] == (0, 0.99)
     assert ends["rotate"] == (0, 135)
     assert ends["brightness"] == (0, 0.99)
     assert ends["posterize"] == (8, 2)
     assert ends["solarize"] == (255, 0)
     assert ends["translate_x"] == (0, 1)
-    assert all(len(op.magnitudes) == LEVELS for op in WIDE.values() if op.magnitudes)
-    assert (RAND["rotate"].magnitudes or ())[-1] == 30
+    assert ends["equalize"] == (0, 0)
+    assert all(len(op.magnitudes) == LEVELS for op in WIDE.values())
+    assert RAND["rotate"].magnitudes[-1] == 30
 
 
 def test_every_operation_comes_as_often_as_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +44,7 @@ def test_every_operation_comes_as_often_as_every_other(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(policies, "WIDE", {name: counting(name) for name in WIDE})
     trivial_augment_wide(torch.zeros(14_000, 3, 2, 2, dtype=torch.uint8), rng(14_000))
-    assert set(counts) == set(WIDE) - {"identity"}
+    assert set(counts) == set(WIDE)
     assert all(850 < count < 1150 for count in counts.values())
     assert set(strengths) == set(range(-30, 31))
 
@@ -64,11 +66,17 @@ def test_a_process_sees_its_rows_of_the_whole_batch(side: int) -> None:
         assert torch.equal(whole, policy(images, rng(12)))
 
 
-def test_translations_scale_with_the_side() -> None:
-    level = torch.tensor([30])
-    for side in (32, 16):
-        pixels = policies._magnitudes(WIDE["translate_x"], level, torch.tensor([False]), side)
-        assert pixels.tolist() == [side]
+@pytest.mark.parametrize("name", list(WIDE))
+def test_every_operation_is_a_function_of_the_image_alone(name: str) -> None:
+    """Whatever shares its call: each image comes out as if it were the only one."""
+    images = torch.randint(0, 256, (6, 3, 20, 20), dtype=torch.uint8)
+    alone = {name: WIDE[name]}
+    levels, chosen = np.array([0, 5, 10, 20, 29, 30]), np.zeros(6, dtype=int)
+    one_by_one = [
+        policies._apply(alone, images[i : i + 1], chosen[:1], levels[i : i + 1], rng(6, rows=slice(i, i + 1)))
+        for i in range(6)
+    ]
+    assert torch.equal(policies._apply(alone, images, chosen, levels, rng(6)), torch.cat(one_by_one))
 
 
 def test_rand_augment_at_level_0_hardly_changes_anything() -> None:

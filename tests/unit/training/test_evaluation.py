@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wrn.data.dataset import Split
+from wrn.model.precision import pick_precision
+from wrn.training.evaluation import evaluate
+
+FP32 = pick_precision(torch.device("cpu"), amp=False)
+
+
+class LeftOrRight(nn.Module):
+    """Says 1 when the left half of the red channel is brighter, and is blind to the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        lead = images[:, 0, :, :16].mean((1, 2)) - images[:, 0, :, 16:].mean((1, 2))
+        return torch.stack([-lead, lead], 1) * self.scale
+
+
+def split() -> Split:
+    images = torch.zeros(10, 3, 32, 32, dtype=torch.uint8)
+    images[:6, :, :, :16] = 200
+    images[6:, :, :, 16:] = 100
+    return Split(images, torch.tensor([1] * 6 + [0] * 4))
+
+
+def test_every_image_counts_once_and_the_network_is_left_as_it_was() -> None:
+    model = LeftOrRight().train()
+    found = evaluate(model, split(), mean=(0, 0, 0), std=(1, 1, 1), precision=FP32)
+    assert (found.plain.images, found.plain.top1) == (10, 1.0)
+    assert found.mirrored is None
+    assert "tta" not in found.as_dict()
+    assert model.training
+
+
+def test_mirrored_figures_stand_beside_the_plain_ones() -> None:
+    plain = evaluate(LeftOrRight(), split(), mean=(0, 0, 0), std=(1, 1, 1), precision=FP32)
+    both = evaluate(LeftOrRight(), split(), mean=(0, 0, 0), std=(1, 1, 1), precision=FP32, tta=True)
+    figures = both.as_dict()
+    tta = figures.pop("tta")
+    assert figures == plain.as_dict()
+    # An image and its mirror image say the opposite: together they say nothing, with even chances.
+    assert abs(tta["loss"] - torch.tensor(2.0).log().item()) < 1e-6

@@ -10,6 +10,7 @@ import torch
 
 from wrn.config import Config, RunPaths, run_paths
 from wrn.data.dataset import Dataset, Split, channel_statistics
+from wrn.training.processes import Alone
 from wrn.training.run import prepare
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
@@ -95,7 +96,7 @@ def ready(config: Config, recorder: Recorder) -> tuple[Trainer, RunPaths]:
     """A trainer before its first step; the data set must have been put in place of `open_dataset`."""
     paths = run_paths(config, "tiny", {"SAGEMAKER_BASE_DIR": "/nowhere"})
     paths.run.mkdir(parents=True, exist_ok=True)
-    trainer, _, _ = prepare(config, paths, recorder)
+    trainer, _, _ = prepare(config, paths, recorder, Alone(), torch.device("cpu"))
     return trainer, paths
 
 

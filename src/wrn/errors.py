@@ -30,6 +30,12 @@ class TrainingError(WrnError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class LostProcess(WrnError):
+    """Another process of the run died or hangs; what was saved stays, and the run can be resumed."""
+
+    exit_code = INTERRUPTED
+
+
 class Interrupted(WrnError):
     """The run was asked to stop; its state is saved and it can be resumed."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wrn.cli.report import percent
 from wrn.config.flags import Parser, add_config_flags, parse_config
+from wrn.config.launch import place
 from wrn.config.paths import failure_file
 from wrn.errors import DONE, Interrupted
 
@@ -22,14 +23,21 @@ def main(arguments: Sequence[str]) -> int:
     add_config_flags(parser)
     try:
         resolved = parse_config(parser, arguments)
+        from wrn.training.launcher import become, several_processes
         from wrn.training.run import SYNTHETIC, train
 
+        if command := several_processes(resolved.config, arguments):
+            become(command)
+        if place().local_rank == 0 and (old := failure_file()) is not None:
+            old.unlink(missing_ok=True)
         result = train(resolved)
     except Interrupted:
         raise
     except Exception as error:
         leave_reason(failure_file(), error)
         raise
+    if place().rank:
+        return DONE
     scores = result.scores.plain
     lines = [
         f"done in {result.seconds / 60:.1f} min: test top-1 {percent(scores.top1)}, top-5 {percent(scores.top5)}, "
@@ -45,11 +53,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def leave_reason(path: Path | None, error: Exception) -> None:
-    """Tell SageMaker why the job failed: it shows the first 1,024 characters of this file."""
+    """Tell SageMaker why the job failed: it shows the first 1,024 characters of this file.
+
+    Of several processes, the first that fails is the one that knows.
+    """
     if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{type(error).__name__}: {error}"[:1024], encoding="utf-8")
+        with path.open("x", encoding="utf-8") as file:
+            file.write(f"{type(error).__name__}: {error}"[:1024])
     except OSError:
-        pass  # the message is on standard error as well
+        pass  # there is a reason already, or none can be left; the message is on standard error as well

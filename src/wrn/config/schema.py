@@ -234,11 +234,27 @@ class MachineSection(Section):
     compile: bool = False
     """torch.compile: a minute of waiting for a faster step, worth it on a GPU."""
 
+    processes: int | Literal["auto"] = "auto"
+    """Processes that train together on each host. auto: on SageMaker one for each GPU, elsewhere one."""
+
+    scale_lr: Literal["none", "linear"] = "none"
+    """Several processes. none: they share batch_size. linear: each has batch_size, and rates grow with their number."""
+
+    sync_bn: bool = False
+    """Several GPUs: BN statistics over the batches of all of them, instead of each its own."""
+
     deterministic: bool = False
     """Only kernels that give the same bits each time; slower on a GPU. CPUs do so anyway."""
 
     seed: int = Field(0, ge=0, lt=2**63)
     """Decides the initial weights, the order of the images, their augmentation and the validation split."""
+
+    @field_validator("processes")
+    @classmethod
+    def _processes_are_positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be at least 1, or auto")
+        return value
 
 
 class OutputSection(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,18 @@ class AlbumentationsLoader:
             if self._resolution_at is not None:
                 part = resize_split(part, self._resolution_at(step))
             everything = torch.arange(len(part), device=self._device)
-            yield self._pipeline(self._pipeline.windows(part.images), everything, part.labels, self._random(step))
+            windows = self._pipeline.windows(part.images)
+            batch = self._pipeline(windows, everything, part.labels, self._random(step))
+            yield replace(batch, shared=self._size_of(step))
 
     def _random(self, step: int) -> BatchRandom:
-        within = step % self.steps_per_epoch
-        size = min(self._batch_size, self._images - within * self._batch_size)
+        size = self._size_of(step)
         rows = share_of(size, self._rank, self._world_size)
         return BatchRandom(generator(self._seed, "augment", step), size, rows=rows, device=self._device)
+
+    def _size_of(self, step: int) -> int:
+        """Images of a step's batch over all processes."""
+        return min(self._batch_size, self._images - step % self.steps_per_epoch * self._batch_size)
 
 
 def _one_thread(worker: int) -> None:

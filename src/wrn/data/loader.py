@@ -6,6 +6,7 @@ The batch of step s is a pure function of (seed, s). Going on in the middle of a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from wrn.data.augment.pipeline import AugmentOptions, Pipeline
 from wrn.data.dataset import Split
 from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
+from wrn.errors import ConfigError
 
 Statistics = tuple[float, float, float]
 
@@ -36,7 +38,7 @@ def share_of(size: int, rank: int, world_size: int) -> slice:
     """The rows of a global batch of `size` images that a process has.
 
     Shares are contiguous, cover the batch without overlap, and are even in size (except where an odd batch ends),
-    so that mixing in neighbouring pairs stays within a process. Some may be empty when the batch is tiny.
+    so that mixing in neighbouring pairs stays within a process.
     """
     pairs = (size + 1) // 2
     first, last = rank * pairs // world_size, (rank + 1) * pairs // world_size
@@ -94,10 +96,11 @@ class DeviceLoader:
         """This process's share of the batch of step `step`."""
         windows = self._windows_of(self._resolution_at(step) if self._resolution_at else self._split.images.shape[-1])
         indices = self._indices(step)
-        rows = share_of(len(indices), self._rank, self._world_size)
-        rng = BatchRandom(generator(self._seed, "augment", step), len(indices), rows=rows, device=self._device)
+        size = len(indices)
+        rows = share_of(size, self._rank, self._world_size)
+        rng = BatchRandom(generator(self._seed, "augment", step), size, rows=rows, device=self._device)
         indices = indices[rows]
-        return self._pipeline(windows, indices, self._labels[indices], rng)
+        return replace(self._pipeline(windows, indices, self._labels[indices], rng), shared=size)
 
     def _indices(self, step: int) -> torch.Tensor:
         epoch, within = divmod(step, self.steps_per_epoch)
@@ -132,8 +135,14 @@ def make_loader(
 ) -> Loader:
     """The loader for these options: on the device, except for the albumentations policy, which needs workers.
 
-    Raises ConfigError when albumentations is asked for and not installed.
+    Raises ConfigError when albumentations is asked for and not installed, or when a batch is too small to be shared.
     """
+    smallest = len(split) % batch_size or batch_size
+    if world_size > (smallest + 1) // 2:
+        raise ConfigError(
+            f"batch_size: of {len(split)} images in batches of {batch_size} the last is one of {smallest}, too few for "
+            f"{world_size} processes (two images each); give another --batch-size or fewer processes"
+        )
     pipeline = Pipeline(options, mean, std)
     if options.augment == "albumentations":
         from wrn.data.albumentations_loader import AlbumentationsLoader

@@ -51,10 +51,10 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(x))
+        y = F.relu(self.bn1(x), inplace=True)
         skip = x if self.shortcut is None else self.shortcut(y)
         y = self.conv1(y)
-        y = self.dropout(F.relu(self.bn2(y)))
+        y = self.dropout(F.relu(self.bn2(y), inplace=True))
         return skip + self.conv2(y)
 
 
@@ -104,7 +104,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.groups(self.conv1(x))
-        x = F.relu(self.bn(x))
+        x = F.relu(self.bn(x), inplace=True)
         return self.fc(x.mean(dim=(2, 3)))
 
     def blocks(self) -> Iterator[Block]:

@@ -122,6 +122,11 @@ class CheckpointStore:
                 self._on_note(f"passed over: {error}")
         return None
 
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._writer is not None and self._writer.is_alive()
+
     def save(self, checkpoint: Checkpoint, *, wait: bool = False) -> None:
         """Write a checkpoint in the background, from a copy made now; `wait` for the end of it.
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from wrn.data.dataset import Split
 from wrn.model import Precision, predict_logits
+from wrn.training.processes import Alone
 from wrn.training.scores import Scores, score
 
 
@@ -37,11 +38,22 @@ def evaluate(
     precision: Precision,
     superclass_of: Sequence[int] = (),
     tta: bool = False,
+    processes: Alone | None = None,
 ) -> Evaluation:
-    """Score the model on the split. With `tta`, also on the mean of the probabilities of image and mirror image."""
+    """Score the model on the split. With `tta`, also on the mean of the probabilities of image and mirror image.
+
+    Several processes share the images, each of which counts once, and all of them get the scores.
+    """
+    processes = processes or Alone()
+    rows = processes.rows(len(split))
 
     def logits(mirrored: bool) -> torch.Tensor:
-        return predict_logits(model, split.images, mean=mean, std=std, precision=precision, mirrored=mirrored)
+        part = predict_logits(model, split.images[rows], mean=mean, std=std, precision=precision, mirrored=mirrored)
+        if processes.place.size == 1:
+            return part
+        whole = part.new_zeros(len(split), part.shape[1])
+        whole[rows] = part
+        return processes.total(whole)
 
     first = logits(mirrored=False)
     plain = score(first, split.labels, superclass_of)

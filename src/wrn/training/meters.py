@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wrn.training.processes import Alone
+
 NAMES = ("loss", "correct", "images", "grad_norm", "largest_grad_norm", "steps", "first_bad_step")
 
 
@@ -22,9 +24,13 @@ class Totals:
 
 
 class Meters:
-    """Loss, hits and gradient norm of the epoch so far, in one float64 tensor on the device (fp32 on MPS)."""
+    """Loss, hits and gradient norm of the epoch so far, in one float64 tensor on the device (fp32 on MPS).
 
-    def __init__(self, device: torch.device) -> None:
+    Each process counts its own passes; all of them read and save what they have together.
+    """
+
+    def __init__(self, device: torch.device, processes: Alone) -> None:
+        self._processes = processes
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.values = torch.zeros(len(NAMES), dtype=dtype, device=device)
         self.reset()
@@ -50,8 +56,21 @@ class Meters:
         values[4] = torch.maximum(values[4], torch.where(finite, grad_norm, 0.0))
         values[5] += finite
 
+    def total(self) -> Tensor:
+        """The values over all processes: sums of what each counted, and the earliest bad step."""
+        values = self.values.clone()
+        values[:3] = self._processes.total(values[:3])
+        values[6:] = self._processes.smallest(values[6:])
+        return values
+
+    def restore(self, total: Tensor) -> None:
+        """Go on from a `total`, which the first process keeps for all."""
+        self.values.copy_(total)
+        if not self._processes.is_first:
+            self.values[:3] = 0
+
     def read(self) -> Totals:
-        """Bring the sums to the host: waits for the device."""
-        loss, correct, images, norm, largest, steps, bad = self.values.tolist()
+        """Bring the sums to the host: waits for the device, and for the other processes."""
+        loss, correct, images, norm, largest, steps, bad = self.total().tolist()
         images, steps = max(images, 1), max(steps, 1)
         return Totals(loss / images, correct / images, norm / steps, largest, None if bad == torch.inf else int(bad))

@@ -62,7 +62,29 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-class PlainReporter:
+class SilentReporter:
+    """Shows nothing: for all processes but the first."""
+
+    def note(self, message: str) -> None:
+        pass
+
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+        pass
+
+    def step(self, step: int, lr: float, images: int) -> None:
+        pass
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def download(self, done: int, total: int | None) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class PlainReporter(SilentReporter):
     """One line a message and one `key=value` line an epoch, flushed at once."""
 
     def __init__(self) -> None:
@@ -72,12 +94,6 @@ class PlainReporter:
         sys.stdout.write(message + "\n")
         sys.stdout.flush()
 
-    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
-        pass
-
-    def step(self, step: int, lr: float, images: int) -> None:
-        pass
-
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.note(" ".join(f"{key}={shown(row[key])}" for key in FIELDS if key in row))
 
@@ -86,9 +102,6 @@ class PlainReporter:
         if tenth > self._tenth:
             self.note(f"downloaded {done / 1e6:.0f} of {(total or 0) / 1e6:.0f} MB")
         self._tenth = tenth
-
-    def close(self) -> None:
-        pass
 
 
 class RichReporter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 import yaml
 
 from wrn.config import Config, Resolved, RunPaths, run_paths
+from wrn.config.launch import Place, place
+from wrn.config.paths import sagemaker_base
 from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
@@ -23,7 +26,8 @@ from wrn.model import ModelInfo, Precision, WideResNet, pick_device, pick_precis
 from wrn.training.evaluation import Evaluation
 from wrn.training.machine import choose_kernels, device_name, provenance, tune_cpu
 from wrn.training.peak import peak_flops
-from wrn.training.reporters import Reporter, TensorBoardReporter, make_reporter
+from wrn.training.processes import Alone, join
+from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, make_reporter
 from wrn.training.resume import check_configuration, find_checkpoint
 from wrn.training.schedule import make_schedule
 from wrn.training.stop import StopSignal
@@ -46,33 +50,58 @@ def train(resolved: Resolved) -> Result:
 
     Raises a WrnError for everything that the user can mend; Interrupted when asked to stop.
     """
-    config = resolved.config
     started = time.perf_counter()
+    here = place()
+    config = for_processes(resolved.config, here)
     tune_cpu()
-    paths = run_paths(config, resolved.recipe)
-    make_writable(paths)
-    reporter = make_reporter(config.progress)
-    if config.tensorboard:
-        reporter = TensorBoardReporter(reporter, paths.run / "tensorboard")
+    choose_kernels(config.deterministic)
+    device = pick_device(config.device)
+    if device.type == "cuda" and here.size > 1:
+        device = torch.device("cuda", here.local_rank)
+        torch.cuda.set_device(device)
+    processes = join(here, device)
+    reporter: Reporter = make_reporter(config.progress) if processes.is_first else SilentReporter()
     try:
-        with StopSignal() as stop:
-            trainer, dataset, precision = prepare(config, paths, reporter)
+        with StopSignal() as stop, processes.watched():
+            paths = processes.first_does(lambda: writable_paths(config, resolved.recipe))
+            if config.tensorboard and processes.is_first:
+                reporter = TensorBoardReporter(reporter, paths.run / "tensorboard")
+            trainer, dataset, precision = prepare(config, paths, reporter, processes, device)
             if stop.received:
                 raise Interrupted(f"stopped by {stop.received} before the first step; start the same command again")
             trainer.run(stop)
-            return finish(config, paths, trainer, dataset, precision, reporter, started)
+            result = finish(config, paths, trainer, dataset, precision, reporter, processes, started)
+        processes.close()
+        return result
+    except Exception as error:
+        processes.failed(error)
+        raise
     finally:
         reporter.close()
 
 
-def prepare(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Trainer, Dataset, Precision]:
-    """Everything before the first step: device, data, network, and the checkpoint to go on from."""
-    device = pick_device(config.device)
-    precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
-    choose_kernels(config.deterministic)
+def for_processes(config: Config, here: Place) -> Config:
+    """The configuration of all processes together. Raises ConfigError for what several of them cannot do."""
+    if here.size == 1:
+        return config
+    if here.may_restart and config.output_dir is None and sagemaker_base(os.environ) is None:
+        raise ConfigError("output_dir: unset, but torchrun may restart the run, which then has to find it; give one")
+    if config.sync_bn and not torch.cuda.is_available():
+        raise ConfigError("sync_bn: needs GPUs; leave it away")
+    if config.scale_lr == "none":
+        return config
+    # The linear scaling rule (arXiv:1706.02677): warm up as before, with rates and batches in proportion.
+    keys = ("batch_size", "lr", "min_lr", "muon_lr")
+    return config.model_copy(update={key: getattr(config, key) * here.size for key in keys})
 
+
+def prepare(
+    config: Config, paths: RunPaths, reporter: Reporter, processes: Alone, device: torch.device
+) -> tuple[Trainer, Dataset, Precision]:
+    """Everything before the first step: precision, data, network, and the checkpoint to go on from."""
+    precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
     dataset, validation = load_data(config, paths, reporter)
-    loader = load_batches(config, dataset, device)
+    loader = load_batches(config, dataset, device, processes.place)
     torch.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
     model = WideResNet(
         config.depth,
@@ -85,16 +114,27 @@ def prepare(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Traine
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(device)
+    if config.sync_bn and processes.place.size > 1:
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     peak, peak_source = peak_flops(precision)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    number = processes.place.size
     reporter.note(
-        f"{model.architecture}, {parameters:,} parameters, on {device_name(device)}; "
-        f"{precision.name} ({precision.reason}); peak {peak / 1e12:.3g} TFLOP/s ({peak_source})"
+        f"{model.architecture}, {parameters:,} parameters, on {f'{number} x ' if number > 1 else ''}"
+        f"{device_name(device)}; {precision.name} ({precision.reason}); peak {peak / 1e12:.3g} TFLOP/s ({peak_source})"
     )
-    trainer = Trainer(config, paths, dataset, validation, loader, model, precision, peak, reporter)
-    resume(config, paths, trainer, reporter)
-    (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    trainer = Trainer(config, paths, dataset, validation, loader, model, precision, peak * number, reporter, processes)
+    resume(config, paths, trainer, reporter, processes)
+    if processes.is_first:
+        (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     return trainer, dataset, precision
+
+
+def writable_paths(config: Config, recipe: str) -> RunPaths:
+    """The places of the run, made. Raises ConfigError where one cannot be written."""
+    paths = run_paths(config, recipe)
+    make_writable(paths)
+    return paths
 
 
 def make_writable(paths: RunPaths) -> None:
@@ -148,7 +188,7 @@ def load_data(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Data
 SYNTHETIC = "NOTE: this is the synthetic set, not CIFAR-100; its figures say nothing about CIFAR-100"
 
 
-def load_batches(config: Config, dataset: Dataset, device: torch.device) -> Loader:
+def load_batches(config: Config, dataset: Dataset, device: torch.device, here: Place) -> Loader:
     options = AugmentOptions(
         **{name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__}  # the same names on purpose
     )
@@ -161,19 +201,20 @@ def load_batches(config: Config, dataset: Dataset, device: torch.device) -> Load
         config.batch_size,
         seed=config.seed,
         device=device,
-        rank=0,
-        world_size=1,
+        rank=here.rank,
+        world_size=here.size,
         num_workers=config.num_workers,
         resolution_at=make_schedule(config, steps_per_epoch).resolution_at,
     )
 
 
-def resume(config: Config, paths: RunPaths, trainer: Trainer, reporter: Reporter) -> None:
+def resume(config: Config, paths: RunPaths, trainer: Trainer, reporter: Reporter, processes: Alone) -> None:
     """Go on from the checkpoint that the configuration asks for, and say so in one line.
 
     Raises CheckpointError when the one it asks for does not fit.
     """
-    found = find_checkpoint(config, trainer.store)
+    # The first process's disk counts: hosts may have folders of their own.
+    found = processes.first_does(lambda: find_checkpoint(config, trainer.store))
     if found is None:
         reporter.note(f"fresh start: no checkpoint in {paths.checkpoints}")
         return
@@ -192,6 +233,7 @@ def finish(
     dataset: Dataset,
     precision: Precision,
     reporter: Reporter,
+    processes: Alone,
     started: float,
 ) -> Result:
     """Score the model that counts on the test split and leave the model directory."""
@@ -210,18 +252,19 @@ def finish(
         provenance=provenance(precision.device),
     )
     if trainer.selection.best_epoch:
-        last = trainer.test_scores()
-        save_model(
-            paths.model.with_name(paths.model.name + "-last"), model, replace(info, metrics=metrics(dataset, last))
-        )
-        trainer.selection.load_best(model)
+        last = replace(info, metrics=metrics(dataset, trainer.test_scores()))
+        if processes.is_first:
+            save_model(paths.model.with_name(paths.model.name + "-last"), model, last)
+        processes.first_does(lambda: trainer.selection.load_best(model))
+        processes.copy_from_first([*model.parameters(), *model.buffers()])
         reporter.note(f"the model is that of epoch {trainer.selection.best_epoch}, the best on the validation split")
         scores = trainer.evaluate(dataset.test)
     else:
         scores = trainer.test_scores()
-    save_model(paths.model, model, replace(info, metrics=metrics(dataset, scores)))
     figures = metrics(dataset, scores)
-    (paths.run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if processes.is_first:
+        save_model(paths.model, model, replace(info, metrics=figures))
+        (paths.run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return Result(dataset.name, paths.run, paths.model, scores, time.perf_counter() - started)
 
 

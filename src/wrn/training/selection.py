@@ -18,21 +18,25 @@ class Selection:
     """Remembers the best validation top-1 and keeps the weights that reached it in the checkpoint folder.
 
     patience: epochs without a better one after which to stop; 0: never. target: top-1 at which to stop; 0: never.
+    writes: whether this process is the one that keeps the weights.
     """
 
-    def __init__(self, patience: int, target: float, directory: Path) -> None:
+    def __init__(self, patience: int, target: float, directory: Path, *, writes: bool = True) -> None:
         self.best_top1 = -1.0
         self.best_epoch = 0
         self.stop_reason = ""
         self._patience = patience
         self._target = target
         self._path = directory / BEST
+        self._writes = writes
 
     def judge(self, top1: float, epoch: int, model: nn.Module) -> None:
         """Take note of an epoch's validation top-1; keep its weights if it is the best so far."""
         if top1 > self.best_top1:
             self.best_top1, self.best_epoch = top1, epoch
-            write_checkpoint(self._path, Checkpoint(model.state_dict(), {"step": 0, "epoch": epoch, "top1": top1}))
+            if self._writes:
+                kept = Checkpoint(model.state_dict(), {"step": 0, "epoch": epoch, "top1": top1})
+                write_checkpoint(self._path, kept)
         if self._target and top1 >= self._target:
             self.stop_reason = f"validation top-1 reached {top1:.2%}, the target was {self._target:.2%}"
         elif self._patience and epoch - self.best_epoch >= self._patience:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from wrn.errors import TrainingError
 from wrn.model import AveragedModel, Precision, WideResNet
 from wrn.training.meters import Meters
 from wrn.training.optimizer import Optimizers
+from wrn.training.processes import Alone
 from wrn.training.sam import perturbed, statistics_kept
 from wrn.training.schedule import Schedule
 
@@ -61,20 +63,24 @@ class TrainStep:
         precision: Precision,
         schedule: Schedule,
         on_note: Callable[[str], None],
+        processes: Alone | None = None,
     ) -> None:
+        processes = processes or Alone()
         self.model = model
         self.average = AveragedModel(model, config.ema_decay) if config.ema_decay else None
-        self.meters = Meters(precision.device)
+        self.meters = Meters(precision.device, processes)
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales_loss)
         self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
-        self._may_halve = config.micro_batch == "auto"
+        # Processes that share a batch cannot halve it each on its own: they would no longer meet.
+        self._may_halve = config.micro_batch == "auto" and processes.place.size == 1
         self._config = config
         self._optimizers = optimizers
         self._precision = precision
         self._schedule = schedule
         self._on_note = on_note
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(model) if config.compile else model
+        self._replica = processes.replica(model, compiled=config.compile)
+        self._processes = processes
 
     def __call__(self, step: int, batch: Batch) -> None:
         """Step number `step` of the run. Does not wait for the device.
@@ -82,7 +88,9 @@ class TrainStep:
         Raises TrainingError when one image alone does not fit into memory.
         """
         # Dropout is the only consumer of torch's global generators; seeding them by the step makes it resumable.
-        torch.manual_seed(int(generator(self._config.seed, "dropout", step).integers(2**63)))
+        rank = self._processes.place.rank
+        purpose = f"dropout of process {rank}" if rank else "dropout"
+        torch.manual_seed(int(generator(self._config.seed, purpose, step).integers(2**63)))
         self._optimizers.set_rate(self._schedule.lr_at(step) / self._schedule.peak)
         counted = self.meters.values.clone()
         while True:
@@ -105,35 +113,41 @@ class TrainStep:
             self.average.update()
 
     def _gradients(self, step: int, batch: Batch) -> None:
-        """Leave the mean gradient over the batch in the parameters."""
+        """Leave the mean gradient over the batch in the parameters, the same in all processes."""
         self._optimizers.zero_grad()
+        # The mean over the processes of (sum of its losses / divisor) is the mean over all images.
+        divisor = batch.global_size / self._processes.place.size
         if not self._config.sam_rho:
-            self._accumulate(step, batch, batch.size)
+            self._accumulate(step, batch, divisor, synchronised=True)
             return
-        # m-sharpness: each unit of images has a perturbation of its own; their gradients are averaged.
-        total: list[Tensor] | None = None
-        for unit in chunks(batch, self._config.sam_batch or self.micro_batch):
+        # m-sharpness: each unit of images has a perturbation of its own; their gradients are averaged. The units of
+        # different processes are different units, so the first pass of each is its own affair.
+        units = list(chunks(batch, self._config.sam_batch or self.micro_batch))
+        total: list[Tensor | None] = [None] * len(self._parameters)
+        for number, unit in enumerate(units, start=1):
             self._optimizers.zero_grad()
-            self._accumulate(step, unit, unit.size)
+            self._accumulate(step, unit, unit.size, synchronised=False)
             with perturbed(self._parameters, self._config.sam_rho), statistics_kept(self.model):
-                self._optimizers.zero_grad()
-                self._accumulate(step, unit, batch.size, measured=False)
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
-            if total is None:
-                total = gradients
-            else:
-                torch._foreach_add_(total, gradients)
-        assert total is not None
-        for parameter, gradient in zip(self._parameters, total, strict=True):
-            parameter.grad = gradient
+                for parameter, gradient in zip(self._parameters, total, strict=True):
+                    parameter.grad = gradient
+                self._accumulate(step, unit, divisor, synchronised=number == len(units), measured=False)
+            total = [parameter.grad for parameter in self._parameters]
 
-    def _accumulate(self, step: int, batch: Batch, divisor: int, *, measured: bool = True) -> None:
-        """Add d(sum of losses / divisor)/dw to the gradients, one micro-batch after the other."""
-        for part in chunks(batch, self.micro_batch):
-            with self._precision.autocast():
-                logits = self._forward(part.images)
-            loss_sum = mixed_loss(logits, part, self._config.label_smoothing).sum()
-            self.scaler.scale(loss_sum / divisor).backward()  # type: ignore[no-untyped-call]
+    def _accumulate(
+        self, step: int, batch: Batch, divisor: float, *, synchronised: bool, measured: bool = True
+    ) -> None:
+        """Add d(sum of losses / divisor)/dw to the gradients, one micro-batch after the other.
+
+        synchronised: average the gradients, with all that they held before, over the processes at the end.
+        """
+        parts = list(chunks(batch, self.micro_batch))
+        for number, part in enumerate(parts, start=1):
+            own = not synchronised or number < len(parts)
+            with self._replica.unsynchronised() if own else nullcontext():
+                with self._precision.autocast():
+                    logits = self._replica.forward(part.images)
+                loss_sum = mixed_loss(logits, part, self._config.label_smoothing).sum()
+                self.scaler.scale(loss_sum / divisor).backward()  # type: ignore[no-untyped-call]
             if measured:
                 self.meters.add_pass(step, loss_sum.detach(), mixed_hits(logits.detach(), part), part.size)
 

@@ -18,6 +18,7 @@ from wrn.training.evaluation import Evaluation, evaluate
 from wrn.training.history import Row, append_history, write_history
 from wrn.training.machine import peak_memory
 from wrn.training.optimizer import Optimizers
+from wrn.training.processes import Alone
 from wrn.training.reporters import Reporter
 from wrn.training.schedule import make_schedule
 from wrn.training.selection import Selection
@@ -32,7 +33,8 @@ class Trainer:
     """A run from its first step, or from a checkpoint, to its last.
 
     dataset: `train` is what is trained on, without the validation images; `validation` is None without any.
-    peak: FLOP/s of the device, for MFU.
+    peak: FLOP/s of all devices together, for MFU.
+    processes: those that train together. All of them do the same at the same step; the first writes and reports.
     """
 
     def __init__(
@@ -46,11 +48,14 @@ class Trainer:
         precision: Precision,
         peak: float,
         reporter: Reporter,
+        processes: Alone,
     ) -> None:
         self.model = model
         self.schedule = make_schedule(config, loader.steps_per_epoch)
         self.store = CheckpointStore(paths.checkpoints, config.keep, reporter.note)
-        self.selection = Selection(config.patience, config.target_accuracy, paths.checkpoints)
+        self.selection = Selection(
+            config.patience, config.target_accuracy, paths.checkpoints, writes=processes.is_first
+        )
         self._config = config
         self._paths = paths
         self._dataset = dataset
@@ -59,12 +64,15 @@ class Trainer:
         self._precision = precision
         self._peak = peak
         self._reporter = reporter
+        self._processes = processes
         self._optimizers = Optimizers(config, model)
-        self._take = TrainStep(config, model, self._optimizers, precision, self.schedule, reporter.note)
+        self._take = TrainStep(config, model, self._optimizers, precision, self.schedule, reporter.note, processes)
         self._step = 0
         self._history: list[Row] = []
         self._saved_at = self._clock = time.monotonic()
         self._images_timed = self._multiply_adds_timed = 0
+        self._side = 0
+        self._save_pending = False
         self._final: Evaluation | None = None
 
     @property
@@ -76,26 +84,35 @@ class Trainer:
         """Train to the end.
 
         Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss is not finite,
-        CheckpointError when no checkpoint can be written.
+        CheckpointError when no checkpoint can be written, LostProcess when another process is gone.
         """
+        with self._processes.watched():
+            self._run(stop)
+
+    def _run(self, stop: StopSignal) -> None:
         per_epoch = self._loader.steps_per_epoch
         self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
-        write_history(self._paths.history, self._history)
+        if self._processes.is_first:
+            write_history(self._paths.history, self._history)
         self._saved_at = time.monotonic()
         while self._step < self.schedule.total_steps and not self.selection.stop_reason:
             epoch_end = (self._step // per_epoch + 1) * per_epoch
             self._begin_clock()
             for batch in self._loader.batches(self._step, epoch_end):
+                if batch.images.shape[-1] != self._side:
+                    self._side = batch.images.shape[-1]
+                    self._processes.expect_delay()
                 self._take(self._step, batch)
-                self._reporter.step(self._step, self.schedule.lr_at(self._step), batch.size)
+                self._reporter.step(self._step, self.schedule.lr_at(self._step), batch.global_size)
                 self._step += 1
                 self._count(batch)
                 if self._step % STEPS_PER_LOOK == 0:
                     self._look()
-                if self._step < epoch_end and (stop.received or self._minutes_due()):
+                if self._step < epoch_end and self._save_now(stop):
                     self._save(stop)
             self._end_epoch()
-            if stop.received or self._epochs_due() or self._minutes_due():
+            self._save_pending = self._save_pending or self._epochs_due()
+            if self._save_now(stop):
                 self._save(stop)
         self._save(stop, last=True)
 
@@ -127,11 +144,13 @@ class Trainer:
                 row |= {f"val_{key}": value for key, value in figures.as_dict().items()}
                 self.selection.judge(figures.plain.top1, epoch, self.final_model)
         self._history.append(row)
-        append_history(self._paths.history, row)
+        if self._processes.is_first:
+            append_history(self._paths.history, row)
         self._reporter.epoch(row)
 
     def evaluate(self, split: Split) -> Evaluation:
         """Score the network that counts on a split."""
+        self._processes.copy_from_first(list(self.final_model.buffers()))  # BN's statistics
         return evaluate(
             self.final_model,
             split,
@@ -140,6 +159,7 @@ class Trainer:
             precision=self._precision,
             superclass_of=self._dataset.superclass_of,
             tta=self._config.tta,
+            processes=self._processes,
         )
 
     @property
@@ -157,6 +177,15 @@ class Trainer:
     def _epochs_due(self) -> bool:
         every = self._config.checkpoint_epochs
         return bool(every) and (self._step // self._loader.steps_per_epoch) % every == 0
+
+    def _save_now(self, stop: StopSignal) -> bool:
+        """Whether to stop or to save by the clock, agreed between all processes: only some get a signal."""
+        # A checkpoint that is still being written is not waited for: the next step asks again.
+        due = (self._save_pending or self._minutes_due()) and not self.store.busy
+        stopping, saving = self._processes.agree(self._step, stop.received is not None, due)
+        if stopping and stop.received is None:
+            stop.received = "a signal to another process"
+        return stopping or saving
 
     def _minutes_due(self) -> bool:
         every = self._config.checkpoint_minutes
@@ -183,8 +212,8 @@ class Trainer:
         self._images_timed = self._multiply_adds_timed = 0
 
     def _count(self, batch: Batch) -> None:
-        self._images_timed += batch.size
-        self._multiply_adds_timed += batch.size * multiply_adds(self.model.architecture, batch.images.shape[-1])
+        self._images_timed += batch.global_size
+        self._multiply_adds_timed += batch.global_size * multiply_adds(self.model.architecture, batch.images.shape[-1])
 
     def _speed(self) -> Row:
         """Seconds and images/s of the steps since the clock began (the device has been waited for), and MFU."""
@@ -205,8 +234,13 @@ class Trainer:
         """Checkpoint now. Raises Interrupted afterwards when the run was asked to stop."""
         self._look()  # weights that a non-finite loss has spoilt are never saved
         ending = last or stop.received is not None
-        self.store.save(self.checkpoint(), wait=ending)
+        checkpoint = self.checkpoint()
+        if self._processes.is_first:
+            self.store.save(checkpoint, wait=ending)
+        if ending:
+            self._processes.wait()
         self._saved_at = time.monotonic()
+        self._save_pending = False
         if stop.received and not last:
             raise Interrupted(
                 f"stopped by {stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
@@ -215,11 +249,11 @@ class Trainer:
             )
 
     def checkpoint(self) -> Checkpoint:
-        """Everything that decides how the run goes on (see `restore`)."""
+        """Everything that decides how the run goes on (see `restore`), of all processes."""
         average = self._take.average
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimizer/{k}": v for k, v in self._optimizers.state_dict().items()}
-        tensors["meters"] = self._take.meters.values
+        tensors["meters"] = self._take.meters.total()
         if average is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
         state = {
@@ -246,7 +280,7 @@ class Trainer:
         try:
             self.model.load_state_dict(group("model/"))
             self._optimizers.load_state_dict(group("optimizer/"))
-            self._take.meters.values.copy_(checkpoint.tensors["meters"])
+            self._take.meters.restore(checkpoint.tensors["meters"])
             if self._take.average is not None:
                 self._take.average.load_state_dict(group("average/") or group("model/"), state["average_updates"])
             self._take.scaler.load_state_dict(state["scaler"])

@@ -25,7 +25,7 @@ def make(options: AugmentOptions, images: int = 50, batch_size: int = 8, **keys:
 
 def same(left: Batch, right: Batch) -> bool:
     pairs = zip(vars(left).values(), vars(right).values(), strict=True)
-    return all(one is other is None or torch.equal(one, other) for one, other in pairs)
+    return all((one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)) for one, other in pairs)
 
 
 def test_every_image_comes_once_an_epoch_in_another_order_each_time() -> None:

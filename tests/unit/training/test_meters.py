@@ -3,10 +3,11 @@ from __future__ import annotations
 import torch
 
 from wrn.training.meters import Meters
+from wrn.training.processes import Alone
 
 
 def test_sums_over_passes_and_steps() -> None:
-    meters = Meters(torch.device("cpu"))
+    meters = Meters(torch.device("cpu"), Alone())
     meters.add_pass(0, torch.tensor(6.0), torch.tensor(1.5), 3)
     meters.add_pass(0, torch.tensor(2.0), torch.tensor(0.5), 1)
     meters.add_step(torch.tensor(2.0))
@@ -17,7 +18,7 @@ def test_sums_over_passes_and_steps() -> None:
 
 
 def test_the_first_step_that_was_not_finite_is_named() -> None:
-    meters = Meters(torch.device("cpu"))
+    meters = Meters(torch.device("cpu"), Alone())
     for step, loss in enumerate((1.0, float("nan"), float("inf"), 1.0)):
         meters.add_pass(step, torch.tensor(loss), torch.tensor(0.0), 1)
     assert meters.read().first_bad_step == 1
@@ -26,7 +27,7 @@ def test_the_first_step_that_was_not_finite_is_named() -> None:
 
 
 def test_a_step_skipped_by_the_loss_scaler_does_not_count() -> None:
-    meters = Meters(torch.device("cpu"))
+    meters = Meters(torch.device("cpu"), Alone())
     meters.add_step(torch.tensor(float("inf")))
     meters.add_step(torch.tensor(3.0))
     assert meters.read().grad_norm == 3.0

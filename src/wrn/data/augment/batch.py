@@ -15,16 +15,23 @@ class Batch:
     labels: int64 (B,).
     other_labels, weight: for mixed images the second label, int64 (B,), and the share of the first, float32 (B,);
         None where nothing is mixed. Two labels and a weight say what a soft one-hot row would, in less memory.
+    shared: images of the batch over all processes, where these are one process's share of it; else None.
     """
 
     images: Tensor
     labels: Tensor
     other_labels: Tensor | None = None
     weight: Tensor | None = None
+    shared: int | None = None
 
     @property
     def size(self) -> int:
         return len(self.labels)
+
+    @property
+    def global_size(self) -> int:
+        """Images over all processes."""
+        return self.size if self.shared is None else self.shared
 
     def rows(self, rows: slice) -> Batch:
         """The part of the batch in these rows."""

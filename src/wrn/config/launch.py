@@ -1,0 +1,109 @@
+"""How many processes train together, and which of them this one is: what the environment says about it.
+
+torchrun (and SageMaker's torch_distributed launcher, which is torchrun) sets RANK, WORLD_SIZE and LOCAL_RANK for each
+process it starts. On SageMaker without it, the container knows its hosts and GPUs, and torchrun is started by us.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wrn.config.paths import sagemaker_base
+from wrn.errors import ConfigError
+
+MASTER_PORT = "7777"
+"""Where the first host of a SageMaker job listens for the others."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One process among those that train together.
+
+    rank: 0..size-1, over all hosts. local_rank: on this host, which is also the number of its GPU.
+    attempt: how often torchrun has started all processes again; may_restart: whether it does so when one fails.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    host: str = ""
+    attempt: int = 0
+    may_restart: bool = False
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The hosts of a SageMaker job, and this one's number among them."""
+
+    hosts: tuple[str, ...]
+    current: int
+
+
+def place(environ: Mapping[str, str] | None = None) -> Place:
+    """This process's place. Raises ConfigError when the environment says it by half."""
+    environ = os.environ if environ is None else environ
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    given = [name for name in names if name in environ]
+    if not {"RANK", "WORLD_SIZE"} & set(given):
+        return Place(host=socket.gethostname())
+    if len(given) < len(names):
+        missing = ", ".join(name for name in names if name not in environ)
+        raise ConfigError(f"{missing} not set, but {', '.join(given)} are; start several processes with torchrun")
+    return Place(
+        rank=int(environ["RANK"]),
+        size=int(environ["WORLD_SIZE"]),
+        local_rank=int(environ["LOCAL_RANK"]),
+        host=environ.get("SM_CURRENT_HOST") or socket.gethostname(),
+        attempt=int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        may_restart=int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0,
+    )
+
+
+def under_torchrun(environ: Mapping[str, str] | None = None) -> bool:
+    return "RANK" in (os.environ if environ is None else environ)
+
+
+def cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
+    """The hosts of the SageMaker job that this process is in, from SM_* or from the platform's own file; else None.
+
+    The platform names hosts algo-1, algo-2, ...; the first by name is the master, as in the platform's own launcher.
+    """
+    environ = os.environ if environ is None else environ
+    base = sagemaker_base(environ)
+    if base is None:
+        return None
+    facts = _resource_config(environ, base)
+    hosts = json.loads(environ["SM_HOSTS"]) if "SM_HOSTS" in environ else facts.get("hosts", ["localhost"])
+    current = environ.get("SM_CURRENT_HOST") or facts.get("current_host") or hosts[0]
+    if current not in hosts:
+        raise ConfigError(f"SM_CURRENT_HOST {current} is not one of the hosts {', '.join(hosts)}")
+    return Cluster(tuple(sorted(hosts)), sorted(hosts).index(current))
+
+
+def _resource_config(environ: Mapping[str, str], base: Path) -> dict[str, Any]:
+    text = environ.get("SM_RESOURCE_CONFIG")
+    if text is None:
+        try:
+            text = (base / "input/config/resourceconfig.json").read_text(encoding="utf-8")
+        except OSError:
+            return {}
+    return dict(json.loads(text))
+
+
+def torchrun_arguments(processes: int, where: Cluster | None) -> list[str]:
+    """Flags of `python -m torch.distributed.run` for so many processes on each host."""
+    if where is None or len(where.hosts) == 1:
+        return ["--standalone", f"--nproc-per-node={processes}"]
+    return [
+        f"--nnodes={len(where.hosts)}",
+        f"--node-rank={where.current}",
+        f"--nproc-per-node={processes}",
+        f"--master-addr={where.hosts[0]}",
+        f"--master-port={MASTER_PORT}",
+    ]

@@ -1,0 +1,225 @@
+"""Several processes on this machine, over gloo: the same numbers as one, and no deadlock whatever happens to one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_files import write_pictures
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = Path(__file__).with_name("process_worker.py")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("pictures"), ("a", "b", "c"), each=20)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SM_", "WRN_"))}
+    return {**clean, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'src'}", **extra}
+
+
+def torchrun(processes: int, *command: str, restarts: int = 0) -> list[str]:
+    flags = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    return [sys.executable, "-m", "torch.distributed.run", *flags, *command]
+
+
+def train_flags(pictures: Path, run: Path, **keys: Any) -> list[str]:
+    values = {
+        **{"dataset": "folder", "data_dir": pictures, "output_dir": run, "depth": 10, "widen_factor": 1},
+        **{"epochs": 3, "batch_size": 20, "warmup_epochs": 1, "device": "cpu", "mixup_alpha": 0.2, "progress": "plain"},
+        **keys,
+    }
+    return [word for key, value in values.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def run_worker(processes: int, out: Path, **keys: Any) -> dict[str, Any]:
+    command = [str(WORKER), str(out), json.dumps(keys)]
+    full = [sys.executable, *command] if processes == 1 else torchrun(processes, *command)
+    done = subprocess.run(full, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(json.loads(out.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("processes", "keys"),
+    [
+        (2, {}),
+        (4, {}),
+        (2, {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "ema_decay": 0.9, "micro_batch": 3, "gradient_clip": 0.5}),
+        (2, {"sam_rho": 0.05, "sam_batch": 2}),
+        (2, {"optimizer": "muon", "augment": "trivialaugment"}),
+    ],
+    ids=["2", "4", "mix, accumulation, clipping", "sam", "muon"],
+)
+def test_twenty_steps_agree_with_one_process(processes: int, keys: dict[str, Any], tmp_path: Path) -> None:
+    """BN is frozen: its statistics are each process's own. SAM's units are the same in both."""
+    alone = run_worker(1, tmp_path / "1.json", **keys)
+    together = run_worker(processes, tmp_path / "n.json", **keys)
+    assert alone["steps"] == together["steps"] == 20
+    # Muon orthogonalises in bf16, where a last bit of fp32 can become one of 8.
+    tolerance = 2e-2 if "optimizer" in keys else 2e-4
+    assert together["losses"] == pytest.approx(alone["losses"], rel=tolerance)
+    assert together["images"] == alone["images"]
+    assert together["test"] == pytest.approx(alone["test"], rel=10 * tolerance)
+    assert together["weights"] == pytest.approx(alone["weights"], rel=tolerance)
+
+
+def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = train_flags(pictures, run, val_fraction=0.2, processes=2, ema_decay=0.9)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src/train.py"), *flags],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "on 2 x cpu" in done.stdout
+    assert done.stdout.count("done in ") == 1
+    assert [json.loads(line)["epoch"] for line in (run / "history.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert json.loads((run / "metrics.json").read_text())["images"] == 60
+    assert (run / "model/model.safetensors").is_file()
+
+
+def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tmp_path: Path) -> None:
+    """Two processes, one of which alone gets the signal; then one process goes on from the same sample position."""
+    run = tmp_path / "run"
+    flags = train_flags(pictures, run, epochs=60, checkpoint_minutes=0)
+    script = str(ROOT / "src/train.py")
+    process = subprocess.Popen(
+        torchrun(2, script, *flags), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " epoch=2 " in line:
+            break
+    second = worker_pids(process.pid)[-1]
+    os.kill(second, signal.SIGTERM)
+    out, error = process.communicate(timeout=60)
+    saved = re.search(r"after step (\d+); saved", error)
+    assert saved, out + error
+    step = int(saved[1])
+    done = subprocess.run(
+        [sys.executable, script, *train_flags(pictures, run, epochs=60, checkpoint_minutes=0)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"resumed from step {step} " in done.stdout
+    rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3 * epoch for epoch in range(1, 61)]
+
+
+def worker_pids(agent: int) -> list[int]:
+    """The training processes that torchrun started, in the order of their ranks."""
+    text = subprocess.run(["ps", "-o", "pid=", "--ppid", str(agent)], capture_output=True, text=True, check=True).stdout
+    return sorted(int(word) for word in text.split())
+
+
+@pytest.mark.parametrize(("number", "within"), [(signal.SIGKILL, 40), (signal.SIGSTOP, 60)])
+def test_a_process_that_dies_or_hangs_ends_the_job_within_a_minute(
+    number: signal.Signals, within: float, pictures: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "ml"
+    (base / "input/config").mkdir(parents=True)
+    (base / "input/config/hyperparameters.json").write_text("{}")
+    flags = train_flags(pictures, tmp_path / "run", epochs=5000, eval_epochs=0, checkpoint_epochs=0)
+    process = subprocess.Popen(
+        torchrun(2, str(ROOT / "src/train.py"), *flags),
+        env=environment(SAGEMAKER_BASE_DIR=str(base)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " epoch=3 " in line:
+            break
+    victim = worker_pids(process.pid)[-1]
+    struck = time.monotonic()
+    os.kill(victim, number)
+    try:
+        _, error = process.communicate(timeout=within)
+    finally:
+        process.kill()
+        process.communicate()
+    assert time.monotonic() - struck < within
+    assert process.returncode != 0
+    told = [line for line in error.splitlines() if line.startswith("wrn train: process 1 on ")]
+    assert told, error[-3000:]
+    assert "died or hangs" in told[0]
+    assert (base / "output/failure").read_text().startswith("LostProcess: process 1 on ")
+
+
+def test_a_restart_by_torchrun_goes_on(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = train_flags(pictures, run, epochs=40, checkpoint_epochs=1)
+    process = subprocess.Popen(
+        torchrun(2, str(ROOT / "src/train.py"), *flags, restarts=1),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    killed = False
+    for line in process.stdout:
+        lines.append(line)
+        if " epoch=5 " in line and not killed:
+            os.kill(worker_pids(process.pid)[-1], signal.SIGKILL)
+            killed = True
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error[-3000:]
+    assert any(line.startswith("resumed from step ") for line in lines)
+    rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 41))
+
+
+def test_restarts_need_a_place_to_find_the_run(pictures: Path, tmp_path: Path) -> None:
+    flags = train_flags(pictures, tmp_path)
+    flags = flags[: flags.index("--output-dir")] + flags[flags.index("--output-dir") + 2 :]
+    done = subprocess.run(
+        torchrun(2, str(ROOT / "src/train.py"), *flags, restarts=1),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    assert "wrn train: output_dir: unset" in done.stderr
+
+
+def test_a_mistake_of_all_is_told_and_nothing_waits(pictures: Path, tmp_path: Path) -> None:
+    flags = train_flags(pictures, tmp_path / "run", batch_size=61)
+    started = time.monotonic()
+    done = subprocess.run(
+        torchrun(2, str(ROOT / "src/train.py"), *flags),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "batch_size 61 is larger than the 60 training images" in done.stderr
+    assert time.monotonic() - started < 40

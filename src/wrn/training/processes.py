@@ -23,7 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from wrn.config.launch import Place
-from wrn.errors import LostProcess, WrnError
+from wrn.errors import Interrupted, LostProcess, WrnError
 
 PATIENCE = timedelta(seconds=40)
 """How long a step may wait for another process: a hung one ends the job within a minute."""
@@ -181,6 +181,8 @@ class Together(Alone):
         self._takes_long = True
 
     def failed(self, cause: BaseException) -> None:
+        if isinstance(cause, (LostProcess, Interrupted)):
+            return
         text = str(cause) if isinstance(cause, WrnError) else f"{type(cause).__name__}: {cause}"
         self._say("cause", text.split("\n")[0])
 
@@ -207,23 +209,25 @@ class Together(Alone):
         end = "its last checkpoint is whole; the same command goes on from there"
         try:
             time.sleep(1)  # whoever fails leaves word first, but the news of its end may travel faster
-            steps = {rank: self._heard("step", rank) for rank in range(self.place.size)}
+            others = [rank for rank in range(self.place.size) if rank != self.place.rank]
+            steps = {rank: self._heard("step", rank) for rank in others}
             for rank in steps:
                 if cause := self._heard("cause", rank):
                     return f"process {rank} on {cause['host']} failed: {cause['value']} ({end})"
         except RuntimeError:  # the store went with the first process
             return f"process 0 is gone after step {self._step}: {_short(error)}; {end}"
-        rank = min(steps, key=lambda other: (steps[other]["value"], steps[other]["time"]) if steps[other] else (-1, 0))
-        seen = steps[rank]
-        if seen and seen["host"] == self.place.host:
+        heard = {rank: facts for rank, facts in steps.items() if facts}
+        if len(heard) < len(steps):
+            return f"process {min(steps.keys() - heard.keys())} never answered ({_short(error)}); {end}"
+        rank, seen = min(heard.items(), key=lambda item: (item[1]["value"], item[1]["time"]))
+        silent = time.time() - seen["time"]
+        if silent > PATIENCE.total_seconds() / 2 and seen["host"] == self.place.host:
             # Whoever ends the job would wait for it to end by itself, which a hung process does not.
             with suppress(OSError):
                 os.kill(seen["pid"], signal.SIGKILL)
-        silent = f"{time.time() - seen['time']:.0f} s" if seen else "the start"
-        host = seen["host"] if seen else "an unknown host"
         return (
-            f"process {rank} on {host} died or hangs: last heard of {silent} ago, in step {seen.get('value', 0)} "
-            f"({_short(error)}); {end}"
+            f"process {rank} on {seen['host']} died or hangs: last heard of {silent:.0f} s ago, in step "
+            f"{seen['value']} ({_short(error)}); {end}"
         )
 
     def _heard(self, what: str, rank: int) -> Mapping[str, Any]:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wrn.config.launch import Cluster, cluster, place, torchrun_arguments, under_torchrun
+from wrn.errors import ConfigError
+
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "algo-1", "MASTER_PORT": "7777"}
+
+
+def sagemaker(base: Path, **facts: object) -> dict[str, str]:
+    (base / "input/config").mkdir(parents=True)
+    (base / "input/config/hyperparameters.json").write_text("{}")
+    (base / "input/config/resourceconfig.json").write_text(json.dumps(facts))
+    return {"SAGEMAKER_BASE_DIR": str(base)}
+
+
+def test_alone_without_a_word_about_others() -> None:
+    here = place({})
+    assert (here.rank, here.size, here.local_rank, here.may_restart) == (0, 1, 0, False)
+    assert not under_torchrun({})
+
+
+def test_among_others_under_torchrun() -> None:
+    here = place({**TORCHRUN, "TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RESTART_COUNT": "2"})
+    assert (here.rank, here.size, here.local_rank, here.attempt, here.may_restart) == (5, 8, 1, 2, True)
+    assert under_torchrun(TORCHRUN)
+
+
+@pytest.mark.parametrize("missing", ["WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"])
+def test_half_a_word_is_an_error(missing: str) -> None:
+    environ = {key: value for key, value in TORCHRUN.items() if key != missing}
+    with pytest.raises(ConfigError, match=f"{missing} not set.*torchrun"):
+        place(environ)
+
+
+def test_the_hosts_of_a_job(tmp_path: Path) -> None:
+    assert cluster({"SAGEMAKER_BASE_DIR": "/nowhere"}) is None
+    environ = sagemaker(tmp_path, current_host="algo-2", hosts=["algo-2", "algo-1"])
+    assert cluster(environ) == Cluster(("algo-1", "algo-2"), 1)
+    toolkit = {**environ, "SM_HOSTS": '["a", "b", "c"]', "SM_CURRENT_HOST": "c"}
+    assert cluster(toolkit) == Cluster(("a", "b", "c"), 2)
+    with pytest.raises(ConfigError, match="not one of the hosts"):
+        cluster({**environ, "SM_CURRENT_HOST": "algo-9"})
+
+
+def test_a_job_without_a_resource_file_has_one_host(tmp_path: Path) -> None:
+    environ = sagemaker(tmp_path)
+    (tmp_path / "input/config/resourceconfig.json").unlink()
+    assert cluster(environ) == Cluster(("localhost",), 0)
+
+
+def test_arguments_of_torchrun() -> None:
+    assert torchrun_arguments(4, None) == ["--standalone", "--nproc-per-node=4"]
+    assert torchrun_arguments(4, Cluster(("algo-1",), 0)) == ["--standalone", "--nproc-per-node=4"]
+    assert torchrun_arguments(8, Cluster(("algo-1", "algo-2"), 1)) == [
+        *("--nnodes=2", "--node-rank=1", "--nproc-per-node=8", "--master-addr=algo-1", "--master-port=7777"),
+    ]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from wrn.config import Config
+from wrn.config.launch import Place
+from wrn.errors import ConfigError
+from wrn.training.launcher import several_processes
+from wrn.training.processes import Alone
+from wrn.training.run import for_processes
+
+HERE: dict[str, str] = {"SAGEMAKER_BASE_DIR": "/nowhere"}
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "input/config").mkdir(parents=True)
+    (tmp_path / "input/config/hyperparameters.json").write_text("{}")
+    return {"SAGEMAKER_BASE_DIR": str(tmp_path)}
+
+
+def test_one_process_is_this_one() -> None:
+    assert several_processes(Config(), [], HERE) is None
+    assert several_processes(Config(processes=1), [], HERE) is None
+
+
+def test_already_under_torchrun() -> None:
+    assert several_processes(Config(processes=2), [], {**HERE, "RANK": "0"}) is None
+
+
+def test_the_same_flags_go_to_every_process() -> None:
+    command = several_processes(Config(processes=2, device="cpu"), ["--lr", "0.1"], HERE)
+    assert command is not None
+    assert command[:5] == [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    assert command[5].endswith("wrn/__main__.py")
+    assert command[6:] == ["train", "--lr", "0.1"]
+
+
+@pytest.mark.usefixtures("four_gpus")
+def test_every_gpu_on_sagemaker_and_one_elsewhere(job: dict[str, str]) -> None:
+    command = several_processes(Config(), [], job)
+    assert command is not None
+    assert "--nproc-per-node=4" in command
+    assert several_processes(Config(), [], HERE) is None
+    assert several_processes(Config(device="cpu"), [], job) is None
+    with pytest.raises(ConfigError, match="processes: 8 are more than the 4 GPUs"):
+        several_processes(Config(processes=8), [], HERE)
+
+
+def test_several_hosts_of_one_process(job: dict[str, str]) -> None:
+    environ = {**job, "SM_HOSTS": '["algo-1", "algo-2"]', "SM_CURRENT_HOST": "algo-2"}
+    command = several_processes(Config(device="cpu"), [], environ)
+    assert command is not None
+    assert {"--nnodes=2", "--node-rank=1", "--nproc-per-node=1", "--master-addr=algo-1"} <= set(command)
+
+
+def test_the_linear_rule_scales_batch_and_rates_together() -> None:
+    config = Config(batch_size=128, lr=0.1, min_lr=0.001, scale_lr="linear")
+    assert for_processes(config, Place()) is config
+    scaled = for_processes(config, Place(size=4))
+    assert (scaled.batch_size, scaled.lr, scaled.min_lr) == (512, 0.4, 0.004)
+    shared = Config(batch_size=128)
+    assert for_processes(shared, Place(size=4)) is shared
+
+
+def test_what_several_processes_cannot_do() -> None:
+    with pytest.raises(ConfigError, match="sync_bn: needs GPUs"):
+        for_processes(Config(sync_bn=True), Place(size=2))
+    with pytest.raises(ConfigError, match="output_dir: unset"):
+        for_processes(Config(), Place(size=2, may_restart=True))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [0, 1, 5, 10_000])
+def test_shares_of_an_evaluation_cover_every_image_once(size: int, count: int) -> None:
+    seen: list[int] = []
+    for rank in range(size):
+        processes = Alone()
+        processes.place = Place(rank=rank, size=size)
+        seen += range(count)[processes.rows(count)]
+    assert seen == list(range(count))

@@ -65,6 +65,39 @@ def ratios(record: dict[str, Any]) -> list[tuple[str, str, float]]:
     return []
 
 
+def safety_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = [["what", "measured", "on", "record"]]
+    for name, record in records.items():
+        on = machine(record["environment"])
+        for what, measured in safety(record):
+            rows.append([what, measured, on, link(name, record)])
+    return rows
+
+
+def safety(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what was tried, what came of it) of one record."""
+    if record["benchmark"] == "faults":
+        kills = record["kills"]
+        repeated, longest = sum(kill["steps_lost"] for kill in kills), max(kill["seconds_lost"] for kill in kills)
+        what = f"a run killed {len(kills)} times, a checkpoint every {record['interval_s']:g} s"
+        same = "the same history" if not record["history_differs"] else "ANOTHER history"
+        lost = f"{repeated} steps repeated, at most {longest:.1f} s of work lost at once"
+        return [(what, f"**{record['bytes_differing']} bytes differ** from the run in peace, {same}; {lost}")]
+    if record["benchmark"] == "checkpoint":
+        what = f"checkpoint of {record['network']}, {record['bytes'] / 1e6:.0f} MB"
+        took = {name: figures["median"] for name, figures in record["seconds"].items()}
+        ratio = record["step_after_checkpoint"]
+        return [
+            (f"{what}: the step after it", f"**{ratio['median']:.2f}x** the median step (at most {ratio['max']:.2f}x)"),
+            (
+                f"{what}: written, flushed, checked",
+                f"{took['save']:.2f} s (`torch.save` in place {took['torch_save']:.2f} s)",
+            ),
+            (f"{what}: checked and loaded", f"{took['load']:.2f} s (`torch.load` {took['torch_load']:.2f} s)"),
+        ]
+    return []
+
+
 def link(name: str, record: dict[str, Any]) -> str:
     return f"[{where(record['environment'])}](benchmarks/results/{name})"
 
@@ -79,7 +112,8 @@ def markdown(rows: list[list[str]]) -> str:
 def main() -> None:
     paths = sorted((ROOT / "benchmarks/results").glob("*.json"))
     records = {path.name: json.loads(path.read_text()) for path in paths}
-    tables = "\n\n".join(table for table in (markdown(accuracy_rows(records)), markdown(speed_rows(records))) if table)
+    kinds = (accuracy_rows, speed_rows, safety_rows)
+    tables = "\n\n".join(table for table in (markdown(rows(records)) for rows in kinds) if table)
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)

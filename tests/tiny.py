@@ -96,7 +96,7 @@ def ready(config: Config, recorder: Recorder) -> tuple[Trainer, RunPaths]:
     """A trainer before its first step; the data set must have been put in place of `open_dataset`."""
     paths = run_paths(config, "tiny", {"SAGEMAKER_BASE_DIR": "/nowhere"})
     paths.run.mkdir(parents=True, exist_ok=True)
-    trainer, _, _ = prepare(config, paths, recorder, Alone(), torch.device("cpu"))
+    trainer, _, _ = prepare(config, paths, recorder, Alone(), torch.device(config.device))
     return trainer, paths
 
 

@@ -95,6 +95,22 @@ def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_pat
     assert (run / "model/model.safetensors").is_file()
 
 
+def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "src/train.py"), *train_flags(pictures, run, epochs=5000, processes=2)]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " epoch=2 " in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 3, out + error
+    assert "Traceback" not in error
+    assert re.search(r"stopped by .* after step \d+; saved", error)
+    assert list((run / "checkpoints").glob("*.sha256"))
+
+
 def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tmp_path: Path) -> None:
     """Two processes, one of which alone gets the signal; then one process goes on from the same sample position."""
     run = tmp_path / "run"
@@ -210,16 +226,17 @@ def test_restarts_need_a_place_to_find_the_run(pictures: Path, tmp_path: Path) -
 
 
 def test_a_mistake_of_all_is_told_and_nothing_waits(pictures: Path, tmp_path: Path) -> None:
-    flags = train_flags(pictures, tmp_path / "run", batch_size=61)
+    flags = train_flags(pictures, tmp_path / "run", batch_size=61, processes=2)
     started = time.monotonic()
     done = subprocess.run(
-        torchrun(2, str(ROOT / "src/train.py"), *flags),
+        [sys.executable, str(ROOT / "src/train.py"), *flags],
         env=environment(),
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
     assert "batch_size 61 is larger than the 60 training images" in done.stderr
     assert time.monotonic() - started < 40

@@ -11,6 +11,7 @@ import torch
 
 from tiny import Recorder, ready, tiny_config, tiny_dataset, without_timing
 from wrn.errors import CheckpointError, Interrupted, TrainingError
+from wrn.training.machine import choose_kernels
 from wrn.training.trainer import Trainer
 
 
@@ -45,6 +46,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fp32 contiguous": {"amp": False, "channels_last": False},
     "validation": {"val_fraction": 0.2, "patience": 1, "gradient_clip": 1.0},
 }
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_same_on_a_gpu_with_deterministic_kernels(name: str, tmp_path: Path) -> None:
+    choose_kernels(deterministic=True)
+    try:
+        keys = {"device": "cuda", "deterministic": True, **VARIANTS[name]}
+        whole, history = run_through(tmp_path / "whole", **keys)
+        pieces, pieces_history = run_through(tmp_path / "pieces", stop_after=3, **keys)
+    finally:
+        choose_kernels(deterministic=False)
+    assert pieces_history == history
+    left, right = whole.final_model.state_dict(), pieces.final_model.state_dict()
+    assert [key for key in left if not torch.equal(left[key], right[key])] == []
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -23,11 +23,11 @@ def main(arguments: Sequence[str]) -> int:
     add_config_flags(parser)
     try:
         resolved = parse_config(parser, arguments)
-        from wrn.training.launcher import become, several_processes
+        from wrn.training.launcher import launch, several_processes
         from wrn.training.run import SYNTHETIC, train
 
-        if command := several_processes(resolved.config, arguments):
-            become(command)
+        if torchrun := several_processes(resolved.config, arguments):
+            return launch(torchrun)
         if place().local_rank == 0 and (old := failure_file()) is not None:
             old.unlink(missing_ok=True)
         result = train(resolved)

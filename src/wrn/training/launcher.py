@@ -1,9 +1,12 @@
-"""One command that starts as many processes as asked for: on SageMaker one for each GPU, elsewhere `--processes`."""
+"""One command that trains with several processes: on SageMaker one for each GPU, elsewhere `--processes`.
+
+It is torchrun, run inside this process: signals that reach this process reach all of them, and their exit code is its
+own.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +15,16 @@ import torch
 import wrn
 from wrn.config import Config
 from wrn.config.launch import cluster, torchrun_arguments, under_torchrun
-from wrn.errors import ConfigError
+from wrn.errors import BUG, DONE, INTERRUPTED, USER, ConfigError
 
 SHUTDOWN_SECONDS = "100"
-"""How long torchrun lets processes save after SIGTERM; SageMaker allows 120 seconds before it kills everything."""
+"""How long processes may save after SIGTERM; SageMaker allows 120 seconds before it kills everything."""
 
 
 def several_processes(
     config: Config, arguments: Sequence[str], environ: Mapping[str, str] | None = None
 ) -> list[str] | None:
-    """The command that trains with several processes, or None where this one process is all there is to be.
+    """The arguments of torchrun for these flags of `wrn train`, or None where one process is all there is to be.
 
     Raises ConfigError when more processes are asked for than there are GPUs.
     """
@@ -36,14 +39,27 @@ def several_processes(
         raise ConfigError(f"processes: {count} are more than the {gpus} GPUs here; give at most {gpus}")
     if count == 1 and (where is None or len(where.hosts) == 1):
         return None
-    # By its path: the package need not be installed, and `-m wrn` would need it to be.
+    # By its path: the package need not be installed.
     program = Path(wrn.__file__).parent / "__main__.py"
-    flags = torchrun_arguments(count, where)
-    return [sys.executable, "-m", "torch.distributed.run", *flags, str(program), "train", *arguments]
+    return [*torchrun_arguments(count, where), str(program), "train", *arguments]
 
 
-def become(command: Sequence[str]) -> None:
-    """Replace this process by the command: signals then reach torchrun, which passes them on to every process."""
-    sys.stdout.flush()
+def launch(torchrun: Sequence[str]) -> int:
+    """Start the processes and wait for their end; the exit code that tells it."""
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
-    os.execv(command[0], list(command))
+    processes = int(next(flag for flag in torchrun if flag.startswith("--nproc-per-node=")).partition("=")[2])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    # Slow to import, and of no use to one process.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    try:
+        run(parse_args(list(torchrun)))
+    except SignalException:
+        return INTERRUPTED
+    except ChildFailedError as error:
+        codes = {failure.exitcode for failure in error.failures.values()}
+        # A process that was killed is one that the others report and can go on without, after a restart.
+        return next((code for code in (BUG, USER, INTERRUPTED) if code in codes), INTERRUPTED)
+    return DONE

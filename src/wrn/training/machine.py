@@ -58,10 +58,13 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device_name(device),
         "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "wrn": wrn.__version__,
+        **versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what computes: the same versions give the same bits."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "wrn": wrn.__version__}
 
 
 def device_name(device: torch.device) -> str:

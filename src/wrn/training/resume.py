@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,12 @@ def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Check
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint; give --resume auto, never, or an existing path")
     return path, read_checkpoint(path)
+
+
+def fingerprint(config: Config) -> str:
+    """SHA-256 of all that the configuration says about what is learned: equal for runs that learn the same."""
+    facts = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE_KEYS}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> None:

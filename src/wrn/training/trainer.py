@@ -16,10 +16,11 @@ from wrn.model import Precision, WideResNet, multiply_adds
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation, evaluate
 from wrn.training.history import Row, append_history, write_history
-from wrn.training.machine import peak_memory
+from wrn.training.machine import peak_memory, versions
 from wrn.training.optimizer import Optimizers
 from wrn.training.processes import Alone
 from wrn.training.reporters import Reporter
+from wrn.training.resume import fingerprint
 from wrn.training.schedule import make_schedule
 from wrn.training.selection import Selection
 from wrn.training.step import TrainStep
@@ -260,13 +261,14 @@ class Trainer:
             "step": self._step,
             "time": time.time(),
             "config": self._config.model_dump(mode="json"),
+            "config_hash": fingerprint(self._config),
             "architecture": str(self.model.architecture),
             "history": self._history,
             "selection": self.selection.state_dict(),
             "scaler": self._take.scaler.state_dict(),
             "micro_batch": self._take.micro_batch,
             "average_updates": average.updates if average is not None else 0,
-            "torch": torch.__version__,
+            "versions": versions(),
         }
         return Checkpoint(tensors, state)
 

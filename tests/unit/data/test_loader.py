@@ -80,3 +80,16 @@ def test_images_are_normalised_and_channels_last() -> None:
     assert -2.001 <= batch.images.min() < -1.9
     assert 1.9 < batch.images.max() <= 2.001
     assert batch.other_labels is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("policy", ["none", "randaugment", "trivialaugment"])
+def test_batches_of_a_gpu_are_those_of_the_cpu(policy: str) -> None:
+    """Crop, mirror and policies to the byte; what is computed in floats within rounding."""
+    options = AugmentOptions(augment=policy, cutout=8, mixup_alpha=0.2, cutmix_alpha=1.0)  # type: ignore[arg-type]
+    here = make(options, batch_size=32)
+    there = DeviceLoader(here._split, 32, here._pipeline, device=torch.device("cuda"), seed=3)
+    for step in range(3):
+        mine, theirs = here.batch(step), there.batch(step)
+        assert torch.equal(mine.labels, theirs.labels.cpu())
+        assert torch.allclose(mine.images, theirs.images.cpu(), atol=1e-4)

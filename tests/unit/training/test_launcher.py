@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,9 +39,9 @@ def test_already_under_torchrun() -> None:
 def test_the_same_flags_go_to_every_process() -> None:
     command = several_processes(Config(processes=2, device="cpu"), ["--lr", "0.1"], HERE)
     assert command is not None
-    assert command[:5] == [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    assert command[5].endswith("wrn/__main__.py")
-    assert command[6:] == ["train", "--lr", "0.1"]
+    assert command[:2] == ["--standalone", "--nproc-per-node=2"]
+    assert command[2].endswith("wrn/__main__.py")
+    assert command[3:] == ["train", "--lr", "0.1"]
 
 
 @pytest.mark.usefixtures("four_gpus")

@@ -8,7 +8,7 @@ import pytest
 from wrn.config.schema import Config
 from wrn.errors import CheckpointError
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, write_checkpoint
-from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint
+from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint, fingerprint
 
 HERE = Path("c")
 
@@ -41,6 +41,11 @@ def test_what_may_not(keys: dict[str, Any], listed: str) -> None:
 def test_another_network_never_goes_on() -> None:
     with pytest.raises(CheckpointError, match=r"holds another network \(depth was 16 and is 28"):
         check_configuration(Config(resume_anyway=True), made_with(depth=16), HERE)
+
+
+def test_the_fingerprint_is_that_of_what_is_learned() -> None:
+    assert fingerprint(Config()) == fingerprint(Config(output_dir=Path("elsewhere"), keep=9, micro_batch=4))
+    assert fingerprint(Config()) != fingerprint(Config(lr=0.2))
 
 
 def test_free_keys_are_keys() -> None:

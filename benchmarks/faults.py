@@ -117,7 +117,7 @@ class Progress:
 def flags_of(run: Path, data_dir: Path, dataset: str, interval_s: float, images: int) -> list[str]:
     values = {
         **{"output-dir": run, "dataset": dataset, "data-dir": data_dir, "download": "false", "train-images": images},
-        **{"depth": 10, "widen-factor": 1, "epochs": 8, "batch-size": 50, "warmup-epochs": 1, "val-fraction": 0.02},
+        **{"depth": 10, "widen-factor": 1, "epochs": 8, "batch-size": 50, "warmup-epochs": 1, "val-fraction": 0.1},
         **{"ema-decay": 0.9, "device": "cpu", "checkpoint-minutes": interval_s / 60, "progress": "plain"},
     }
     return [word for key, value in values.items() for word in (f"--{key}", str(value))]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import wrn.training.run as run_module
+import wrn.training.parts as parts
 from tiny import Recorder, tiny_config, tiny_dataset
 from wrn.config import run_paths
 from wrn.config.launch import place
@@ -30,7 +30,7 @@ def freeze_bn(model: nn.Module, mode: bool = True) -> nn.Module:
 def main() -> None:
     out, keys = Path(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
-    run_module.open_dataset = lambda *arguments, **named: tiny_dataset()  # type: ignore[assignment]
+    parts.open_dataset = lambda *arguments, **named: tiny_dataset()  # type: ignore[assignment]
     WideResNet.train = freeze_bn  # type: ignore[method-assign,assignment]
     processes = join(place(), torch.device("cpu"))
     epochs = {"epochs": 5, "dropout": 0.0, "amp": False, "lr": 0.02, "muon_lr": 0.005, "checkpoint_epochs": 0}

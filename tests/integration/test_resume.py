@@ -17,7 +17,7 @@ from wrn.training.trainer import Trainer
 
 @pytest.fixture(autouse=True)
 def _tiny_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wrn.training.run.open_dataset", lambda *arguments, **keys: tiny_dataset())
+    monkeypatch.setattr("wrn.training.parts.open_dataset", lambda *arguments, **keys: tiny_dataset())
 
 
 def run_through(output: Path, stop_after: int | None = None, **keys: Any) -> tuple[Trainer, list[dict[str, Any]]]:
@@ -154,3 +154,23 @@ def test_it_learns(tmp_path: Path) -> None:
     trainer, history = run_through(tmp_path, epochs=12, lr=0.05, batch_size=8, label_smoothing=0.0)
     assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"]
     assert trainer.test_scores().plain.top1 > 0.9
+
+
+def test_a_budget_chooses_epochs_that_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is the one that its chosen number of epochs would give, and an interruption does not choose anew."""
+    monkeypatch.setattr("wrn.training.budget.TIMED_SECONDS", 0.05)
+    keys = {"resolutions": "16:0.5 32:0.5", "checkpoint_epochs": 1}
+    recorder = Recorder(stop_after=2)
+    trainer, _ = ready(tiny_config(tmp_path / "budget", budget_minutes=0.03, **keys), recorder)
+    epochs = trainer.config.epochs
+    assert any(note.startswith("budget of 0.03 min: ") and f"--epochs {epochs} " in note for note in recorder.notes)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    monkeypatch.setattr("wrn.training.budget.fitting_epochs", lambda *arguments: 999)
+    chosen, history = run_through(tmp_path / "budget", budget_minutes=0.03, **keys)
+    same, same_history = run_through(
+        tmp_path / "epochs", epochs=epochs, warmup_epochs=chosen.config.warmup_epochs, **keys
+    )
+    assert history == same_history
+    left, right = chosen.model.state_dict(), same.model.state_dict()
+    assert [key for key in left if not torch.equal(left[key], right[key])] == []

@@ -24,7 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         resolved = parse_config(parser, arguments)
         from wrn.training.launcher import launch, several_processes
-        from wrn.training.run import SYNTHETIC, train
+        from wrn.training.parts import SYNTHETIC
+        from wrn.training.run import train
 
         if torchrun := several_processes(resolved.config, arguments):
             return launch(torchrun)

@@ -209,6 +209,9 @@ class OptimizerSection(Section):
 class StoppingSection(Section):
     """Stopping"""
 
+    budget_minutes: float = Field(0.0, ge=0)
+    """Choose as many epochs as fit into this time, by the speed of the first seconds (0: epochs as given)."""
+
     patience: int = Field(15, ge=0)
     """Stop after this many epochs without a better validation top-1 (0: never; needs val_fraction)."""
 

@@ -55,7 +55,7 @@ def launch(torchrun: Sequence[str]) -> int:
     from torch.distributed.run import parse_args, run
 
     try:
-        run(parse_args(list(torchrun)))
+        run(parse_args(list(torchrun)))  # type: ignore[no-untyped-call]
     except SignalException:
         return INTERRUPTED
     except ChildFailedError as error:

@@ -15,21 +15,17 @@ import yaml
 from wrn.config import Config, Resolved, RunPaths, run_paths
 from wrn.config.launch import Place, place
 from wrn.config.paths import sagemaker_base
-from wrn.data.augment.pipeline import AugmentOptions
-from wrn.data.dataset import Dataset, Split
-from wrn.data.loader import Loader, make_loader
-from wrn.data.random import generator
-from wrn.data.sources import open_dataset
-from wrn.data.split import hold_out, subset
-from wrn.errors import ConfigError, DataError, Interrupted
-from wrn.model import ModelInfo, Precision, WideResNet, pick_device, pick_precision, save_model
+from wrn.data.dataset import Dataset
+from wrn.errors import ConfigError, Interrupted
+from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model
+from wrn.training.budget import within_budget
 from wrn.training.evaluation import Evaluation
 from wrn.training.machine import choose_kernels, device_name, provenance, tune_cpu
+from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
 from wrn.training.processes import Alone, join
 from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, make_reporter
 from wrn.training.resume import check_configuration, find_checkpoint
-from wrn.training.schedule import make_schedule
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
 
@@ -70,7 +66,7 @@ def train(resolved: Resolved) -> Result:
             if stop.received:
                 raise Interrupted(f"stopped by {stop.received} before the first step; start the same command again")
             trainer.run(stop)
-            result = finish(config, paths, trainer, dataset, precision, reporter, processes, started)
+            result = finish(paths, trainer, dataset, precision, reporter, processes, started)
         processes.close()
         return result
     except Exception as error:
@@ -102,18 +98,14 @@ def prepare(
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
     dataset, validation = load_data(config, paths, reporter)
     loader = load_batches(config, dataset, device, processes.place)
-    torch.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
-    model = WideResNet(
-        config.depth,
-        config.widen_factor,
-        config.dropout,
-        dataset.num_classes,
-        zero_init_residual=config.zero_init_residual,
-        bn_momentum=config.bn_momentum,
-    )
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = model.to(device)
+    if config.budget_minutes:
+        first = config
+        config, line = processes.first_does(
+            lambda: within_budget(first, paths.config, build_model(first, dataset, device), dataset, loader, precision)
+        )
+        reporter.note(line)
+        loader = load_batches(config, dataset, device, processes.place)  # its resolutions follow the epochs
+    model = build_model(config, dataset, device)
     if config.sync_bn and processes.place.size > 1:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     peak, peak_source = peak_flops(precision)
@@ -151,63 +143,6 @@ def make_writable(paths: RunPaths) -> None:
             ) from None
 
 
-def load_data(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Dataset, Split | None]:
-    """The data set, and the validation split held out of its training images where one is asked for.
-
-    Raises DataError when the data is not to be had or does not fit the configuration.
-    """
-    dataset = open_dataset(
-        config.dataset,
-        data_dir=paths.data_dir,
-        search=paths.search,
-        download=config.download,
-        skip_broken=config.skip_broken,
-        on_progress=reporter.download,
-    )
-    if config.num_classes not in (0, dataset.num_classes):
-        raise DataError(
-            f"num_classes {config.num_classes} does not fit: {dataset.name} has {dataset.num_classes} classes; "
-            "leave --num-classes away"
-        )
-    train, validation = dataset.train, None
-    if config.val_fraction:
-        train, validation = hold_out(train, config.val_fraction, config.seed)
-    if config.train_images:
-        train = subset(train, config.train_images, config.seed)
-    if config.batch_size > len(train):
-        raise DataError(
-            f"batch_size {config.batch_size} is larger than the {len(train)} training images; lower --batch-size"
-        )
-    held = f", {len(validation):,} held out for validation" if validation is not None else ""
-    reporter.note(f"data: {dataset.name} ({dataset.origin}), {len(train):,} images to train on{held}")
-    if dataset.name == "synthetic":
-        reporter.note(SYNTHETIC)
-    return dataset.with_splits(train, dataset.test), validation
-
-
-SYNTHETIC = "NOTE: this is the synthetic set, not CIFAR-100; its figures say nothing about CIFAR-100"
-
-
-def load_batches(config: Config, dataset: Dataset, device: torch.device, here: Place) -> Loader:
-    options = AugmentOptions(
-        **{name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__}  # the same names on purpose
-    )
-    steps_per_epoch = -(-len(dataset.train) // config.batch_size)
-    return make_loader(
-        options,
-        dataset.train,
-        dataset.mean,
-        dataset.std,
-        config.batch_size,
-        seed=config.seed,
-        device=device,
-        rank=here.rank,
-        world_size=here.size,
-        num_workers=config.num_workers,
-        resolution_at=make_schedule(config, steps_per_epoch).resolution_at,
-    )
-
-
 def resume(config: Config, paths: RunPaths, trainer: Trainer, reporter: Reporter, processes: Alone) -> None:
     """Go on from the checkpoint that the configuration asks for, and say so in one line.
 
@@ -227,7 +162,6 @@ def resume(config: Config, paths: RunPaths, trainer: Trainer, reporter: Reporter
 
 
 def finish(
-    config: Config,
     paths: RunPaths,
     trainer: Trainer,
     dataset: Dataset,
@@ -248,7 +182,7 @@ def finish(
         superclasses=dataset.superclasses,
         superclass_of=dataset.superclass_of,
         dataset=dataset.name,
-        config=config.model_dump(mode="json"),
+        config=trainer.config.model_dump(mode="json"),
         provenance=provenance(precision.device),
     )
     if trainer.selection.best_epoch:

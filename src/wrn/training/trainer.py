@@ -57,7 +57,7 @@ class Trainer:
         self.selection = Selection(
             config.patience, config.target_accuracy, paths.checkpoints, writes=processes.is_first
         )
-        self._config = config
+        self.config = config
         self._paths = paths
         self._dataset = dataset
         self._validation = validation
@@ -124,7 +124,7 @@ class Trainer:
         row: Row = {
             "dataset": self._dataset.name,
             "epoch": epoch,
-            "epochs": self._config.epochs,
+            "epochs": self.config.epochs,
             "step": self._step,
             "train_loss": totals.loss,
             "train_top1": totals.top1,
@@ -159,7 +159,7 @@ class Trainer:
             std=self._dataset.std,
             precision=self._precision,
             superclass_of=self._dataset.superclass_of,
-            tta=self._config.tta,
+            tta=self.config.tta,
             processes=self._processes,
         )
 
@@ -172,11 +172,11 @@ class Trainer:
         return self._final or self.evaluate(self._dataset.test)
 
     def _evaluation_due(self, epoch: int) -> bool:
-        every = self._config.eval_epochs
+        every = self.config.eval_epochs
         return (bool(every) and epoch % every == 0) or self._step >= self.schedule.total_steps
 
     def _epochs_due(self) -> bool:
-        every = self._config.checkpoint_epochs
+        every = self.config.checkpoint_epochs
         return bool(every) and (self._step // self._loader.steps_per_epoch) % every == 0
 
     def _save_now(self, stop: StopSignal) -> bool:
@@ -189,7 +189,7 @@ class Trainer:
         return stopping or saving
 
     def _minutes_due(self) -> bool:
-        every = self._config.checkpoint_minutes
+        every = self.config.checkpoint_minutes
         return bool(every) and time.monotonic() - self._saved_at >= 60 * every
 
     def _look(self) -> Any:
@@ -219,7 +219,7 @@ class Trainer:
     def _speed(self) -> Row:
         """Seconds and images/s of the steps since the clock began (the device has been waited for), and MFU."""
         seconds = time.perf_counter() - self._clock
-        passes = 2 if self._config.sam_rho else 1
+        passes = 2 if self.config.sam_rho else 1
         # A multiply-add is two FLOP; the backward pass costs two forward passes.
         flops = 2 * 3 * passes * self._multiply_adds_timed
         return {
@@ -246,7 +246,7 @@ class Trainer:
             raise Interrupted(
                 f"stopped by {stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
                 "Start the same command again to go on"
-                + (f", with --output-dir {self._paths.run}" if self._config.output_dir is None else "")
+                + (f", with --output-dir {self._paths.run}" if self.config.output_dir is None else "")
             )
 
     def checkpoint(self) -> Checkpoint:
@@ -260,8 +260,8 @@ class Trainer:
         state = {
             "step": self._step,
             "time": time.time(),
-            "config": self._config.model_dump(mode="json"),
-            "config_hash": fingerprint(self._config),
+            "config": self.config.model_dump(mode="json"),
+            "config_hash": fingerprint(self.config),
             "architecture": str(self.model.architecture),
             "history": self._history,
             "selection": self.selection.state_dict(),
@@ -288,8 +288,8 @@ class Trainer:
             self._take.scaler.load_state_dict(state["scaler"])
             self.selection.load_state_dict(state["selection"])
             self._history = list(state["history"])
-            if self._config.micro_batch == "auto":
-                self._take.micro_batch = min(state["micro_batch"], self._config.batch_size)
+            if self.config.micro_batch == "auto":
+                self._take.micro_batch = min(state["micro_batch"], self.config.batch_size)
             self._step = checkpoint.step
         except (KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(

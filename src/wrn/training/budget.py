@@ -1,0 +1,106 @@
+"""`--budget-minutes`: how many epochs fit into a given time on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+from wrn.config import Config
+from wrn.config.stages import parse_milestones, parse_stages
+from wrn.data.dataset import Dataset
+from wrn.data.loader import Loader
+from wrn.model import Precision, WideResNet, predict_logits
+from wrn.training.optimizer import Optimizers
+from wrn.training.schedule import make_schedule
+from wrn.training.step import TrainStep
+
+TIMED_SECONDS = 2.0
+"""How long the steps at each resolution are timed, after a first one that chooses or compiles kernels."""
+EVALUATED = 1000
+"""Test images that an evaluation is timed on."""
+
+
+def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precision: Precision) -> float:
+    """The mean over the recipe's resolutions, weighted by their shares, of what a step takes.
+
+    model: a throwaway: the steps change it.
+    """
+    schedule = make_schedule(config, loader.steps_per_epoch)
+    take = TrainStep(config, model, Optimizers(config, model), precision, schedule, lambda note: None)
+    mean, begin = 0.0, 0.0
+    for _, share in parse_stages(config.resolutions):
+        first = round(begin * schedule.total_steps)
+        batches = loader.batches(first, schedule.total_steps)
+        take(first, next(batches))
+        take.meters.read()  # waits for the device
+        started, steps = time.perf_counter(), 0
+        while time.perf_counter() - started < TIMED_SECONDS and (batch := next(batches, None)) is not None:
+            take(first, batch)
+            take.meters.read()
+            steps += 1
+        mean += share * (time.perf_counter() - started) / max(steps, 1)
+        begin += share
+    return mean
+
+
+def seconds_per_evaluation(model: WideResNet, dataset: Dataset, precision: Precision) -> float:
+    """What scoring the test split takes."""
+    images = dataset.test.images[:EVALUATED]
+    for _ in range(2):  # the first chooses kernels
+        started = time.perf_counter()
+        predict_logits(model, images, mean=dataset.mean, std=dataset.std, precision=precision).sum().item()
+        seconds = time.perf_counter() - started
+    return seconds * len(dataset.test) / len(images)
+
+
+def fitting_epochs(config: Config, step_s: float, steps_per_epoch: int, evaluation_s: float) -> int:
+    """The most epochs, at least 1, that end within the budget, evaluations included."""
+    every = config.eval_epochs
+    per_epoch = step_s * steps_per_epoch + (evaluation_s / every if every else 0.0)
+    return max(1, int((60 * config.budget_minutes - evaluation_s) / per_epoch))
+
+
+def with_epochs(config: Config, epochs: int) -> Config:
+    """The same recipe over so many epochs: warm-up and milestones keep their share of the run."""
+    scale = epochs / config.epochs
+    milestones = " ".join(f"{epoch * scale:g}" for epoch in parse_milestones(config.milestones))
+    return config.model_copy(
+        update={"epochs": epochs, "warmup_epochs": config.warmup_epochs * scale, "milestones": milestones}
+    )
+
+
+def earlier_choice(config: Config, saved: Path) -> Config | None:
+    """The configuration with the epochs that an earlier start of the same run chose, from its config.yaml."""
+    try:
+        before = yaml.safe_load(saved.read_text(encoding="utf-8"))
+        keys = ("epochs", "warmup_epochs", "milestones")
+        return config.model_copy(update={key: before[key] for key in keys})
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+
+
+def within_budget(
+    config: Config, saved: Path, model: WideResNet, dataset: Dataset, loader: Loader, precision: Precision
+) -> tuple[Config, str]:
+    """The configuration with as many epochs as fit into `budget_minutes`, and one line that says so.
+
+    saved: the config.yaml of an earlier start of the run, if there was one: what it chose stays. model: a throwaway.
+    """
+    if config.resume == "auto" and (before := earlier_choice(config, saved)) is not None:
+        return before, f"budget of {config.budget_minutes:g} min: {before.epochs} epochs, as chosen when the run began"
+    generator_state = torch.get_rng_state()
+    step_s = seconds_per_step(config, model, loader, precision)
+    evaluation_s = seconds_per_evaluation(model, dataset, precision)
+    torch.set_rng_state(generator_state)
+    chosen = with_epochs(config, fitting_epochs(config, step_s, loader.steps_per_epoch, evaluation_s))
+    expected = (chosen.epochs * step_s * loader.steps_per_epoch + evaluation_s) / 60
+    same = f"--epochs {chosen.epochs} --warmup-epochs {chosen.warmup_epochs:g}"
+    if chosen.milestones:
+        same += f' --milestones "{chosen.milestones}"'
+    return chosen, (
+        f"budget of {config.budget_minutes:g} min: {config.batch_size / step_s:,.0f} images/s measured, so "
+        f"{chosen.epochs} epochs (about {expected:.1f} min); to repeat it exactly: {same} --budget-minutes 0"
+    )

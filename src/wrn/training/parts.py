@@ -1,0 +1,90 @@
+"""What a run is made of, as its configuration says: data, batches, network."""
+
+from __future__ import annotations
+
+import torch
+
+from wrn.config import Config, RunPaths
+from wrn.config.launch import Place
+from wrn.data.augment.pipeline import AugmentOptions
+from wrn.data.dataset import Dataset, Split
+from wrn.data.loader import Loader, make_loader
+from wrn.data.random import generator
+from wrn.data.sources import open_dataset
+from wrn.data.split import hold_out, subset
+from wrn.errors import DataError
+from wrn.model import WideResNet
+from wrn.training.reporters import Reporter
+from wrn.training.schedule import make_schedule
+
+SYNTHETIC = "NOTE: this is the synthetic set, not CIFAR-100; its figures say nothing about CIFAR-100"
+
+
+def load_data(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Dataset, Split | None]:
+    """The data set, and the validation split held out of its training images where one is asked for.
+
+    Raises DataError when the data is not to be had or does not fit the configuration.
+    """
+    dataset = open_dataset(
+        config.dataset,
+        data_dir=paths.data_dir,
+        search=paths.search,
+        download=config.download,
+        skip_broken=config.skip_broken,
+        on_progress=reporter.download,
+    )
+    if config.num_classes not in (0, dataset.num_classes):
+        raise DataError(
+            f"num_classes {config.num_classes} does not fit: {dataset.name} has {dataset.num_classes} classes; "
+            "leave --num-classes away"
+        )
+    train, validation = dataset.train, None
+    if config.val_fraction:
+        train, validation = hold_out(train, config.val_fraction, config.seed)
+    if config.train_images:
+        train = subset(train, config.train_images, config.seed)
+    if config.batch_size > len(train):
+        raise DataError(
+            f"batch_size {config.batch_size} is larger than the {len(train)} training images; lower --batch-size"
+        )
+    held = f", {len(validation):,} held out for validation" if validation is not None else ""
+    reporter.note(f"data: {dataset.name} ({dataset.origin}), {len(train):,} images to train on{held}")
+    if dataset.name == "synthetic":
+        reporter.note(SYNTHETIC)
+    return dataset.with_splits(train, dataset.test), validation
+
+
+def load_batches(config: Config, dataset: Dataset, device: torch.device, here: Place) -> Loader:
+    options = AugmentOptions(
+        **{name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__}  # the same names on purpose
+    )
+    steps_per_epoch = -(-len(dataset.train) // config.batch_size)
+    return make_loader(
+        options,
+        dataset.train,
+        dataset.mean,
+        dataset.std,
+        config.batch_size,
+        seed=config.seed,
+        device=device,
+        rank=here.rank,
+        world_size=here.size,
+        num_workers=config.num_workers,
+        resolution_at=make_schedule(config, steps_per_epoch).resolution_at,
+    )
+
+
+def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideResNet:
+    """The network with its first weights, which the seed decides."""
+    torch.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
+    model = WideResNet(
+        config.depth,
+        config.widen_factor,
+        config.dropout,
+        dataset.num_classes,
+        zero_init_residual=config.zero_init_residual,
+        bn_momentum=config.bn_momentum,
+    )
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)

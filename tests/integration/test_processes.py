@@ -111,6 +111,35 @@ def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_p
     assert list((run / "checkpoints").glob("*.sha256"))
 
 
+def test_two_hosts_of_a_sagemaker_job_find_each_other(pictures: Path, tmp_path: Path) -> None:
+    """Both hosts are this machine, by two of its names; each has its own /opt/ml, as in a job without the toolkit."""
+    hosts = ["127.0.0.1", "localhost"]
+    started = []
+    for host in hosts:
+        base = tmp_path / host
+        (base / "input/config").mkdir(parents=True)
+        (base / "input/config/hyperparameters.json").write_text("{}")
+        (base / "input/config/resourceconfig.json").write_text(json.dumps({"current_host": host, "hosts": hosts}))
+        flags = train_flags(pictures, tmp_path, device="cpu")
+        flags = flags[: flags.index("--output-dir")] + flags[flags.index("--output-dir") + 2 :]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(ROOT / "src/train.py"), *flags],
+                env=environment(SAGEMAKER_BASE_DIR=str(base)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    results = [process.communicate(timeout=100) for process in started]
+    assert [process.returncode for process in started] == [0, 0], results
+    assert "on 2 x cpu" in results[0][0]
+    assert "done in " in results[0][0]
+    assert "done in " not in results[1][0]
+    assert (tmp_path / hosts[0] / "model/model.safetensors").is_file()
+    assert not list((tmp_path / hosts[1]).rglob("*.safetensors"))
+
+
 def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tmp_path: Path) -> None:
     """Two processes, one of which alone gets the signal; then one process goes on from the same sample position."""
     run = tmp_path / "run"

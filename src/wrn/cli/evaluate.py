@@ -35,7 +35,12 @@ def main(arguments: Sequence[str]) -> int:
 
     model, info = load_model(options.model_dir)
     precision = pick_precision(pick_device(options.device), amp=not options.no_amp)
-    dataset = open_dataset(options.dataset or info.dataset, data_dir=options.data_dir, search=data_search())
+    dataset = open_dataset(
+        options.dataset or info.dataset,
+        data_dir=options.data_dir,
+        search=data_search(),
+        skip_broken=bool(info.config.get("skip_broken")),
+    )
     if dataset.classes != info.classes:
         raise DataError(
             f"{options.model_dir}: the model knows {len(info.classes)} classes of {info.dataset}, the data is "

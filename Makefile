@@ -28,6 +28,7 @@ bench: $(VENV)/.installed-dev
 
 results: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/results_table.py
+	$(BIN)/python benchmarks/experiments_table.py
 
 clean:
 	rm -rf $(VENV)

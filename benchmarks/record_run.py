@@ -26,6 +26,7 @@ def main() -> None:
         "recipe": args.recipe,
         "network": f"WRN-{model['architecture']['depth']}-{model['architecture']['widen_factor']}",
         "metrics": model["metrics"],
+        "validation": {key: value for key, value in history[-1].items() if key.startswith("val_top")},
         "epochs": len(history),
         "training_seconds": sum(row["seconds"] for row in history),
         "seed": model["config"]["seed"],

@@ -326,6 +326,11 @@ class Config(
             problems.append("target_accuracy: needs a validation split; set val_fraction, for example 0.1")
         if self.nesterov and not self.momentum:
             problems.append("nesterov: needs momentum above 0; set momentum, or nesterov false")
+        if self.zero_init_residual and self.optimizer == "muon":
+            problems.append(
+                "zero_init_residual: Muon holds every convolution at a fixed norm, none can start at 0; "
+                "set it false, or optimizer sgd"
+            )
         if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
             problems.append(f"micro_batch: {self.micro_batch} is above batch_size ({self.batch_size}); lower it")
         if problems:

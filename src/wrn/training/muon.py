@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
                 flat = direction.permute(0, 2, 3, 1).reshape(out, -1)
                 update = orthogonalise(flat, group["iterations"]).to(weight.dtype)
                 update = update.reshape(out, height, width, inside).permute(0, 3, 1, 2)
-                weight.mul_(out**0.5 / weight.norm())
+                weight.mul_(out**0.5 / weight.norm().clamp(min=1e-7))
                 weight.add_(update, alpha=-group["lr"] * max(1.0, out / flat.shape[1]) ** 0.5)
 
     def _buffer(self, parameter: nn.Parameter) -> Tensor:

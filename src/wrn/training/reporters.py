@@ -109,16 +109,14 @@ class RichReporter:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._console = Console(highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            BarColumn(bar_width=10),  # all of it fits into 80 columns
             TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("left"),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
             refresh_per_second=4,
@@ -144,15 +142,15 @@ class RichReporter:
             self._task,
             completed=step + 1,
             description=f"epoch {step // self._steps_per_epoch + 1}/{self._epochs}",
-            figures=f"{speed * images:,.0f} images/s  lr {lr:.4f}  {self._latest}",
+            figures=f"{speed * images:,.0f} img/s  lr {lr:.4f}  {self._latest}",
         )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         split = "val" if "val_top1" in row else "test"
-        self._latest = f"loss {row['train_loss']:.3f}"
+        self._latest = f"loss {row['train_loss']:.2f}"
         line = f"epoch {row['epoch']:>3}  train loss {row['train_loss']:.3f}  train top-1 {row['train_top1']:6.2%}"
         if f"{split}_top1" in row:
-            self._latest += f"  {split} top-1 {row[f'{split}_top1']:.2%}"
+            self._latest += f"  top-1 {row[f'{split}_top1']:.1%}"
             line += f"  {split} top-1 {row[f'{split}_top1']:6.2%}  top-5 {row[f'{split}_top5']:6.2%}"
         self.note(f"{line}  {row['images_per_s']:,.0f} images/s  {row['seconds']:.1f} s")
 

@@ -95,3 +95,12 @@ def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
         step(model, optimizers)
         step(twin, twins)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_a_weight_of_zeros_moves_and_stays_finite() -> None:
+    weight = nn.Parameter(torch.zeros(8, 4, 3, 3))
+    muon = Muon([weight], lr=0.1)
+    weight.grad = torch.randn_like(weight)
+    muon.step()
+    assert bool(torch.isfinite(weight).all())
+    assert weight.norm() > 0

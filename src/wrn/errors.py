@@ -30,6 +30,10 @@ class TrainingError(WrnError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class AwsError(WrnError):
+    """What was asked of AWS cannot be had: an instance type, a region, an image, a price."""
+
+
 class LostProcess(WrnError):
     """Another process of the run died or hangs; what was saved stays, and the run can be resumed."""
 

@@ -1,0 +1,1 @@
+"""Amazon SageMaker: what a training job costs there, and how it is started. Never imports torch."""

@@ -102,8 +102,8 @@ def make_plan(
             continue
         try:
             chosen = image_for(instance.name, region, today=today, override=image)
-        except AwsError as error:
-            left_out.append(LeftOut(instance.name, str(error)))
+        except AwsError:
+            left_out.append(LeftOut(instance.name, f"its {instance.gpu.name} is not supported by image {image}"))
             continue
         rows.append(_row(config, instance, prices[instance.name], region, chosen, assumptions))
     return Plan(tuple(mark_frontier(sorted(rows, key=_cost_then_time))), tuple(left_out))

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score a model directory on the test split",
     "predict": "name what is in a picture",
     "config": "print the configuration that a recipe and flags give, and where each value comes from",
+    "plan": "compare time and cost of a run over SageMaker instance types",
 }
 """Each is a module of this package with a `main(arguments) -> exit code`."""
 

@@ -1,0 +1,254 @@
+"""`wrn plan`: time and cost of a run on each SageMaker instance type. Needs no account, no network, no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from wrn.aws import workload
+from wrn.aws.images import ACCOUNTS, registry
+from wrn.aws.instances import Mfu
+from wrn.aws.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
+from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, Source, bundled_prices, live_prices
+from wrn.cli.report import table
+from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
+from wrn.config.schema import Config
+from wrn.errors import DONE, AwsError
+
+HEADINGS = ("", "instance", "GPUs", "memory", "fits", "s/epoch", "hours", "on demand", "spot ~", "image", "remarks")
+RIGHT = {"memory", "s/epoch", "hours", "on demand", "spot ~"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = Parser(
+        prog="wrn plan",
+        description="Time and cost of a run on each SageMaker instance type, cheapest first. A * marks the frontier: "
+        "nothing else is both as cheap and as quick. Sends nothing to AWS, except with --live a question about prices.",
+        allow_abbrev=False,
+        usage="wrn plan [--recipe NAME|FILE] [--max-hours H] [--max-cost C] [--region R] [--KEY VALUE ...]",
+    )
+    group = parser.add_argument_group("Plan")
+    group.add_argument("--max-hours", type=positive, metavar="H", help="only what is done within H hours")
+    group.add_argument("--max-cost", type=positive, metavar="C", help="only what costs at most C dollars on demand")
+    group.add_argument(
+        "--region", type=known_region, metavar="R", help=f"AWS region [$AWS_REGION, else {BUNDLED_REGION}]"
+    )
+    group.add_argument("--live", action="store_true", help="prices of today from AWS's Price List (needs credentials)")
+    group.add_argument("--mfu", type=share, metavar="M", help="the MFU that you expect of every GPU, as 0.4")
+    group.add_argument("--image", default="", metavar="V|URI", help="version of AWS's image, or the URI of any image")
+    group.add_argument("--json", action="store_true", help="one JSON object, and nothing else")
+    add_config_flags(parser)
+    arguments = [hyphenated(argument) for argument in arguments]
+    config = parse_config(parser, arguments).config
+    options, _ = parser.parse_known_args(arguments)
+
+    region = options.region or known_region(
+        os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or BUNDLED_REGION
+    )
+    prices, notes = prices_of(region, live=options.live)
+    assumptions = Assumptions(mfu=Mfu(options.mfu, False, "given as --mfu") if options.mfu else None)
+    plan = make_plan(config, prices, region, today=date.today(), assumptions=assumptions, image=options.image)
+    rows = within(plan.rows, max_hours=options.max_hours, max_cost=options.max_cost)
+    if foreign_prices(rows, region):
+        notes.append(f"these are prices of {BUNDLED_REGION}; those of {region} may differ: --live asks AWS")
+    if config.dataset == "folder":
+        notes.append(f"assumed: the folder has {workload.TRAIN_IMAGES:,} training images; --train-images says another")
+    if options.json:
+        sys.stdout.write(json.dumps(as_json(config, region, rows, plan, assumptions, notes), indent=2) + "\n")
+        return DONE
+    if not rows:
+        raise AwsError(nothing_left(plan.rows, options.max_hours, options.max_cost))
+    lines = [title(config, region), "", table(cells(rows)), ""]
+    lines += explanations(rows, assumptions)
+    lines += left_out_lines(plan.left_out)
+    sys.stdout.write("\n".join([*lines, *notes]) + "\n")
+    return DONE
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def share(text: str) -> float:
+    value = positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is above 1; give a share, 0.4 for 40%")
+    return value
+
+
+def known_region(text: str) -> str:
+    """The region, if there are training images for it. Raises AwsError with the nearest name."""
+    if text not in ACCOUNTS:
+        registry(text)
+    return text
+
+
+def prices_of(region: str, *, live: bool) -> tuple[dict[str, Price], list[str]]:
+    """Prices, and what has to be said about them."""
+    if not live:
+        return bundled_prices(), []
+    try:
+        return live_prices(region), []
+    except AwsError as error:
+        return bundled_prices(), [f"{error}; these are the bundled prices"]
+
+
+def title(config: Config, region: str) -> str:
+    total = config.epochs * workload.epoch_flop(config)
+    side = f" at {config.resolutions}" if config.resolutions else ""
+    sam = ", SAM's two passes" if config.sam_rho else ""
+    return (
+        f"WRN-{config.depth}-{config.widen_factor}, {config.epochs} epochs of {workload.train_images(config):,} images"
+        f"{side}{sam}: {total / 1e15:,.1f} PFLOP of training, on one SageMaker instance in {region}"
+    )
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The table with its headings, figures aligned to the right."""
+    lines = [HEADINGS, *(_line(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        tuple(
+            cell.rjust(width) if heading in RIGHT else cell
+            for heading, cell, width in zip(HEADINGS, line, widths, strict=True)
+        )
+        for line in lines
+    ]
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    return (
+        "*" if row.on_frontier else "",
+        row.instance.name,
+        f"{row.instance.gpus} x {row.instance.gpu.name}",
+        f"{row.instance.gpu.memory_gib} GiB",
+        "no" if row.at_a_time is None else f"yes, {row.at_a_time} at a time",
+        f"{row.seconds_per_epoch:.1f}",
+        f"{row.hours:.2f}",
+        f"${row.cost:.2f}",
+        f"${row.spot_cost:.2f}",
+        row.image.label,
+        "; ".join(row.remarks),
+    )
+
+
+def explanations(rows: Sequence[Row], assumptions: Assumptions) -> list[str]:
+    """What the figures rest on: nothing in the table is a promise."""
+    mfus: dict[Mfu, list[str]] = {}
+    for row in rows:
+        names = mfus.setdefault(row.mfu, [])
+        names += [] if row.instance.gpu.name in names else [row.instance.gpu.name]
+    lines = [
+        f"MFU {mfu.share:.0%} on {', '.join(sorted(names))}: {'measured, ' if mfu.measured else ''}{mfu.source}"
+        for mfu, names in mfus.items()
+    ]
+    lines.append(
+        f"assumed, not measured: {assumptions.start_minutes:g} min to start; several GPUs reach "
+        f"{assumptions.scaling_nvlink:.0%} of their sum over NVLink and {assumptions.scaling_pcie:.0%} over PCIe; "
+        f"at least {assumptions.pass_milliseconds:g} ms a pass; what fits in memory; "
+        f"spot costs {SPOT_SHARE:.0%} of on demand, without the time that interruptions lose"
+    )
+    return [*lines, *price_lines(rows)]
+
+
+def price_lines(rows: Sequence[Row]) -> list[str]:
+    """Where the prices come from, by family where all of a family come from one place."""
+    families: dict[str, set[Source]] = {}
+    for row in rows:
+        families.setdefault(_family(row), set()).add(row.price.source)
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        source = f"{row.price.source.name}, {row.price.region}, {row.price.source.date}"
+        name = _family(row) if len(families[_family(row)]) == 1 else row.instance.name
+        if name not in names.setdefault(source, []):
+            names[source].append(name)
+    return [f"prices of {', '.join(sorted(which))}: {source}" for source, which in names.items()]
+
+
+def _family(row: Row) -> str:
+    return row.instance.name.rpartition(".")[0]
+
+
+def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for item in left_out:
+        reasons.setdefault(item.reason, []).append(item.name)
+    return [f"left out: {', '.join(names)} ({reason})" for reason, names in reasons.items()]
+
+
+def nothing_left(rows: Sequence[Row], max_hours: float | None, max_cost: float | None) -> str:
+    """Which limit to raise, and to what."""
+    usable = [row for row in rows if row.usable]
+    if not usable:
+        return "no instance type with a known price can train this; lower batch_size or micro_batch"
+    cheapest, quickest = min(usable, key=lambda row: row.cost), min(usable, key=lambda row: row.hours)
+    limits = [f"--max-hours {max_hours:g}"] if max_hours else []
+    limits += [f"--max-cost {max_cost:g}"] if max_cost else []
+    return (
+        f"nothing is within {' and '.join(limits)}; the cheapest is {cheapest.instance.name} with "
+        f"{cheapest.hours:.2f} h and ${cheapest.cost:.2f}, the quickest {quickest.instance.name} with "
+        f"{quickest.hours:.2f} h and ${quickest.cost:.2f}"
+    )
+
+
+def as_json(
+    config: Config, region: str, rows: Sequence[Row], plan: Plan, assumptions: Assumptions, notes: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "region": region,
+        "network": f"WRN-{config.depth}-{config.widen_factor}",
+        "epochs": config.epochs,
+        "multiply_adds": workload.multiply_adds(config),
+        "training_flop": config.epochs * workload.epoch_flop(config),
+        "assumed": {
+            "start_minutes": assumptions.start_minutes,
+            "scaling_nvlink": assumptions.scaling_nvlink,
+            "scaling_pcie": assumptions.scaling_pcie,
+            "pass_milliseconds": assumptions.pass_milliseconds,
+            "usable_memory": assumptions.usable_memory,
+            "spot_share": SPOT_SHARE,
+        },
+        "rows": [_json_row(row) for row in rows],
+        "left_out": [{"instance": item.name, "reason": item.reason} for item in plan.left_out],
+        "notes": list(notes),
+    }
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    end = row.image.end_of_patch
+    return {
+        "instance": row.instance.name,
+        "gpu": row.instance.gpu.name,
+        "gpus": row.instance.gpus,
+        "gpus_used": row.gpus_used,
+        "gpu_memory_gib": row.instance.gpu.memory_gib,
+        "vcpus": row.instance.vcpus,
+        "ram_gib": row.instance.ram_gib,
+        "fits": row.at_a_time is not None,
+        "images_at_a_time": row.at_a_time,
+        "memory_needed_gib": round(row.memory_gib, 2),
+        "seconds_per_epoch": row.seconds_per_epoch,
+        "hours": row.hours,
+        "on_demand_usd": row.cost,
+        "spot_usd_estimate": row.spot_cost,
+        "usd_per_hour": row.price.usd_per_hour,
+        "price_source": row.price.source.name,
+        "price_date": row.price.source.date,
+        "price_region": row.price.region,
+        "mfu": row.mfu.share,
+        "mfu_measured": row.mfu.measured,
+        "mfu_source": row.mfu.source,
+        "image": row.image.uri,
+        "image_end_of_patch": end.isoformat() if end else None,
+        "offered": row.offered,
+        "frontier": row.on_frontier,
+        "remarks": list(row.remarks),
+    }

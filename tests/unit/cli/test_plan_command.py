@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from wrn.aws.prices import Price, Source
+from wrn.cli import main
+from wrn.cli import plan as command
+from wrn.errors import AwsError
+
+
+@pytest.fixture(autouse=True)
+def no_region_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert main(["plan", *arguments]) == code
+    captured = capsys.readouterr()
+    return captured.err if code else captured.out
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    return dict(json.loads(shown(capsys, "--json", *arguments)))
+
+
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys)
+    lines = text.split("\n")
+    assert lines[0].startswith("WRN-28-10, 100 epochs of 50,000 images: 157.3 PFLOP")
+    assert lines[2].split()[:4] == ["instance", "GPUs", "memory", "fits"]
+    rows = [line for line in lines if line.lstrip("* ").startswith("ml.")]
+    costs = [float(line.split("$")[1].split()[0]) for line in rows]
+    assert costs == sorted(costs)
+    assert rows[0].startswith("*")
+    assert "\nassumed, not measured: " in text
+    assert "MFU 40% on A100, A10G, " in text
+    assert "us-west-2, seen 2026-11" in text
+    assert "left out: ml.p4de.24xlarge, " in text
+
+
+def test_json_says_all_that_the_table_says(capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, "--recipe", "record", "--epochs", "10")
+    assert found["epochs"] == 10
+    assert found["multiply_adds"] == 5_243_386_368
+    row = next(row for row in found["rows"] if row["instance"] == "ml.g5.xlarge")
+    assert row["seconds_per_epoch"] == pytest.approx(2 * 56.18, abs=0.01)
+    assert row["usd_per_hour"] == 1.408
+    assert row["price_date"] == "seen 2026-11"
+    assert row["mfu_measured"] is False
+    assert row["image"].endswith("us-west-2.amazonaws.com/pytorch:2.12-cu130-amzn2023-sagemaker")
+    assert row["image_end_of_patch"] == "2027-07-02"
+
+
+def test_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = as_json(capsys, "--max-hours", "0.5", "--max_cost", "2")["rows"]
+    assert rows
+    assert all(row["hours"] <= 0.5 and row["on_demand_usd"] <= 2 for row in rows)
+
+
+def test_limits_that_leave_nothing_name_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    error = shown(capsys, "--max-cost", "0.01", code=2)
+    assert error.startswith("wrn plan: nothing is within --max-cost 0.01; the cheapest is ml.")
+    assert as_json(capsys, "--max-cost", "0.01")["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--region", "us-wst-2"], "did you mean us-west-2?"),
+        (["--max-cost", "0"], "argument --max-cost: 0 is not above 0"),
+        (["--max-hours", "soon"], "argument --max-hours: invalid"),
+        (["--mfu", "40"], "40 is above 1; give a share, 0.4 for 40%"),
+        (["--epocs", "3"], "--epocs: is no known flag; did you mean --epochs?"),
+        (["--image", "9.9"], 'version "9.9" is not known'),
+    ],
+)
+def test_mistakes_are_sentences(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    error = shown(capsys, *arguments, code=2)
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_the_region_of_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    found = as_json(capsys)
+    assert found["region"] == "eu-west-1"
+    assert found["notes"] == ["these are prices of us-west-2; those of eu-west-1 may differ: --live asks AWS"]
+    assert as_json(capsys, "--region", "us-west-2")["region"] == "us-west-2"
+
+
+def test_live_prices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    price = Price(2.0, "eu-west-1", Source("AWS Price List", "2026-11-01"))
+    monkeypatch.setattr(command, "live_prices", lambda region: {"ml.p5.4xlarge": price})
+    found = as_json(capsys, "--live", "--region", "eu-west-1")
+    assert [row["instance"] for row in found["rows"]] == ["ml.p5.4xlarge"]
+    assert found["notes"] == []
+
+
+def test_live_prices_that_fail_fall_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(region: str) -> None:
+        raise AwsError("prices: no network")
+
+    monkeypatch.setattr(command, "live_prices", fail)
+    text = shown(capsys, "--live")
+    assert "prices: no network; these are the bundled prices" in text
+    assert "ml.g5.xlarge" in text
+
+
+def test_it_needs_neither_torch_nor_boto3() -> None:
+    code = "import sys; from wrn.cli import main; main(['plan']); sys.exit(bool({'torch', 'boto3'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -17,6 +16,7 @@ from wrn.aws.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_p
 from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, Source, bundled_prices, live_prices
 from wrn.cli.report import table
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
+from wrn.config.paths import aws_region
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
 
@@ -47,9 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config(parser, arguments).config
     options, _ = parser.parse_known_args(arguments)
 
-    region = options.region or known_region(
-        os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or BUNDLED_REGION
-    )
+    region = options.region or known_region(aws_region() or BUNDLED_REGION)
     prices, notes = prices_of(region, live=options.live)
     assumptions = Assumptions(mfu=Mfu(options.mfu, False, "given as --mfu") if options.mfu else None)
     plan = make_plan(config, prices, region, today=date.today(), assumptions=assumptions, image=options.image)

@@ -102,3 +102,9 @@ def failure_file(environ: Mapping[str, str] | None = None) -> Path | None:
     """Where SageMaker reads the reason of a failed job; None elsewhere."""
     base = sagemaker_base(os.environ if environ is None else environ)
     return None if base is None else base / "output/failure"
+
+
+def aws_region(environ: Mapping[str, str] | None = None) -> str | None:
+    """The AWS region that the environment names; AWS_REGION goes before AWS_DEFAULT_REGION, as in AWS's own tools."""
+    environ = os.environ if environ is None else environ
+    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None

@@ -91,6 +91,18 @@ def test_all_pages_are_read() -> None:
     assert {"Type": "TERM_MATCH", "Field": "regionCode", "Value": "us-east-1"} in client.asked[0]["Filters"]
 
 
+def test_the_request_is_one_that_the_service_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("boto3")
+    from botocore.stub import Stubber
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "made-up")
+    client = prices._pricing_client()
+    with Stubber(client) as stub:
+        stub.add_response("get_products", {"PriceList": [product("USE1-Train:ml.g5.xlarge", "1.408")]})
+        assert live_prices("us-east-1", client)["ml.g5.xlarge"].usd_per_hour == 1.408
+
+
 def test_an_empty_answer_is_a_sentence() -> None:
     with pytest.raises(AwsError, match="has no training instances in mars-1; check the name"):
         live_prices("mars-1", FakeClient([]))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wrn.config.paths import data_search, failure_file, new_run_dir, run_paths
+from wrn.config.paths import aws_region, data_search, failure_file, new_run_dir, run_paths
 from wrn.config.schema import Config
 
 
@@ -53,3 +53,9 @@ def test_flags_beat_the_container() -> None:
     config = Config(data_dir=Path("d"), output_dir=Path("o"), model_dir=Path("m"), checkpoint_dir=Path("c"))
     paths = run_paths(config, "x", {"SM_MODEL_DIR": "/opt/ml/model", "SM_CHANNEL_TRAINING": "/"})
     assert (paths.data_dir, paths.run, paths.model, paths.checkpoints) == (Path("d"), Path("o"), Path("m"), Path("c"))
+
+
+def test_the_region_of_the_environment() -> None:
+    assert aws_region({}) is None
+    assert aws_region({"AWS_DEFAULT_REGION": "eu-west-1"}) == "eu-west-1"
+    assert aws_region({"AWS_REGION": "us-east-2", "AWS_DEFAULT_REGION": "eu-west-1"}) == "us-east-2"

@@ -91,14 +91,20 @@ def make_plan(
 ) -> Plan:
     """A row for each instance type that has a price and an image, by rising cost, the frontier marked.
 
-    image: a version or a URI, see `image_for`. Raises AwsError for an unknown region or version.
+    image: a version or a URI, see `image_for`. Raises AwsError for an unknown region or version,
+    and for a device other than the GPUs.
     """
+    if config.device not in ("auto", "cuda"):
+        raise AwsError(f"device: {config.device} leaves GPUs of an instance idle; plan with device auto")
     assumptions = assumptions or Assumptions()
     image_for("ml.g5.xlarge", region, today=today, override=image)  # what is wrong with all of them is said at once
     rows, left_out = [], []
     for instance in catalogue:
         if instance.name not in prices:
             left_out.append(LeftOut(instance.name, "no price known"))
+            continue
+        if config.processes != "auto" and config.processes > instance.gpus:
+            left_out.append(LeftOut(instance.name, f"fewer GPUs than processes {config.processes}"))
             continue
         try:
             chosen = image_for(instance.name, region, today=today, override=image)
@@ -110,7 +116,7 @@ def make_plan(
 
 
 def _row(config: Config, instance: Instance, price: Price, region: str, image: Image, assumptions: Assumptions) -> Row:
-    used = min(instance.gpus, config.processes) if isinstance(config.processes, int) else instance.gpus
+    used = instance.gpus if config.processes == "auto" else config.processes
     mfu = assumptions.mfu or mfu_of(instance.gpu)
     at_a_time = images_that_fit(config, instance.gpu, used, assumptions.usable_memory)
     share = workload.share_of_step(config, used, at_a_time)

@@ -68,6 +68,18 @@ def test_fewer_processes_than_gpus() -> None:
     assert row.remarks == ("processes 1 leaves 3 GPUs idle",)
 
 
+def test_more_processes_than_gpus_are_left_out() -> None:
+    """`wrn train` refuses them too."""
+    plan = planned(processes=4)
+    assert {row.instance.gpus for row in plan.rows} == {4, 8}
+    assert next(item.reason for item in plan.left_out if item.name == "ml.g5.xlarge") == "fewer GPUs than processes 4"
+
+
+def test_a_plan_is_for_gpus() -> None:
+    with pytest.raises(AwsError, match="device: cpu leaves GPUs of an instance idle"):
+        planned(device="cpu")
+
+
 def test_without_mixed_precision_the_peak_is_lower() -> None:
     ratio = row_of(planned(amp=False), "ml.g5.xlarge").seconds_per_epoch
     assert ratio / row_of(planned(), "ml.g5.xlarge").seconds_per_epoch == pytest.approx(70 / 35)

@@ -56,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
         notes.append(f"these are prices of {BUNDLED_REGION}; those of {region} may differ: --live asks AWS")
     if config.dataset == "folder":
         notes.append(f"assumed: the folder has {workload.TRAIN_IMAGES:,} training images; --train-images says another")
+    if config.budget_minutes:
+        notes.append(f"budget_minutes chooses the epochs in training; planned are the {config.epochs} of epochs")
     if options.json:
         sys.stdout.write(json.dumps(as_json(config, region, rows, plan, assumptions, notes), indent=2) + "\n")
         return DONE

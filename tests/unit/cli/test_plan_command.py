@@ -94,6 +94,14 @@ def test_the_region_of_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert as_json(capsys, "--region", "us-west-2")["region"] == "us-west-2"
 
 
+def test_what_a_plan_cannot_know_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    notes = as_json(capsys, "--dataset", "folder", "--budget-minutes", "10")["notes"]
+    assert notes == [
+        "assumed: the folder has 50,000 training images; --train-images says another",
+        "budget_minutes chooses the epochs in training; planned are the 100 of epochs",
+    ]
+
+
 def test_live_prices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     price = Price(2.0, "eu-west-1", Source("AWS Price List", "2026-11-01"))
     monkeypatch.setattr(command, "live_prices", lambda region: {"ml.p5.4xlarge": price})

@@ -122,7 +122,7 @@ def copy_bytes_per_second() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate; the median counts")
     parser.add_argument("--batches", type=int, default=20, help="batches per turn of ours; the peers make a tenth")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")

@@ -30,6 +30,10 @@ class TrainingError(WrnError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class AwsError(WrnError):
+    """Something asked of AWS is not possible as asked, or AWS refused it (all faults are listed)."""
+
+
 class LostProcess(WrnError):
     """Another process of the run died or hangs; what was saved stays, and the run can be resumed."""
 

@@ -31,8 +31,8 @@ COMMAND = (
     f"tar -xzf /opt/ml/input/data/{CODE_CHANNEL}/*.tar.gz --no-same-owner; "
     "exec /bin/bash src/wrn/aws/container.sh"
 )
-"""At most 256 characters, by CreateTrainingJob. Each `exec` keeps the program process 1, which gets SIGTERM; SageMaker's
-own launcher would not pass it on (sagemaker-training-toolkit, issue 125)."""
+"""At most 256 characters, by CreateTrainingJob. Each `exec` keeps the program process 1, which gets SIGTERM.
+SageMaker's own launcher does not pass it on (sagemaker-training-toolkit, issue 125)."""
 
 LOCAL_PATHS = ("output_dir", "model_dir", "checkpoint_dir", "albumentations_file")
 LONGEST_VALUE = 256

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from wrn.errors import AwsError
 
@@ -43,7 +42,8 @@ class DeployOptions:
     bucket: str = ""
     """Empty: `wrn-<account>-<region>`."""
     role_arn: str = ""
-    """Empty: the role `wrn-training` of the account."""
+    """Empty: the role `role_name` of the account, which is ours to make."""
+    role_name: str = ROLE_NAME
     image_uri: str = ""
     """Empty: AWS's image for the instance type and region."""
     code_name: str = "code.tar.gz"
@@ -131,11 +131,7 @@ def bucket_name(options: DeployOptions) -> str:
 
 
 def role_arn(options: DeployOptions) -> str:
-    return options.role_arn or f"arn:{partition(options.region)}:iam::{options.account}:role/{ROLE_NAME}"
-
-
-def role_name(options: DeployOptions) -> str:
-    return PurePosixPath(role_arn(options).rpartition(":")[2]).name
+    return options.role_arn or f"arn:{partition(options.region)}:iam::{options.account}:role/{options.role_name}"
 
 
 def image_uri(options: DeployOptions) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wrn.aws import policy
-from wrn.aws.options import OWNER_TAG, ROLE_NAME, DeployOptions, bucket_name, role_name
+from wrn.aws.options import OWNER_TAG, ROLE_NAME, DeployOptions, bucket_name
 from wrn.aws.request import training_job
 from wrn.aws.validate import check_request
 from wrn.config.schema import Config
@@ -66,7 +66,7 @@ def bucket_calls(options: DeployOptions) -> list[Call]:
 
 def role_calls(options: DeployOptions) -> list[Call]:
     """The role of training jobs, with the least that they need."""
-    name = {"RoleName": role_name(options)}
+    name = {"RoleName": options.role_name}
     trust = json.dumps(policy.trust_policy(options.account))
     rights = json.dumps(policy.role_policy(options))
     return [

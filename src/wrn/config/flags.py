@@ -59,7 +59,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> R
     Raises ConfigError listing every unknown flag and every wrong value at once.
     """
     # The toolkit of SageMaker's containers calls `train.py -- --lr 0.1`; the separator means nothing here.
-    known, unknown = parser.parse_known_args([_hyphenated(argument) for argument in arguments if argument != "--"])
+    known, unknown = parser.parse_known_args([hyphenated(argument) for argument in arguments if argument != "--"])
     flags = {
         key: None if unset(key, value) else plain(value)
         for key, value in vars(known).items()
@@ -75,7 +75,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> R
     return resolved
 
 
-def _hyphenated(argument: str) -> str:
+def hyphenated(argument: str) -> str:
     """`--batch_size` as `--batch-size`; values stay as they are."""
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else argument

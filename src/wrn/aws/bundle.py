@@ -23,7 +23,7 @@ FILES = ("config.yaml", "src/train.py", "requirements.txt")
 """Single files that go in; requirements.txt only if there is one."""
 
 LARGEST = 1_000_000
-"""Bytes. The code is a tenth of that; more means that something strange lies in the tree."""
+"""Bytes. Far more than the code; reaching it means that something strange lies in the tree."""
 
 MOMENT = 315_532_800
 """The time stamp of every file: 1 January 1980 (tar warns of older ones)."""

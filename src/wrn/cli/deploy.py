@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="wrn deploy",
         description="Train on AWS SageMaker. All flags of `wrn train` are taken as well.",
         allow_abbrev=False,
-        usage="wrn deploy --dry-run [--spot] [--instance-type T] [--max-cost USD] [--recipe NAME|FILE] [--KEY VALUE ...]",
+        usage="wrn deploy --dry-run [--spot] [--instance-type T] [--max-cost $] [--recipe NAME|FILE] [--KEY VALUE ...]",
     )
     add_deploy_flags(parser)
     add_config_flags(parser)

@@ -31,7 +31,7 @@ class TrainingError(WrnError):
 
 
 class AwsError(WrnError):
-    """What was asked of AWS cannot be had: an instance type, a region, an image, a price."""
+    """Something asked of AWS is not possible as asked, or AWS refused it (all faults are listed)."""
 
 
 class LostProcess(WrnError):

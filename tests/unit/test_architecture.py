@@ -64,6 +64,15 @@ def test_the_test_above_can_fail() -> None:
     assert imports_of(PACKAGE / "cli/train.py") >= {"wrn.training.run", "wrn.errors"}
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) == "aws"], ids=lambda path: path.stem)
+def test_boto3_is_imported_inside_functions_only(path: Path) -> None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for inner in [] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ast.walk(node):
+            names = [alias.name for alias in inner.names] if isinstance(inner, ast.Import) else []
+            names += [inner.module or ""] if isinstance(inner, ast.ImportFrom) else []
+            assert not any(name.startswith(("boto3", "botocore")) for name in names)
+
+
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").rglob("*.py"))], ids=str)
 def test_no_file_is_over_400_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wrn.cli.report import percent
 from wrn.config.flags import Parser, add_config_flags, parse_config
-from wrn.config.launch import place
+from wrn.config.launch import hyperparameter_flags, place
 from wrn.config.paths import failure_file
 from wrn.errors import DONE, Interrupted
 
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     add_config_flags(parser)
     try:
+        arguments = list(arguments) or hyperparameter_flags()
         resolved = parse_config(parser, arguments)
         from wrn.training.launcher import launch, several_processes
         from wrn.training.parts import SYNTHETIC

@@ -107,3 +107,26 @@ def torchrun_arguments(processes: int, where: Cluster | None) -> list[str]:
         f"--master-addr={where.hosts[0]}",
         f"--master-port={MASTER_PORT}",
     ]
+
+
+def hyperparameter_flags(environ: Mapping[str, str] | None = None) -> list[str]:
+    """The hyperparameters of the SageMaker job that this process is in, as flags; none elsewhere.
+
+    SageMaker's toolkit turns hyperparameters into flags itself (and leaves SM_HPS); a job started by our own entry
+    point has only the platform's file. Keys that mean something to the toolkit or the tuner alone are left out.
+    Raises ConfigError when the file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    base = sagemaker_base(environ)
+    path = None if base is None else base / "input/config/hyperparameters.json"
+    if path is None or "SM_HPS" in environ or not path.is_file():
+        return []
+    try:
+        values = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); the job's hyperparameters must be a map") from None
+    return [
+        f"--{key.replace('_', '-')}={value}"
+        for key, value in values.items()
+        if not key.startswith(("sagemaker_", "_tuning_"))
+    ]

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from wrn.errors import CheckpointError
 
-BACKGROUND_NICENESS = 10
-"""Of the thread that writes: about a tenth of a processor where training wants all of it."""
+BACKGROUND_NICENESS = 15
+"""Of the thread that writes: it gets a thirtieth of a processor where training wants all of it."""
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 

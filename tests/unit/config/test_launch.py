@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wrn.config.launch import Cluster, cluster, place, torchrun_arguments, under_torchrun
+from wrn.config.launch import Cluster, cluster, hyperparameter_flags, place, torchrun_arguments, under_torchrun
 from wrn.errors import ConfigError
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "algo-1", "MASTER_PORT": "7777"}
@@ -59,3 +59,16 @@ def test_arguments_of_torchrun() -> None:
     assert torchrun_arguments(8, Cluster(("algo-1", "algo-2"), 1)) == [
         *("--nnodes=2", "--node-rank=1", "--nproc-per-node=8", "--master-addr=algo-1", "--master-port=7777"),
     ]
+
+
+def test_hyperparameters_become_flags_where_the_toolkit_does_not_do_it(tmp_path: Path) -> None:
+    assert hyperparameter_flags({"SAGEMAKER_BASE_DIR": "/nowhere"}) == []
+    environ = sagemaker(tmp_path)
+    file = tmp_path / "input/config/hyperparameters.json"
+    values = {"recipe": "record", "batch_size": '"256"', "resume": "-x", "sagemaker_program": "train.py"}
+    file.write_text(json.dumps({**values, "_tuning_objective_metric": "val_top1"}))
+    assert hyperparameter_flags(environ) == ["--recipe=record", '--batch-size="256"', "--resume=-x"]
+    assert hyperparameter_flags({**environ, "SM_HPS": "{}"}) == []
+    file.write_text("[1]")
+    with pytest.raises(ConfigError, match=r"hyperparameters\.json: cannot be read"):
+        hyperparameter_flags(environ)

@@ -1,0 +1,94 @@
+"""The code that a training container runs, as one small .tar.gz: the same tree gives the same bytes.
+
+What goes in is a list of what a container needs, never "everything but": a folder of data, a key or a virtual
+environment beside the code cannot slip in.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from wrn.errors import AwsError
+
+FOLDERS = {"src/wrn": (".py", ".sh", ".typed"), "configs": (".yaml", ".yml")}
+"""Folders that go in, and the kinds of files taken from them."""
+
+FILES = ("config.yaml", "src/train.py", "requirements.txt")
+"""Single files that go in; requirements.txt only if there is one."""
+
+LARGEST = 1_000_000
+"""Bytes. Far more than the code; reaching it means that something strange lies in the tree."""
+
+MOMENT = 315_532_800
+"""The time stamp of every file: 1 January 1980 (tar warns of older ones)."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A packed code tree; its name carries the sha256 of its bytes."""
+
+    content: bytes
+    files: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def name(self) -> str:
+        return f"wrn-{self.sha256}.tar.gz"
+
+
+def build_bundle(root: Path) -> Bundle:
+    """Pack the code of the repository at `root`. Raises AwsError when something is missing, a link, or too large."""
+    files = bundle_files(root)
+    packed = io.BytesIO()
+    # Neither a file name nor a time in gzip's header, fixed owner, mode and time in tar's: only names and bytes count.
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0, compresslevel=9) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name in files:
+            content = (root / name).read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mtime, entry.mode = len(content), MOMENT, 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    bundle = Bundle(packed.getvalue(), files)
+    if len(bundle.content) > LARGEST:
+        largest = max(files, key=lambda name: (root / name).stat().st_size)
+        raise AwsError(
+            f"the code is {len(bundle.content) / 1e6:.1f} MB packed, above {LARGEST / 1e6:.0f} MB; "
+            f"the largest file is {largest}: move it out of the source tree"
+        )
+    return bundle
+
+
+def bundle_files(root: Path) -> tuple[str, ...]:
+    """The names of the files that go in, relative to `root`, sorted."""
+    missing = [name for name in ("config.yaml", "src/train.py", "src/wrn") if not (root / name).exists()]
+    if missing:
+        raise AwsError(f"{root} has no {', '.join(missing)}; run this from a clone of the repository")
+    names = [name for name in FILES if (root / name).exists()]
+    for folder, suffixes in FOLDERS.items():
+        for here, folders, files in os.walk(root / folder):
+            folders[:] = [name for name in folders if _wanted(name)]
+            names += [
+                (Path(here) / name).relative_to(root).as_posix()
+                for name in files
+                if _wanted(name) and name.endswith(suffixes)
+            ]
+    for name in names:
+        path = root / name
+        if not path.is_file() or not path.resolve().is_relative_to(root.resolve()) or path.is_symlink():
+            raise AwsError(f"{path}: is a link or no plain file, and only plain files are sent; put a copy there")
+    return tuple(sorted(names))
+
+
+def _wanted(name: str) -> bool:
+    return not name.startswith(".") and name != "__pycache__"

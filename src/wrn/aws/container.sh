@@ -1,0 +1,27 @@
+#!/bin/bash
+# What a SageMaker training container runs after unpacking the code: it ends as `python src/train.py`, as process 1.
+#
+# `exec` matters: process 1 is the one that gets SIGTERM before a spot instance goes or a job is stopped, and a shell
+# in its place would ignore it. The hyperparameters are in /opt/ml/input/config, where `wrn train` reads them.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+# AWS's images bring newer CUDA user libraries for hosts with an older driver, and enable them in an entry point that
+# this script replaces.
+if [ -d /usr/local/cuda/compat ] && [ -r /proc/driver/nvidia/version ]; then
+  library=$(readlink -f /usr/local/cuda/compat/libcuda.so.1 2>/dev/null || true)
+  newest=${library##*/libcuda.so.}
+  driver=$(sed -n 's/.*Kernel Module[^0-9]*\([0-9.]*\) .*/\1/p' /proc/driver/nvidia/version)
+  if [ -n "$newest" ] && [ -n "$driver" ] && [ "$driver" != "$newest" ] &&
+    [ "$(printf '%s\n' "$driver" "$newest" | sort -V | head -n 1)" = "$driver" ]; then
+    export LD_LIBRARY_PATH="/usr/local/cuda/compat${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  fi
+fi
+
+python=$(command -v python || command -v python3)
+if [ -f requirements.txt ]; then
+  # Needs no network where the image has them all, as with network isolation it must.
+  "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore -r requirements.txt
+fi
+export PYTHONUNBUFFERED=1
+exec "$python" src/train.py "$@"

@@ -1,0 +1,144 @@
+"""The request that starts a training job, as a pure function of the configuration and the options.
+
+`--dry-run` prints it and `deploy` sends it: there is one way to start a job.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wrn.aws.metrics import metric_definitions
+from wrn.aws.options import (
+    LOCAL_STORAGE,
+    DeployOptions,
+    all_tags,
+    bucket_name,
+    family,
+    image_uri,
+    limits,
+    role_arn,
+)
+from wrn.config.schema import Config
+from wrn.errors import AwsError
+
+PREFIX = "wrn"
+"""Everything of ours in the bucket is under this."""
+
+CODE_CHANNEL, DATA_CHANNEL = "code", "training"
+
+COMMAND = (
+    "set -e; mkdir -p /opt/ml/code; cd /opt/ml/code; "
+    f"tar -xzf /opt/ml/input/data/{CODE_CHANNEL}/*.tar.gz --no-same-owner; "
+    "exec /bin/bash src/wrn/aws/container.sh"
+)
+"""At most 256 characters, by CreateTrainingJob. Each `exec` keeps the program process 1, which gets SIGTERM.
+SageMaker's own launcher does not pass it on (sagemaker-training-toolkit, issue 125)."""
+
+LOCAL_PATHS = ("output_dir", "model_dir", "checkpoint_dir", "albumentations_file")
+LONGEST_VALUE = 256
+"""Characters of a hyperparameter's value: the API's text says so, its service model 2500."""
+
+
+def training_job(config: Config, base: Config, recipe: str, options: DeployOptions) -> dict[str, Any]:
+    """The body of CreateTrainingJob.
+
+    base: what the container would resolve by itself from the recipe alone; recipe: its name there ("standard": none).
+    Raises AwsError, listing all that does not fit a job.
+    """
+    where = f"s3://{bucket_name(options)}/{PREFIX}"
+    times = limits(options)
+    if options.spot and options.keep_warm:
+        raise AwsError("keep_warm: spot instances cannot be kept; leave out --keep-warm or --spot")
+    request: dict[str, Any] = {
+        "TrainingJobName": options.name,
+        "RoleArn": role_arn(options),
+        "AlgorithmSpecification": {
+            "TrainingImage": image_uri(options),
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["/bin/bash", "-c"],
+            "ContainerArguments": [COMMAND],
+            "MetricDefinitions": metric_definitions(),
+            "EnableSageMakerMetricsTimeSeries": True,
+        },
+        "HyperParameters": hyperparameters(config, base, recipe),
+        "InputDataConfig": [_channel(CODE_CHANNEL, code_prefix(options))],
+        "OutputDataConfig": {"S3OutputPath": f"{where}/output", "CompressionType": "GZIP"},
+        "CheckpointConfig": {"S3Uri": f"{where}/checkpoints/{options.name}", "LocalPath": "/opt/ml/checkpoints"},
+        "ResourceConfig": {
+            "InstanceType": options.instance_type,
+            "InstanceCount": options.instance_count,
+            "VolumeSizeInGB": options.volume_gb,
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": times.runtime},
+        "EnableManagedSpotTraining": options.spot,
+        "EnableNetworkIsolation": options.network_isolation,
+        # Only for faults of the platform itself; MaxRuntimeInSeconds counts all attempts together.
+        "RetryStrategy": {"MaximumRetryAttempts": 2},
+        "Tags": all_tags(options),
+    }
+    if config.dataset != "synthetic":
+        data = options.data_uri or f"{where}/data/{data_name(config)}/"
+        request["InputDataConfig"].append(_channel(DATA_CHANNEL, data))
+    if options.spot:
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = times.wait
+    if options.keep_warm:
+        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = options.keep_warm
+    if options.kms_key:
+        request["OutputDataConfig"]["KmsKeyId"] = options.kms_key
+        if family(options.instance_type) not in LOCAL_STORAGE:
+            request["ResourceConfig"]["VolumeKmsKeyId"] = options.kms_key
+    if options.subnets or options.security_groups:
+        request["VpcConfig"] = {
+            "Subnets": list(options.subnets),
+            "SecurityGroupIds": list(options.security_groups),
+        }
+    return request
+
+
+def code_prefix(options: DeployOptions) -> str:
+    """The folder that holds the code archive and nothing else: a channel takes all that begins with its address."""
+    return f"s3://{bucket_name(options)}/{PREFIX}/code/{options.code_name.removesuffix('.tar.gz')}/"
+
+
+def data_name(config: Config) -> str:
+    """The folder of the data set in the bucket."""
+    return "cifar100" if config.dataset == "auto" else config.dataset
+
+
+def hyperparameters(config: Config, base: Config, recipe: str) -> dict[str, str]:
+    """The recipe and every key that differs from what it gives, as texts that the flags of `wrn train` take.
+
+    `data_dir` is the place of the data here; in the container it is the channel. Raises AwsError for other paths of
+    this machine, which mean nothing there.
+    """
+    problems = [
+        f"{key}: {getattr(config, key)} is a path of this machine, and a job has its own; leave it out"
+        for key in LOCAL_PATHS
+        if getattr(config, key) is not None
+    ]
+    if config.resume not in ("auto", "never"):
+        problems.append(f"resume: {config.resume} is a path of this machine; give auto or never")
+    values = {} if recipe == "standard" else {"recipe": recipe}
+    for key in Config.model_fields:
+        if key not in (*LOCAL_PATHS, "data_dir") and getattr(config, key) != getattr(base, key):
+            values[key] = _text(getattr(config, key))
+    problems += [
+        f"{key}: is {len(value)} characters long, and a hyperparameter may have {LONGEST_VALUE}; "
+        "write it to a recipe in configs/"
+        for key, value in values.items()
+        if len(value) > LONGEST_VALUE
+    ]
+    if problems:
+        raise AwsError("\n".join(problems))
+    return values
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _channel(name: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}

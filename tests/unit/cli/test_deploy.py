@@ -1,0 +1,143 @@
+"""`wrn deploy --dry-run`: every request as JSON, with no account, no network and no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from wrn.cli import main
+from wrn.cli.deploy import duration, network, read_tags
+
+pytest.importorskip("botocore", reason="needs the extra aws")
+
+
+@pytest.fixture(autouse=True)
+def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+
+
+def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--recipe", "record", "--lr", "0.2", "--spot", "--instance_type", "ml.g5.2xlarge", "--region", "eu-west-1"]
+    flags += ["--max-cost", "10", "--price-per-hour", "1.515", "--tags", "team=vision,owner=me", "--name", "my-job"]
+    flags += ["--account", "999988887777", "--vpc-config", "subnet-1,sg-1", "--no-amp"]
+    assert main(["deploy", "--dry-run", *flags]) == 0
+    out, err = capsys.readouterr()
+    calls = {call["operation"]: call for call in json.loads(out)}
+    job = calls["CreateTrainingJob"]["request"]
+    assert job["HyperParameters"] == {"recipe": "record", "lr": "0.2", "amp": "false"}
+    assert job["TrainingJobName"] == "my-job"
+    assert job["ResourceConfig"]["InstanceType"] == "ml.g5.2xlarge"
+    assert job["EnableManagedSpotTraining"]
+    assert {"Key": "owner", "Value": "me"} in job["Tags"]
+    assert "wrn-999988887777-eu-west-1" in job["OutputDataConfig"]["S3OutputPath"]
+    assert {"CreateBucket", "PutBucketPolicy", "CreateRole", "PutRolePolicy"} < set(calls)
+    assert err == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)\n"
+
+
+def test_what_was_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "--dry-run"]) == 0
+    err = capsys.readouterr().err
+    assert "24.0 h; at most $33.91" in err
+    assert main(["deploy", "--dry-run", "--instance-type", "ml.m5.xlarge"]) == 0
+    assert "24.0 h; the price is not known: give --price-per-hour" in capsys.readouterr().err
+    assert "111122223333 stands for your account: give --account or --role-arn" in err
+    assert main(["deploy", "--dry-run", "--role-arn", "arn:aws:iam::999988887777:role/theirs"]) == 0
+    out, err = capsys.readouterr()
+    assert "stands for" not in err
+    assert "wrn-999988887777-us-east-1" in out
+    assert "CreateRole" not in out
+
+
+def test_the_region_of_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert main(["deploy", "--dry-run"]) == 0
+    assert "in eu-west-3 for" in capsys.readouterr().err
+    monkeypatch.setenv("AWS_REGION", "here; rm -rf /")
+    assert main(["deploy", "--dry-run"]) == 2
+    assert "region: 'here; rm -rf /' is no region" in capsys.readouterr().err
+
+
+def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "job.json"
+    assert main(["deploy", "--write-json", str(target), "--dataset", "synthetic"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    request = json.loads(target.read_text())
+    (archive,) = tmp_path.glob("wrn-*.tar.gz")
+    (channel,) = request["InputDataConfig"]
+    where = channel["DataSource"]["S3DataSource"]["S3Uri"]
+    assert where.endswith(f"/wrn/code/{archive.name.removesuffix('.tar.gz')}/")
+    assert f"aws s3 cp {archive} {where}" in err
+    with tarfile.open(archive) as code:
+        assert "src/wrn/aws/container.sh" in code.getnames()
+    assert main(["deploy", "--write-json", str(tmp_path / "no/job.json")]) == 2
+    assert "cannot be written (No such file or directory)" in capsys.readouterr().err
+
+
+def test_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("wrn deploy: deploying is not in this version yet; see what would be sent with --dry-run")
+    assert "--cli-input-json" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--lr", "-1"], ["lr (flag): '-1' is not allowed"]),
+        (["--sopt"], ["--sopt: is no known flag"]),
+        (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
+        (["--name", "my job", "--instance-count", "2x"], ["instance_count: '2x' must be a whole number above 0"]),
+        (["--name", "my job", "--kms-key", "a;b"], ["kms_key: 'a;b' is no key"]),
+        (["--name", "my job", "--keep-warm", "7h"], ["'my job' must match", "set --name", "at most 21600"]),
+        (["--max-runtime", "soon", "--account", "12"], ["'soon' is no time", "account: '12' is no account"]),
+        (["--max-wait", "9h"], ["max_wait: is for spot instances alone"]),
+        (["--vpc-config", "subnet-1", "--tags", "x"], ["as in subnet-a,subnet-b,sg-c", "tags: 'x' must be K=V"]),
+        (["--max-cost", "5", "--instance-type", "ml.m5.xlarge"], ["max_cost: the price of ml.m5.xlarge is not known"]),
+        (["--output-dir", "x", "--model-dir", "y"], ["output_dir: x is a path", "model_dir: y is a path"]),
+    ],
+)
+def test_mistakes_are_told_all_at_once(flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "--dry-run", *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    for word in words:
+        assert word in err
+    assert all(line.startswith("wrn deploy: ") for line in err.splitlines())
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The container has no such file: its keys travel as hyperparameters."""
+    own = tmp_path / "mine.yaml"
+    own.write_text("epochs: 30\nlr: 0.3\n")
+    assert main(["deploy", "--dry-run", "--recipe", str(own)]) == 0
+    job = json.loads(capsys.readouterr().out)[-1]["request"]
+    assert job["HyperParameters"] == {"epochs": "30", "lr": "0.3"}
+    assert job["TrainingJobName"].startswith("wrn-mine-")
+
+
+def test_no_network_no_credentials_no_torch() -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('network')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from wrn.cli import main\n"
+        "code = main(['deploy', '--dry-run'])\n"
+        "sys.exit(code or ('torch' in sys.modules) or ('boto3' in sys.modules))\n"
+    )
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "PYTHONPATH": ":".join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 9
+
+
+def test_words_of_flags() -> None:
+    assert [duration(text) for text in ("90", "90s", "1.5h", "2d")] == [90, 90, 5400, 172800]
+    assert network("sg-1, subnet-2,subnet-1") == (("subnet-2", "subnet-1"), ("sg-1",))
+    assert read_tags("a=b=c, d=") == {"a": "b=c", "d": ""}

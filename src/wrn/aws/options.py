@@ -18,10 +18,8 @@ IMAGE_ACCOUNT = "763104351884"
 
 OTHER_IMAGE_ACCOUNTS = ("af-", "ap-east-", "cn-", "eu-central-2", "eu-south-", "il-", "me-", "us-gov-")
 
-LOCAL_STORAGE = frozenset(
-    ("g4dn", "g5", "g6", "g6e", "g7e", "p3dn", "p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300", "p6e-gb200")
-    + ("trn1", "trn1n", "trn2", "r5d")
-)
+LOCAL_STORAGE = {"g4dn", "g5", "g6", "g6e", "g7e", "p3dn", "p4d", "p4de", "p5", "p5e", "p5en", "r5d"}
+LOCAL_STORAGE |= {"p6-b200", "p6-b300", "p6e-gb200", "trn1", "trn1n", "trn2"}
 """Families whose disk is in the machine: encrypted by its hardware, and CreateTrainingJob takes no key for it."""
 
 ROLE_NAME = "wrn-training"

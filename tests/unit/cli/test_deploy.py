@@ -92,6 +92,7 @@ def test_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--lr", "-1"], ["lr (flag): '-1' is not allowed"]),
         (["--sopt"], ["--sopt: is no known flag"]),
+        (["--monitor"], ["monitor: following a job is not in this version yet"]),
         (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
         (["--name", "my job", "--instance-count", "2x"], ["instance_count: '2x' must be a whole number above 0"]),
         (["--name", "my job", "--kms-key", "a;b"], ["kms_key: 'a;b' is no key"]),

@@ -14,7 +14,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     batch, channels, height, width = images.shape
     scale, shift = _row_of_pixels(tuple(mean), tuple(std), width, images.device)
     rows = images.permute(0, 2, 3, 1).reshape(-1, width * channels).to(torch.float32)
-    return rows.mul_(scale).add_(shift).view(batch, height, width, channels).permute(0, 3, 1, 2)
+    torch.addcmul(shift, rows, scale, out=rows)  # one pass instead of two
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=16)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import Pipeline
 from wrn.data.dataset import Split
-from wrn.data.loader import epoch_order, share_of
+from wrn.data.order import epoch_order, share_of
 from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
 from wrn.errors import ConfigError

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.crop import Windows
 from wrn.data.augment.pipeline import AugmentOptions, Pipeline
 from wrn.data.dataset import Split
+from wrn.data.order import epoch_order, share_of
 from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
 from wrn.errors import ConfigError
@@ -32,22 +32,6 @@ class Loader(Protocol):
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps start..stop-1, counted over the whole run."""
-
-
-def share_of(size: int, rank: int, world_size: int) -> slice:
-    """The rows of a global batch of `size` images that a process has.
-
-    Shares are contiguous, cover the batch without overlap, and are even in size (except where an odd batch ends),
-    so that mixing in neighbouring pairs stays within a process.
-    """
-    pairs = (size + 1) // 2
-    first, last = rank * pairs // world_size, (rank + 1) * pairs // world_size
-    return slice(min(2 * first, size), min(2 * last, size))
-
-
-def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
-    """A random order of the images, int64 (images,), another for every epoch."""
-    return generator(seed, "order", epoch).permutation(images)
 
 
 class DeviceLoader:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import AugmentOptions, Pipeline
 from wrn.data.dataset import Split
-from wrn.data.loader import DeviceLoader, share_of
+from wrn.data.loader import DeviceLoader
+from wrn.data.order import share_of
 
 CPU = torch.device("cpu")
 PLAIN = AugmentOptions(crop_padding=0, flip=False)

@@ -71,14 +71,14 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(monkeypatch: py
     twin = copy.deepcopy(model)
     make(model)[0](0, batch())
     step, notes = make(twin)
-    forward = step._forward
+    forward = step._replica.forward
 
     def small_device(images: torch.Tensor) -> torch.Tensor:
         if len(images) > 2:
             raise torch.OutOfMemoryError("too much")
         return forward(images)
 
-    monkeypatch.setattr(step, "_forward", small_device)
+    monkeypatch.setattr(step._replica, "forward", small_device)
     step(0, batch())
     assert step.micro_batch == 2
     assert notes == [f"out of memory: going on with micro-batches of {size} images" for size in (4, 2)]
@@ -93,7 +93,7 @@ def test_out_of_memory_with_one_image_is_an_error(monkeypatch: pytest.MonkeyPatc
     def full(images: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("too much")
 
-    monkeypatch.setattr(step, "_forward", full)
+    monkeypatch.setattr(step._replica, "forward", full)
     with pytest.raises(TrainingError, match="out of memory with 1 images"):
         step(0, batch())
 
@@ -151,7 +151,7 @@ def test_compile_gives_the_same_numbers() -> None:
         step, _ = make(network, **keys)
         if keys:
             # The eager backend traces and runs like any other, without needing a C++ compiler here.
-            step._forward = torch.compile(network, backend="eager")
+            step._replica.forward = torch.compile(network, backend="eager")
         for number in range(2):
             step(number, batch())
         losses.append(step.meters.read().loss)

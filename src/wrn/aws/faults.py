@@ -1,0 +1,127 @@
+"""What AWS refuses, as one sentence with the next step: an exception for each kind that the program acts on."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from wrn.errors import AwsError
+
+
+class NotThere(AwsError):
+    """What was asked for does not exist."""
+
+
+class NameInUse(AwsError):
+    """Something of this name exists already."""
+
+
+class QuotaReached(AwsError):
+    """The account's quota allows no (more) instances of this type; another type or region may do."""
+
+
+class NoCapacity(AwsError):
+    """AWS has no such instance free at the moment; another type, another region or waiting may do."""
+
+
+class Denied(AwsError):
+    """The caller's rights do not reach that far."""
+
+
+class NoCredentials(AwsError):
+    """There are none, or they are no longer valid."""
+
+
+class Throttled(AwsError):
+    """Too many requests, even after all repeats."""
+
+
+class NoAnswer(AwsError):
+    """The network or the service gave no answer."""
+
+
+LOG_IN = "log in again (aws sso login, or aws configure), or name a profile with --profile"
+
+_CODES: dict[str, type[AwsError]] = {
+    **dict.fromkeys(("ResourceInUse", "EntityAlreadyExists", "ConflictException", "ResourceInUseException"), NameInUse),
+    **dict.fromkeys(("ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"), QuotaReached),
+    **dict.fromkeys(("CapacityError", "InsufficientInstanceCapacity"), NoCapacity),
+    **dict.fromkeys(
+        ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403", "Forbidden"),
+        Denied,
+    ),
+    **dict.fromkeys(
+        (
+            *("ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnrecognizedClientException"),
+            *("InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignatureException"),
+            *("AuthFailure", "TokenRefreshRequired", "InvalidToken"),
+        ),
+        NoCredentials,
+    ),
+    **dict.fromkeys(
+        ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"), Throttled
+    ),
+    **dict.fromkeys(
+        (
+            *("NoSuchBucket", "NoSuchKey", "NoSuchEntity", "NoSuchEntityException", "ResourceNotFound", "404"),
+            *("ResourceNotFoundException", "NotFound", "NotFoundException", "RepositoryNotFoundException"),
+            *("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchTagSet", "NoSuchResourceException"),
+        ),
+        NotThere,
+    ),
+}
+"""By the error code of AWS's services; S3 answers a HEAD request with the bare HTTP status."""
+
+_NOT_FOUND = re.compile(r"could not find|does not exist|requested resource not found|no such", re.IGNORECASE)
+
+
+def explain(error: Exception, operation: str) -> AwsError:
+    """What botocore raised for `operation`, as the exception of its kind; never with the request or a credential.
+
+    A fault of the program itself (a TypeError, say) is handed back as a bug: it is raised again as it is.
+    """
+    name = type(error).__name__
+    if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"):
+        return NoCredentials(f"{operation}: no usable AWS credentials ({error}); {LOG_IN}")
+    if name in ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "LoginError"):
+        return NoCredentials(f"{operation}: the login has expired ({error}); {LOG_IN}")
+    if name == "NoRegionError":
+        return AwsError(f"{operation}: no region is known; give --region, or set AWS_REGION")
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return _from_answer(response.get("Error", {}), operation)
+    if type(error).__module__.partition(".")[0] in ("botocore", "boto3", "urllib3", "s3transfer"):
+        reason = " ".join(str(error).split())
+        return NoAnswer(f"{operation}: AWS did not answer ({reason}); check the network and --region, then try again")
+    raise error
+
+
+def _from_answer(answer: dict[str, Any], operation: str) -> AwsError:
+    code = str(answer.get("Code", "Unknown"))
+    said = " ".join(str(answer.get("Message", "")).split()) or "no reason given"
+    kind = _CODES.get(code)
+    if kind is None and code == "ValidationException" and _NOT_FOUND.search(said):
+        kind = NotThere  # SageMaker has no code of its own for it
+    fix = {
+        NotThere: "check the name and --region",
+        NameInUse: "give another --name",
+        QuotaReached: "ask for more under Service Quotas in the console, or name other types with --fallback",
+        NoCapacity: "wait, or name other types with --fallback",
+        Denied: "ask the account's administrator for this right",
+        NoCredentials: LOG_IN,
+        Throttled: "try again in a minute",
+    }.get(kind or AwsError)
+    return (kind or AwsError)(f"{operation}: {said.rstrip('.')} ({code}){f'; {fix}' if fix else ''}")
+
+
+def reason_of_failure(job: str, instance_type: str, reason: str) -> AwsError:
+    """Why a job failed, from its FailureReason, as the exception of its kind."""
+    said = " ".join(reason.split()) or "SageMaker gave no reason; see `wrn logs`"
+    if "CapacityError" in said or "Insufficient capacity" in said or "ran out of capacity" in said:
+        return NoCapacity(f"{job}: AWS has no {instance_type} free at the moment; wait, or name others with --fallback")
+    if "DataDownload" in said or "Unable to download" in said or "connect timeout" in said.lower():
+        return AwsError(
+            f"{job}: the job could not reach S3 ({said}); a private subnet needs a gateway endpoint for S3, and the "
+            "role must be allowed to read the bucket"
+        )
+    return AwsError(f"{job}: failed: {said}")

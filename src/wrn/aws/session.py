@@ -1,0 +1,117 @@
+"""The one way to AWS: clients of a region and a profile, every answer counted, every refusal explained.
+
+All requests to the account go through `Session.call` (or through boto3's own transfer of files, with a client from
+here), so that retries, the endpoint for tests (AWS_ENDPOINT_URL, which boto3 reads itself) and `--debug` hold for all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from wrn.aws.faults import explain
+from wrn.errors import AwsError
+
+ATTEMPTS = 8
+"""Of each request, with growing waits in between: throttling is ordinary, and passes."""
+
+CONNECT_SECONDS, READ_SECONDS = 5, 60
+
+
+class Session:
+    """An account in one region. Sends nothing until asked to.
+
+    region: None for that of the environment or the profile. profile: None for the environment's.
+    sent: every request that went out, as (service, operation), repeats included: what `--debug` prints.
+    """
+
+    def __init__(self, *, region: str | None = None, profile: str | None = None) -> None:
+        try:
+            import boto3
+            from botocore.config import Config
+        except ImportError:
+            raise AwsError("boto3 is not installed; install it with: pip install 'wrn-cifar[aws]'") from None
+        self.sent: list[tuple[str, str]] = []
+        self._config = Config(
+            retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            user_agent_extra="wrn",
+            # Checksums on every upload; SHA-256 is asked for where the content is worth it.
+            request_checksum_calculation="when_supported",
+        )
+        try:
+            self._boto = boto3.Session(region_name=region, profile_name=profile)
+        except Exception as error:
+            raise explain(error, "log in") from None
+        self.profile = profile
+        self._clients: dict[str, Any] = {}
+
+    @property
+    def region(self) -> str:
+        """Raises AwsError when none is known."""
+        if not self._boto.region_name:
+            raise AwsError("no region is known; give --region, or set AWS_REGION")
+        return str(self._boto.region_name)
+
+    def in_region(self, region: str) -> Session:
+        """The same caller elsewhere; requests are counted together."""
+        if region == self.region:
+            return self
+        other = Session(region=region, profile=self.profile)
+        other.sent = self.sent
+        return other
+
+    @cached_property
+    def caller(self) -> dict[str, str]:
+        """Account and ARN of whoever's credentials these are. Raises NoCredentials when there are no valid ones."""
+        answer = self.call("sts", "GetCallerIdentity")
+        return {"account": str(answer["Account"]), "arn": str(answer["Arn"])}
+
+    @property
+    def account(self) -> str:
+        """Twelve digits."""
+        return self.caller["account"]
+
+    def client(self, service: str) -> Any:
+        """boto3's client, made once."""
+        if service not in self._clients:
+            try:
+                client = self._boto.client(service, config=self._config)
+            except Exception as error:
+                raise explain(error, service) from None
+            client.meta.events.register("before-send", self._count(service))
+            self._clients[service] = client
+        return self._clients[service]
+
+    def call(self, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answer to one request, given as AWS names it: ("sagemaker", "CreateTrainingJob", {...}).
+
+        Raises the exception of `wrn.aws.faults` that fits, all of them AwsErrors.
+        """
+        method = getattr(self.client(service), snake_case(operation))
+        try:
+            return dict(method(**(request or {})))
+        except Exception as error:
+            raise explain(error, operation) from None
+
+    def pages(self, service: str, operation: str, key: str, request: dict[str, Any] | None = None) -> Iterator[Any]:
+        """The entries under `key` of all pages of an answer. Raises as `call` does."""
+        try:
+            for page in self.client(service).get_paginator(snake_case(operation)).paginate(**(request or {})):
+                yield from page.get(key) or ()
+        except Exception as error:
+            raise explain(error, operation) from None
+
+    def _count(self, service: str) -> Any:
+        def count(request: Any, event_name: str, **_: Any) -> None:
+            self.sent.append((service, event_name.rpartition(".")[2]))
+
+        return count
+
+
+def snake_case(operation: str) -> str:
+    """`CreateTrainingJob` as `create_training_job`, the name of boto3's method."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", operation).lower()

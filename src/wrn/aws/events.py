@@ -9,7 +9,7 @@ often it was seen*, so that equal lines of one millisecond are neither lost nor 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -134,6 +134,7 @@ class LogFollower:
         self._clock = clock
         self._streams: dict[str, StreamReader] = {}
         self._ready: list[LogEvent] = []
+        self._to_drain: deque[StreamReader] | None = None
         self._listed = self._swept = float("-inf")
 
     @property
@@ -160,14 +161,21 @@ class LogFollower:
         return self._hand_out()
 
     def drain(self) -> list[LogEvent]:
-        """All that is there and was not handed out yet, however late it came: once more from the very beginning."""
-        self._find_streams()
-        for stream in self._streams.values():
-            while not stream.at_end:
-                stream.read(self._session, self._ready.extend, since=0, pages=PAGES_AT_ONCE)
+        """All that is there and was not handed out yet, however late it came: once more from the very beginning.
+
+        After an exception the next call goes on where this one was.
+        """
+        if self._to_drain is None:
+            self._find_streams()
+            # A reading under way is ended first; then comes one from the beginning.
+            unfinished = [stream for stream in self._streams.values() if not stream.at_end]
+            self._to_drain = deque([*unfinished, *self._streams.values()])
+        while self._to_drain:
+            stream = self._to_drain[0]
             stream.read(self._session, self._ready.extend, since=0, pages=PAGES_AT_ONCE)
-            while not stream.at_end:
-                stream.read(self._session, self._ready.extend, since=0, pages=PAGES_AT_ONCE)
+            if stream.at_end:
+                self._to_drain.popleft()
+        self._to_drain = None
         return self._hand_out()
 
     def _find_streams(self) -> None:

@@ -1,4 +1,4 @@
-"""A training job as SageMaker tells it, moved on by hand, with its log and its checkpoints: for what moto fakes badly."""
+"""A training job as SageMaker tells it, moved on by hand, with its log and its checkpoints: moto's are over at once."""
 
 from __future__ import annotations
 

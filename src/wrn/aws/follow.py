@@ -5,13 +5,14 @@ boto3's own waiter looks every two minutes and tells nothing meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from wrn.aws.events import LogEvent, LogFollower
-from wrn.aws.faults import Denied, NoAnswer, NotThere, Throttled
+from wrn.aws.faults import Denied, NoAnswer, NoCredentials, NotThere, Throttled
 from wrn.aws.freshness import Freshness, checkpoint_freshness
 from wrn.aws.jobs import Job, describe
 from wrn.aws.progress import Money, Phase, Progress, money, phases
@@ -113,11 +114,14 @@ class Follower:
             self._look_at_checkpoints(now)
         except (Throttled, NoAnswer) as error:
             self._bear(error)
+        except NoCredentials as error:
+            raise NoCredentials(
+                f"{error}; the job itself goes on: `wrn logs -f {self.name}` follows it again"
+            ) from None
         else:
             if self._failing_since is not None:
                 self._view.warn("AWS answers again; nothing of the log is lost")
             self._failing_since = None
-        self._tell_phases()
         self._view.state(self.state())
 
     def use(self, view: View) -> None:
@@ -130,29 +134,37 @@ class Follower:
         return State(self.job, self._progress, costs, now, self._freshness)
 
     def _show(self, events: list[LogEvent]) -> None:
+        """Lines and phases, both by their time."""
+        for phase in phases(self.job):
+            key = (phase.status, phase.start)
+            if self._told.get(key) == phase.message:
+                continue
+            if key not in self._told:
+                before = [event for event in events if event.timestamp < 1000 * phase.start]
+                self._show_lines(before)
+                events = events[len(before) :]
+            self._told[key] = phase.message
+            self._view.phase(phase)
+        self._show_lines(events)
+
+    def _show_lines(self, events: list[LogEvent]) -> None:
         if not events:
             return
         self._view.lines(events, len(self._log.hosts) > 1)
         for figures in self._progress.take(events):
             self._view.epoch(figures)
 
-    def _tell_phases(self) -> None:
-        for phase in phases(self.job):
-            key = (phase.status, phase.start)
-            if self._told.get(key) != phase.message:
-                self._told[key] = phase.message
-                self._view.phase(phase)
-
     def _look_at_checkpoints(self, now: float) -> None:
         if not self._may_look_at_checkpoints or now - self._looked_at_checkpoints < FRESHNESS_SECONDS:
             return
-        self._looked_at_checkpoints = now
         try:
             found = checkpoint_freshness(self._session, self.job, self._progress)
         except (Denied, NotThere) as error:
             self._may_look_at_checkpoints = False
             self._view.warn(f"whether checkpoints arrive in S3 cannot be seen: {error}")
             return
+        if found is not None:
+            self._looked_at_checkpoints = now
         was_late = self._freshness is not None and self._freshness.is_late
         self._freshness = found
         if found is not None and found.is_late:
@@ -190,6 +202,7 @@ class Follower:
                 break
             if wait(min(self._look, settle)):
                 break
-        self.job = describe(self._session, self.name)  # BillableTimeInSeconds comes a little after the end
-        self._tell_phases()
+        with contextlib.suppress(Throttled, NoAnswer):
+            self.job = describe(self._session, self.name)  # BillableTimeInSeconds comes a little after the end
+        self._show([])
         self._view.state(self.state())

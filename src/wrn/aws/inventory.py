@@ -42,7 +42,9 @@ class Resource:
 
     @property
     def monthly(self) -> float | None:
-        """If it stays as it is for a month."""
+        """If it stays as it is for a month; a job ends by itself, and is counted by the hour alone."""
+        if self.kind in ("training job", "warm pool"):
+            return 0.0
         if self.per_hour is None or self.per_month is None:
             return None
         return self.per_month + HOURS_PER_MONTH * self.per_hour

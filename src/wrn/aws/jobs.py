@@ -184,7 +184,12 @@ def stop(session: Session, job: Job) -> bool:
     """Ask SageMaker to stop a job: it saves and ends within minutes. False when it is over or stopping already."""
     if job.status != "InProgress":
         return False
-    session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": job.name})
+    try:
+        session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": job.name})
+    except AwsError:
+        if describe(session, job.name).is_over:
+            return False  # it ended just now, which AWS answers with a refusal
+        raise
     return True
 
 

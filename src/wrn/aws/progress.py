@@ -21,6 +21,9 @@ RESUMED = re.compile(r"resumed from step (\d+) \(epoch (\d+)\)")
 FRESH = "fresh start: no checkpoint in"
 """The first line of the training proper is this one or that above."""
 
+DONE = "done in "
+"""Of the last line: the figures of the model that counts."""
+
 WORDS = {
     "Pending": "waiting for its turn",
     "Starting": "starting",
@@ -111,6 +114,8 @@ class Progress:
         self.resumed_at: list[int] = []
         self.began = 0.0
         """Seconds since 1970: when the program said that it starts or resumes; 0 before that."""
+        self.result = ""
+        """What the program itself said at its end."""
         self._at = 0.0
         self._durations: deque[float] = deque(maxlen=5)
 
@@ -120,6 +125,8 @@ class Progress:
         for event in events:
             if event.message.startswith(FRESH):
                 self.began = event.timestamp / 1000
+            if event.message.startswith(DONE):
+                self.result = event.message.strip()
             if "epoch" not in event.message:
                 continue
             if resumed := RESUMED.search(event.message):

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     session = open_session(options)
     buckets = [bucket_given(name) for name in options.bucket]
     inventory = take_inventory(session, buckets=buckets, logs=False)
-    paid = [resource for resource in inventory.resources if resource.monthly != 0]
+    paid = [resource for resource in inventory.resources if resource.monthly != 0 or resource.per_hour != 0]
     if options.json:
         told = {
             "resources": [resource_json(resource) for resource in inventory.resources],

@@ -31,13 +31,15 @@ def phase_line(phase: Phase) -> str:
     return f"{clock(phase.start)}  {phase.text}{told}"
 
 
-def money_text(costs: Money) -> str:
-    """`$0.42 so far, at most $5.00`."""
+def money_text(costs: Money, *, over: bool = False) -> str:
+    """`$0.42 so far, at most $5.00`; when the job is over, `$0.42 of at most $5.00`."""
+    most = "" if costs.ceiling is None else f"at most ${costs.ceiling:.2f}"
     if costs.so_far is None:
-        most = "" if costs.ceiling is None else f", at most ${costs.ceiling:.2f}"
-        return f"price not known{most}"
-    most = "" if costs.ceiling is None else f", at most ${costs.ceiling:.2f}"
-    return f"{'about ' if costs.estimated else ''}${costs.so_far:.2f} so far{most}"
+        return f"price not known{f', {most}' if most else ''}"
+    amount = f"{'about ' if costs.estimated else ''}${costs.so_far:.2f}"
+    if over:
+        return f"{amount} of {most}" if most else amount
+    return f"{amount} so far, {most}" if most else f"{amount} so far"
 
 
 def figures_text(state: State) -> list[str]:
@@ -131,12 +133,13 @@ class RichView:
     def lines(self, events: list[LogEvent], several_hosts: bool) -> None:
         from rich.text import Text
 
+        shown = []
         for event in events:
-            mark = host_mark(event, several_hosts)
             figures = parse_epoch(event.message)
-            text = Text(mark, style="dim")
-            text.append(epoch_text(figures) if figures else clean(event.message))
-            self._console.print(text, soft_wrap=True)
+            shown.append(host_mark(event, several_hosts) + (epoch_text(figures) if figures else clean(event.message)))
+        # Many at once: each print draws the panel again, which takes a millisecond.
+        for start in range(0, len(shown), 1000):
+            self._console.print(Text("\n".join(shown[start : start + 1000])), soft_wrap=True)
 
     def phase(self, phase: Phase) -> None:
         self._console.print(f"{phase_line(phase)}", style="bold cyan", markup=False, soft_wrap=True)
@@ -155,24 +158,30 @@ class RichView:
         self._live.stop()
 
     def _panel(self, state: State) -> Any:
-        from rich.console import Group
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
         job = state.job
         machines = f"{job.instances} x {job.instance_type}{' spot' if job.spot else ''}"
         rows: list[Any] = [Text(f"{phase_text(job)}  ({duration(max(0.0, state.now - job.created))} since the start)")]
         if state.progress.figures:
-            rows.append(ProgressBar(total=state.progress.epochs, completed=state.progress.epoch, width=60))
+            rows.append(ProgressBar(total=state.progress.epochs, completed=state.progress.epoch, width=50))
             rows.append(Text("  ".join(figures_text(state))))
         price = "  (spot price assumed)" if state.money.estimated else ""
-        rows.append(Text(f"{money_text(state.money)}{price}"))
+        rows.append(Text(f"{money_text(state.money, over=job.is_over)}{price}"))
         if state.freshness is not None and state.freshness.age is not None:
             style = "yellow" if state.freshness.is_late else ""
             rows.append(Text(f"newest checkpoint in S3: {duration(state.freshness.age)} old", style=style))
-        rows.append(Text("Ctrl-C: leave or stop the job", style="dim"))
-        return Panel(Group(*rows), title=f"{job.name}  {machines}", title_align="left", border_style="cyan")
+        hint = "waiting for the last lines of the log" if job.is_over else "Ctrl-C: leave or stop the job"
+        rows.append(Text(hint, style="dim"))
+        grid = Table.grid()
+        for row in rows:
+            grid.add_row(row)
+        # Not to the last column: there the terminal's own ^C would begin a line, and the panel would leave a trace.
+        width = min(100, self._console.width - 4)
+        return Panel(grid, title=f"{job.name}  {machines}", title_align="left", border_style="cyan", width=width)
 
 
 def epoch_text(figures: dict[str, float]) -> str:

@@ -53,4 +53,4 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     state = told["secondary_status"] or told["status"]
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(told["created"]))
     took = duration((told["ended"] or time.time()) - told["created"])
-    return told["job"], WORDS.get(state, state).partition(":")[0], started, took
+    return told["job"], WORDS.get(state, "running" if state == "InProgress" else state).partition(":")[0], started, took

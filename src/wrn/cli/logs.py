@@ -142,6 +142,7 @@ def end_of_job(job: Job, progress: Progress, ceiling: float | None) -> dict[str,
         "status": job.status,
         "secondary_status": job.secondary,
         "figures": progress.figures,
+        "result": progress.result or None,
         "training_seconds": job.training_seconds,
         "billable_seconds": job.billable_seconds,
         "instances": job.instances,
@@ -171,13 +172,15 @@ def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
         for name, key in (("top-1", f"{split}_top1"), ("top-5", f"{split}_top5"))
         if key in figures
     ]
-    if scores:
+    if result["result"]:
+        lines.append(result["result"])  # in its own words: the model that counts may not be that of the last epoch
+    elif scores:
         lines.append(f"epoch {figures['epoch']:.0f} of {figures['epochs']:.0f}: {', '.join(scores)}")
     costs = money(job, job.ended or job.created, ceiling=result["ceiling_usd"])
     if job.billable_seconds is not None:
         many = f" on each of {job.instances} instances" if job.instances > 1 else ""
         source = f" (list price of {costs.price.region}, {costs.price.source.date})" if costs.price else ""
-        lines.append(f"billed: {duration(job.billable_seconds)}{many}; {money_text(costs)}{source}")
+        lines.append(f"billed: {duration(job.billable_seconds)}{many}; {money_text(costs, over=True)}{source}")
     saved = result["spot_savings"]
     if saved is not None:
         times = result["interruptions"]

@@ -111,7 +111,7 @@ def as_lines(state: State) -> list[str]:
     if state.progress.figures:
         rows.append(("progress", ", ".join(figures_text(state))))
     estimated = ", with an assumed spot price" if state.money.estimated else ""
-    rows.append(("money", money_text(state.money) + estimated))
+    rows.append(("money", money_text(state.money, over=job.is_over) + estimated))
     if (saved := spot_savings(job)) is not None:
         rows.append(("spot saved", f"{saved:.0%}"))
     if job.checkpoints:

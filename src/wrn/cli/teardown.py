@@ -66,7 +66,7 @@ def show(inventory: Inventory, session: Session) -> None:
     notes = list(inventory.notes)
     if inventory.finished_jobs:
         notes.append(
-            f"SageMaker's list of jobs keeps the records of {inventory.finished_jobs} finished jobs; they cost nothing"
+            f"SageMaker's list keeps the records of {inventory.finished_jobs} finished job(s); they cost nothing"
         )
     sys.stderr.write("".join(f"note: {note}\n" for note in notes))
 

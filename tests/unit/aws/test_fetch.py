@@ -113,7 +113,7 @@ def test_a_job_without_a_model(job: Job, tmp_path: Path) -> None:
     client("s3").delete_object(Bucket=BUCKET, Key=f"{OUTPUT}/output.tar.gz")
     assert "does not exist: no history" in fetch(Session(), job, tmp_path / "a").notes[0]
     client("s3").delete_object(Bucket=BUCKET, Key=f"{OUTPUT}/model.tar.gz")
-    with pytest.raises(AwsError, match="left no model .*`wrn resume wrn-a`"):
+    with pytest.raises(AwsError, match=r"left no model .*`wrn resume wrn-a`"):
         fetch(Session(), job, tmp_path / "b")
     failed = Job({**job.answer, "TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: no GPU"})
     with pytest.raises(AwsError, match="wrn-a: failed: AlgorithmError: no GPU"):

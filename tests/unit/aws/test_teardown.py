@@ -100,7 +100,7 @@ def test_all_of_ours_goes_and_all_of_others_stays(capsys: pytest.CaptureFixture[
     assert main(["teardown", "--yes"]) == 0
     told = capsys.readouterr().err
     assert "removed bucket wrn-123456789012-eu-west-1" in told
-    assert "keeps the records of 3 finished jobs" in told
+    assert "SageMaker's list keeps the records of 3 finished job(s)" in told
     assert what_is_there() == {
         "buckets": ["theirs", "wrn-not-ours"],
         "objects": ["theirs/precious", "theirs/wrnx/precious", "wrn-not-ours/wrn/precious"],

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+
+@functools.cache
+def _loader() -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 @pytest.fixture
@@ -13,6 +22,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     moto = pytest.importorskip("moto", reason="needs the extra dev")
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    # Every boto3 session reads the services' descriptions anew, megabytes of JSON; here they share them.
+    monkeypatch.setattr("botocore.session.create_loader", lambda path: _loader())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")

@@ -6,6 +6,7 @@ What carries no tag of ours is not ours, whatever its name; of a bucket that the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -272,6 +273,6 @@ def _unknown(session: Session) -> list[str]:
 def bucket_given(name: str) -> str:
     """A bucket's name as given, with or without s3://. Raises AwsError for an address inside one."""
     name = name.removeprefix("s3://").rstrip("/")
-    if not name or "/" in name:
-        raise AwsError(f"bucket: {name!r} is no bucket's name; give it without a folder")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+        raise AwsError(f"bucket: {name!r} is no bucket's name; give it alone, without a folder")
     return name

@@ -6,6 +6,7 @@ import collections
 import sys
 from argparse import Namespace
 
+from wrn.aws.options import DeployOptions
 from wrn.aws.session import Session
 from wrn.config.flags import Parser
 from wrn.config.paths import aws_region
@@ -25,7 +26,14 @@ def aws_parser(name: str, description: str, usage: str) -> Parser:
 
 def open_session(options: Namespace) -> Session:
     """The account that the flags and the environment name; AWS_ENDPOINT_URL is read by boto3 itself."""
-    return Session(region=options.region or aws_region(), profile=options.profile)
+    session = Session(region=options.region or aws_region(), profile=options.profile)
+    try:
+        session.region  # noqa: B018 that of the profile, if it has one
+    except AwsError:
+        return Session(
+            region=DeployOptions.region, profile=options.profile
+        )  # where `wrn deploy` goes when it is told nothing
+    return session
 
 
 def tell_requests(options: Namespace, session: Session) -> None:

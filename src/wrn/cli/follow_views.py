@@ -27,7 +27,8 @@ def clock(moment: float) -> str:
 
 
 def phase_line(phase: Phase) -> str:
-    told = f" ({phase.message.rstrip('.')})" if phase.message else ""
+    message = clean(" ".join(phase.message.split())).rstrip(".")
+    told = f" ({message})" if message else ""
     return f"{clock(phase.start)}  {phase.text}{told}"
 
 

@@ -24,7 +24,7 @@ from wrn.aws.follow import State
 from wrn.aws.jobs import Job
 from wrn.aws.progress import Money, Phase, Progress, money
 from wrn.cli import main
-from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_text
+from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_text, phase_line
 from wrn.errors import AwsError
 
 LINES = ["fresh start: no checkpoint in /opt/ml/checkpoints", epoch_line(1), epoch_line(2, top1=0.25)]
@@ -243,3 +243,17 @@ def test_all_views_show_everything(make: Callable[[], Any], capsys: pytest.Captu
     shown = "".join(capsys.readouterr())
     for words in ("fresh start", "training", "checkpoints do not arrive", "algo-1"):
         assert words in shown
+
+
+def test_a_reason_of_many_lines_stays_one_line() -> None:
+    phase = Phase("Failed", "failed", "AlgorithmError: no such\n\x1b[31mthing\n, exit code: 1", START, None)
+    assert phase_line(phase).endswith("failed (AlgorithmError: no such thing , exit code: 1)")
+
+
+def test_without_any_region_it_looks_where_deploy_goes(
+    account: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert main(["jobs"]) == 0
+    assert "in us-east-1" in capsys.readouterr().err

@@ -30,9 +30,8 @@ def open_session(options: Namespace) -> Session:
     try:
         session.region  # noqa: B018 that of the profile, if it has one
     except AwsError:
-        return Session(
-            region=DeployOptions.region, profile=options.profile
-        )  # where `wrn deploy` goes when it is told nothing
+        # Where `wrn deploy` goes when it is told nothing.
+        return Session(region=DeployOptions.region, profile=options.profile)
     return session
 
 

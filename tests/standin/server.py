@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from standin import extras
 from standin.faults import ACCOUNT, BrokenConnection, Faults
 from standin.job import TrainingJob
 from standin.training import TrainingJobs
-from standin.wire import JOB_KEY, Answer, AwsFault, Environ, answer_fault, answer_json, identify
+from standin.wire import JOB_KEY, Answer, AwsFault, Call, Environ, answer_fault, answer_json, identify
 
 LOOPBACK = "127.0.0.1"
 
@@ -40,8 +41,7 @@ class StandIn:
         isolation: Any = None,
         program: Sequence[str] = ("train",),
     ) -> None:
-        # moto's catalogue of AWS's own policies, without which AmazonSageMakerFullAccess cannot be attached.
-        os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+        _keep_policies_of_sagemaker()
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
         class Handler(MotoRequestHandler):
@@ -89,9 +89,8 @@ class StandIn:
         """As new: no job, no bucket, no role, no fault."""
         self.training.reset()
         self.faults.reset()
-        from moto.core.model_instances import reset_model_data
-
-        reset_model_data()
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST"), timeout=30):
+            pass
 
     def job(self, name: str, region: str = "us-east-1") -> TrainingJob:
         return self.training.job(name, region)
@@ -119,7 +118,7 @@ class StandIn:
                 handled = extras.answer(call, self.faults)
             if handled is not None:
                 return answer_json(json.loads(json.dumps(handled)), start_response)
-            return self._moto(environ, start_response)  # type: ignore[no-any-return]
+            return self._pass_on(call, environ, start_response)
         except AwsFault as fault:
             _drain(environ)
             return answer_fault(fault, call.protocol, start_response)
@@ -127,6 +126,23 @@ class StandIn:
             connection: socket.socket = environ["werkzeug.socket"]
             connection.shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError from None
+
+    def _pass_on(self, call: Call, environ: Environ, start_response: Answer) -> Iterable[bytes]:
+        """To moto. Left alone, what it lacks becomes a fault of the server, which clients try again and again."""
+        try:
+            return self._moto(environ, start_response)  # type: ignore[no-any-return]
+        except NotImplementedError:
+            raise AwsFault("NotImplemented", f"{call} is in neither moto nor the stand-in", 501) from None
+
+
+def _keep_policies_of_sagemaker() -> None:
+    """Without AWS's own policies AmazonSageMakerFullAccess cannot be attached; all 1,582 make each reset slow."""
+    os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+    from moto.iam import models
+
+    known = json.loads(models.aws_managed_policies_data)
+    few = {name: policy for name, policy in known.items() if name.startswith("AmazonSageMaker")}
+    models.aws_managed_policies_data = json.dumps(few)
 
 
 def _drain(environ: Environ) -> None:

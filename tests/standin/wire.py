@@ -68,7 +68,8 @@ def identify(environ: Environ) -> Call:
     path = re.fullmatch(r"/service/[^/]+/operation/(\w+)", environ.get("PATH_INFO", ""))
     if target:
         # Only SageMaker's requests are kept whole; the others' content is nothing to this stand-in.
-        request = json.loads(_body(environ) or b"{}")
+        body = _body(environ)
+        request = {} if "HTTP_CONTENT_ENCODING" in environ else json.loads(body or b"{}")  # large ones come packed
         return Call(service, target.rpartition(".")[2], region, request, by)
     if path:
         return Call(service, path[1], region, {}, by, "cbor")

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("boto3", reason="needs the extra aws")
 pytest.importorskip("moto", reason="needs the extra dev")
 
-from standin import StandIn  # noqa: E402 - it needs both
+from standin import StandIn
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +29,6 @@ def aws(_server: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield _server
+    troubles = [job.trouble for job in _server.training.jobs.values() if job.trouble]
     _server.reset()
+    assert not troubles, "\n".join(troubles)

@@ -96,6 +96,8 @@ class JobRun:
         self._request, self._region, self._program, self._grace = request, region, tuple(program), grace
         self._more = dict(environment or {})
         self._asked: Status | None = None
+        self._told_at: float | None = None
+        self._limit: float = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DAY)
         count = request.get("ResourceConfig", {}).get("InstanceCount", 1)
         self._addresses = {f"algo-{number}": f"127.0.1.{number}" for number in range(1, count + 1)}
         place = request.get("CheckpointConfig", {}).get("LocalPath", f"{OPT_ML}/checkpoints")
@@ -137,36 +139,24 @@ class JobRun:
             names = [self._name(other) for other in self.hosts]
             lay_out(self.folder(host), self._placed(host), host=self._name(host), hosts=names)
             fill_channels(self.folder(host), self._request, self._fill)
+            self._home(host).mkdir(exist_ok=True)
         known = Path("/etc/hosts").read_text(encoding="utf-8") if Path("/etc/hosts").is_file() else ""
         lines = [f"{address} {host} {self._machine(host)}" for host, address in self._addresses.items()]
         (self.work / "hosts").write_text("\n".join([known.rstrip("\n"), *lines, ""]), encoding="utf-8")
-        (self.work / "home").mkdir(exist_ok=True)
 
     def train(self) -> Outcome:
         """Run the program of every host to its end. `prepare` was called before."""
         self._on_phase("Training")
         started = time.monotonic()
-        limit = self._request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DAY) - self.used
         running = {} if self._asked else {host: self._start(host) for host in self.hosts}
         codes: dict[str, int] = {}
-        told_at: float | None = None
-        while running:
-            for host, process in list(running.items()):
-                if (code := process.poll()) is not None:
-                    codes[host] = code
-                    del running[host]
-            if any(codes.values()):
-                self._ask("Failed", None)  # one host that fails takes the others with it
-            if running and time.monotonic() - started > limit:
-                self._ask("MaxRuntimeExceeded", None)
-            if self._asked and told_at is None:
-                told_at = time.monotonic()
-                for process in running.values():
-                    process.terminate() if self._grace else process.kill()
-            elif told_at is not None and time.monotonic() - told_at > self._grace:
-                for process in running.values():
-                    process.kill()
-            time.sleep(POLL)
+        try:
+            while running:
+                self._look(running, codes, started)
+                time.sleep(POLL)
+        finally:
+            for process in running.values():  # an exception, such as Ctrl-C, leaves nothing behind
+                process.end()
         seconds = time.monotonic() - started
         self.used += seconds
         failed = next((host for host, code in codes.items() if code), None)
@@ -187,6 +177,26 @@ class JobRun:
 
         model = None if outcome.status == "Failed" else archive("model", "model.tar.gz")
         return replace(outcome, model=model, output=archive("output/data", "output.tar.gz"))
+
+    def _look(self, running: dict[str, HostProcess], codes: dict[str, int], started: float) -> None:
+        """Note which hosts have ended, and tell the others what they are to be told by now."""
+        for host, process in list(running.items()):
+            if (code := process.poll()) is not None:
+                codes[host] = code
+                del running[host]
+        if any(codes.values()):
+            self._ask("Failed", None)  # one host that fails takes the others with it
+        if running and time.monotonic() - started > self._limit - self.used:
+            self._ask("MaxRuntimeExceeded", None)
+        if self._asked is None:
+            return
+        now = time.monotonic()
+        for process in running.values():
+            if self._told_at is None and self._grace:
+                process.terminate()
+            elif self._told_at is None or now - self._told_at > self._grace:
+                process.kill()
+        self._told_at = self._told_at or now
 
     def _ask(self, status: Status, grace: float | None) -> None:
         if self._asked is None:
@@ -226,6 +236,9 @@ class JobRun:
         """The machine's own name, which on AWS is not algo-1."""
         return f"ip-10-0-0-{host.removeprefix('algo-')}.{self._region}.compute.internal"
 
+    def _home(self, host: str) -> Path:
+        return self.work / f"{host}-home"
+
     def _environment(self, host: str) -> dict[str, str]:
         """What SageMaker sets (the toolkit's SM_* are not among it), and what the machine cannot do without."""
         name = self._request["TrainingJobName"]
@@ -236,7 +249,7 @@ class JobRun:
             "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "PYTHONUSERBASE": site.getuserbase(),
             # A home without ~/.aws; and no credentials of the machine, if it is one of EC2.
-            "HOME": str(self.work / "home"),
+            "HOME": str(self._home(host)),
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_REGION": self._region,
             "TRAINING_JOB_NAME": name,

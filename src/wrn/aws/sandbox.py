@@ -125,6 +125,12 @@ class HostProcess:
         else:
             self._kill_group()
 
+    def end(self) -> None:
+        """Kill, and wait until it is gone."""
+        self.kill()
+        self._popen.wait()
+        self._reader.join(timeout=10)
+
     def poll(self) -> int | None:
         """The exit code, as a shell tells it (128 + signal), or None while it runs. All its output is read then."""
         code = self._popen.poll()

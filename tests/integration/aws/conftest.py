@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("boto3", reason="needs the extra aws")
-pytest.importorskip("moto", reason="needs the extra dev")
-
-from standin import StandIn
+if TYPE_CHECKING:
+    from standin import StandIn
 
 
 @pytest.fixture(scope="session")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    server = StandIn(tmp_path_factory.mktemp("standin"))
+    pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
+    from standin import StandIn
+
+    # A signal that comes before a program can take it is lost to process 1: no test shall wait 120 s for that.
+    server = StandIn(tmp_path_factory.mktemp("standin"), grace=20)
     server.start()
     yield server
     server.close()
@@ -32,3 +35,12 @@ def aws(_server: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     troubles = [job.trouble for job in _server.training.jobs.values() if job.trouble]
     _server.reset()
     assert not troubles, "\n".join(troubles)
+
+
+@pytest.fixture
+def account(aws: StandIn) -> StandIn:
+    """With a bucket, a role and one file of data."""
+    from aws_account import furnish
+
+    furnish(aws.account)
+    return aws

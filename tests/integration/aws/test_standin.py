@@ -1,136 +1,44 @@
-"""The stand-in for AWS itself: jobs that run, faults at a test's wish, and what it knows afterwards."""
+"""The stand-in for AWS: jobs that really run, and what is known of them afterwards."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import shutil
 import subprocess
-import sys
-import tarfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
+pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
+
+from aws_account import (
+    BUCKET,
+    LOG_GROUP,
+    ROLE,
+    WAITS,
+    client,
+    create,
+    describe,
+    keys,
+    log_lines,
+    refused,
+    shell_job,
+    steps,
+    weights,
+    wrn_job,
+)
 from data_files import write_pictures
 from standin import StandIn
-from wrn.aws.bundle import build_bundle
-from wrn.aws.options import DeployOptions
 from wrn.aws.policy import trust_policy
-from wrn.aws.request import code_prefix, training_job
-from wrn.config.layers import resolve
-
-ROOT = Path(__file__).resolve().parents[3]
-BUCKET, ROLE = "wrn-try", "wrn-training"
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-ONCE = Config(retries={"total_max_attempts": 1})
-
-
-def client(service: str, **keys: Any) -> Any:
-    return boto3.client(service, config=ONCE, **keys)
-
-
-@pytest.fixture
-def account(aws: StandIn) -> StandIn:
-    """With a bucket, a role and one file of data."""
-    client("s3").create_bucket(Bucket=BUCKET)
-    trust = json.dumps(trust_policy(aws.account))
-    client("iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument=trust)
-    client("s3").put_object(Bucket=BUCKET, Key="data/a/b.txt", Body=b"hello\n")
-    return aws
-
-
-def shell_job(name: str, script: str, **more: Any) -> dict[str, Any]:
-    """A job that runs a line of shell."""
-    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
-    spot = more.get("EnableManagedSpotTraining", False)
-    request: dict[str, Any] = {
-        "TrainingJobName": name,
-        "RoleArn": f"arn:aws:iam::{StandIn.account}:role/{ROLE}",
-        "AlgorithmSpecification": {
-            "TrainingImage": "image",
-            "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["/bin/bash", "-c"],
-            "ContainerArguments": [script],
-            "MetricDefinitions": [{"Name": "top1", "Regex": "top1=([0-9.]+)"}],
-        },
-        "InputDataConfig": [{"ChannelName": "training", "DataSource": {"S3DataSource": source}}],
-        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
-        "CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/checkpoints/{name}"},
-        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
-        "StoppingCondition": {"MaxRuntimeInSeconds": 60, **({"MaxWaitTimeInSeconds": 90} if spot else {})},
-    }
-    return request | more
-
-
-def create(request: dict[str, Any]) -> None:
-    client("sagemaker").create_training_job(**request)
-
-
-def describe(name: str) -> dict[str, Any]:
-    return dict(client("sagemaker").describe_training_job(TrainingJobName=name))
-
-
-def steps(name: str) -> list[str]:
-    return [entry["Status"] for entry in describe(name)["SecondaryStatusTransitions"]]
-
-
-def keys(prefix: str) -> list[str]:
-    found = client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
-    return [entry["Key"] for entry in found]
-
-
-def log_lines(stream: str) -> list[str]:
-    events = client("logs").get_log_events(logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True)
-    return [event["message"] for event in events["events"]]
-
-
-def refused(action: Any, **request: Any) -> tuple[str, str]:
-    """(code, message) of the error that must come."""
-    with pytest.raises(ClientError) as caught:
-        action(**request)
-    return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
-
-
-def wrn_job(name: str, options: dict[str, Any], **flags: Any) -> dict[str, Any]:
-    """The real request for a tiny network on a few pictures, its code and data in the bucket."""
-    bundle = build_bundle(ROOT)
-    where = DeployOptions(
-        name=name,
-        account=StandIn.account,
-        bucket=BUCKET,
-        instance_type="ml.m5.large",
-        code_name=bundle.name,
-        data_uri=f"s3://{BUCKET}/pictures/",
-        max_runtime=120,
-        **options,
-    )
-    client("s3").put_object(Bucket=BUCKET, Key=code_prefix(where).split("/", 3)[3] + bundle.name, Body=bundle.content)
-    small = {"dataset": "folder", "depth": 10, "widen_factor": 1, "batch_size": 4, "warmup_epochs": 0, "device": "cpu"}
-    config = resolve(None, {**small, "epochs": 30, "progress": "plain", "dropout": 0.1, **flags}).config
-    return training_job(config, resolve(None, {}).config, "standard", where)
-
-
-def weights(uri: str) -> bytes:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    content = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        member = archive.extractfile("model.safetensors")
-        assert member is not None
-        return member.read()
 
 
 def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: StandIn, tmp_path: Path) -> None:
     for path in write_pictures(tmp_path, each=6).rglob("*.png"):
         client("s3").upload_file(str(path), BUCKET, f"pictures/{path.relative_to(tmp_path).as_posix()}")
     create(wrn_job("interrupted", {"spot": True}))
+    create(wrn_job("whole", {}))
     job = account.job("interrupted")
     job.wait_for_line(" epoch=2 ")
     account.interrupt("interrupted")
@@ -147,7 +55,6 @@ def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: S
     assert 0 < seen["BillableTimeInSeconds"] < seen["TrainingTimeInSeconds"]
     assert {entry["MetricName"]: entry["Value"] for entry in seen["FinalMetricDataList"]}["epoch"] == 30
 
-    create(wrn_job("whole", {}))
     account.job("whole").join()
     whole = describe("whole")
     assert (whole["TrainingJobStatus"], whole["SecondaryStatus"]) == ("Completed", "Completed")
@@ -220,9 +127,6 @@ def test_logs_and_checkpoints_come_while_the_job_runs(account: StandIn) -> None:
         time.sleep(0.05)
     assert describe("long")["SecondaryStatus"] == "Training"
     assert refused(client("sagemaker").delete_training_job, TrainingJobName="long")[0] == "ValidationException"
-
-
-WAITS = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.02; done"
 
 
 def test_stopped(account: StandIn) -> None:
@@ -384,127 +288,3 @@ def test_lists(account: StandIn) -> None:
     assert names(StatusEquals="Failed") == ["list-3"]
     pages = sagemaker.get_paginator("list_training_jobs").paginate(PaginationConfig={"PageSize": 2})
     assert [len(page["TrainingJobSummaries"]) for page in pages] == [2, 2, 1]
-
-
-ASKED = {
-    "s3": lambda: client("s3").list_buckets(),
-    "iam": lambda: client("iam").list_roles(),
-    "sagemaker": lambda: client("sagemaker").list_training_jobs(),
-    "logs": lambda: client("logs").describe_log_groups(),
-    "cloudwatch": lambda: client("cloudwatch").describe_alarms(),
-    "budgets": lambda: client("budgets").describe_budgets(AccountId=StandIn.account),
-}
-
-
-@pytest.mark.parametrize("service", ASKED)
-def test_faults_in_every_protocol(aws: StandIn, service: str) -> None:
-    ask = ASKED[service]
-    ask()
-    aws.throttle(1)
-    assert refused(ask)[0] in ("ThrottlingException", "Throttling", "SlowDown")
-    aws.throttle(0)
-    aws.expire_token()
-    assert refused(ask)[0] in ("ExpiredTokenException", "ExpiredToken")
-    aws.expire_token(False)
-    (action,) = aws.actions()
-    aws.deny(action)
-    code, message = refused(ask)
-    assert code in ("AccessDeniedException", "AccessDenied")
-    assert f"is not authorized to perform: {action} on" in message
-    aws.allow(action)
-    ask()
-    assert len(aws.calls) == 5
-
-
-def test_every_third_call_is_throttled(aws: StandIn) -> None:
-    aws.throttle(3)
-    codes = []
-    for _ in range(6):
-        try:
-            client("sagemaker").list_training_jobs()
-            codes.append("")
-        except ClientError as error:
-            codes.append(error.response["Error"]["Code"])
-    assert codes == ["", "", "ThrottlingException"] * 2
-    patient = boto3.client("sagemaker", config=Config(retries={"mode": "adaptive", "total_max_attempts": 5}))
-    for _ in range(3):
-        patient.list_training_jobs()
-
-
-def test_a_broken_connection(account: StandIn) -> None:
-    account.break_connection("s3:PutObject")
-    boto3.client("s3").put_object(Bucket=BUCKET, Key="x", Body=b"1" * 100_000)
-    assert [str(call) for call in account.calls][-2:] == ["s3:PutObject"] * 2
-
-
-def test_what_was_called(account: StandIn, tmp_path: Path) -> None:
-    account.faults.calls.clear()
-    s3 = client("s3")
-    s3.put_public_access_block(Bucket=BUCKET, PublicAccessBlockConfiguration={"BlockPublicAcls": True})
-    s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": []})
-    s3.list_objects_v2(Bucket=BUCKET)
-    s3.head_bucket(Bucket=BUCKET)
-    (tmp_path / "big").write_bytes(bytes(9_000_000))
-    s3.upload_file(str(tmp_path / "big"), BUCKET, "big")
-    s3.copy_object(Bucket=BUCKET, Key="two", CopySource=f"{BUCKET}/big")
-    s3.download_file(BUCKET, "big", str(tmp_path / "back"))
-    s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "two"}]})
-    client("sts").get_caller_identity()
-    create(shell_job("seen", "true"))
-    names = [str(call) for call in account.calls]
-    assert [name.partition(":")[2] for name in names[:4]] == [
-        "PutPublicAccessBlock",
-        "PutBucketTagging",
-        "ListObjectsV2",
-        "HeadBucket",
-    ]
-    assert {"s3:CreateMultipartUpload", "s3:UploadPart", "s3:CompleteMultipartUpload", "s3:CopyObject"} <= set(names)
-    assert {"s3:HeadObject", "s3:GetObject", "s3:DeleteObjects", "sts:GetCallerIdentity"} <= set(names)
-    assert account.actions() == {
-        *("s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:ListBucket", "s3:PutObject", "s3:GetObject"),
-        *("s3:DeleteObject", "sagemaker:CreateTrainingJob", "iam:PassRole"),
-    }
-    assert account.sent("CreateTrainingJob") == [shell_job("seen", "true")]
-
-
-def test_the_rest_is_moto(aws: StandIn) -> None:
-    client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")
-    client("iam").attach_role_policy(RoleName="r", PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerFullAccess")
-    client("cloudwatch").put_metric_alarm(
-        AlarmName="a",
-        MetricName="m",
-        Namespace="n",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1.0,
-        ComparisonOperator="GreaterThanThreshold",
-    )
-    assert len(client("cloudwatch").describe_alarms()["MetricAlarms"]) == 1
-    budget = {
-        "BudgetName": "b",
-        "BudgetType": "COST",
-        "TimeUnit": "MONTHLY",
-        "BudgetLimit": {"Amount": "5", "Unit": "USD"},
-    }
-    client("budgets").create_budget(AccountId=aws.account, Budget=budget)
-    assert client("budgets").describe_budgets(AccountId=aws.account)["Budgets"][0]["BudgetName"] == "b"
-    assert aws.actions() >= {"budgets:ModifyBudget", "budgets:ViewBudget", "cloudwatch:PutMetricAlarm"}
-
-
-def test_what_nobody_implements_is_told_at_once(aws: StandIn) -> None:
-    code, message = refused(client("sagemaker").list_hubs)
-    assert (code, message) == ("NotImplemented", "sagemaker:ListHubs is in neither moto nor the stand-in")
-
-
-def test_by_hand(tmp_path: Path) -> None:
-    environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'src'}"}
-    command = [sys.executable, "-m", "standin", "--minutes", "1"]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("export AWS_ENDPOINT_URL=http://127.0.0.1:")
-        with urllib.request.urlopen(f"{line.strip().partition('=')[2]}/moto-api/data.json", timeout=10) as answer:
-            assert answer.status == 200
-        process.terminate()
-        assert process.wait(20) == 0

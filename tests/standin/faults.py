@@ -109,10 +109,12 @@ class Faults:
                 self._broken[str(call)] -= 1
                 raise BrokenConnection(str(call))
 
-    def actions(self) -> set[str]:
-        """The rights (as a policy names them) that the clients' calls so far have needed."""
+    def actions(self, by: str = "client") -> set[str]:
+        """The rights, as a policy names them, that calls so far have needed: a client's, a "job"'s own, or those of
+        the "platform", which acts with the job's role."""
         with self._lock:
-            return {action for call in self.calls for action in actions_of(call)}
+            calls = {"client": self.calls, "job": self.by_jobs, "platform": self.by_platform}[by]
+            return {action for call in calls for action in actions_of(call)}
 
     def sent(self, operation: str) -> list[Any]:
         """The requests of this operation of SageMaker's, in order."""

@@ -71,6 +71,17 @@ def test_every_third_call_is_throttled(aws: StandIn) -> None:
         patient.list_training_jobs()
 
 
+def test_a_large_upload_while_calls_are_throttled(account: StandIn, tmp_path: Path) -> None:
+    content = os.urandom(20_000_000)
+    (tmp_path / "big").write_bytes(content)
+    account.throttle(3)
+    account.break_connection("s3:UploadPart", times=2)
+    s3 = boto3.client("s3", config=Config(retries={"mode": "standard", "total_max_attempts": 6}))
+    s3.upload_file(str(tmp_path / "big"), BUCKET, "big")
+    account.throttle(0)
+    assert s3.get_object(Bucket=BUCKET, Key="big")["Body"].read() == content
+
+
 def test_a_broken_connection(account: StandIn) -> None:
     account.break_connection("s3:PutObject")
     boto3.client("s3").put_object(Bucket=BUCKET, Key="x", Body=b"1" * 100_000)
@@ -90,7 +101,7 @@ def test_what_was_called(account: StandIn, tmp_path: Path) -> None:
     s3.download_file(BUCKET, "big", str(tmp_path / "back"))
     s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "two"}]})
     client("sts").get_caller_identity()
-    create(shell_job("seen", "true"))
+    create(shell_job("seen", "echo done"))
     names = [str(call) for call in account.calls]
     assert [name.partition(":")[2] for name in names[:4]] == [
         "PutPublicAccessBlock",
@@ -104,7 +115,9 @@ def test_what_was_called(account: StandIn, tmp_path: Path) -> None:
         *("s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:ListBucket", "s3:PutObject", "s3:GetObject"),
         *("s3:DeleteObject", "sagemaker:CreateTrainingJob", "iam:PassRole"),
     }
-    assert account.sent("CreateTrainingJob") == [shell_job("seen", "true")]
+    account.job("seen").join()
+    assert {"s3:ListBucket", "s3:GetObject", "logs:PutLogEvents"} <= account.actions("platform")
+    assert account.sent("CreateTrainingJob") == [shell_job("seen", "echo done")]
 
 
 def test_the_rest_is_moto(aws: StandIn) -> None:

@@ -110,6 +110,8 @@ class Launch:
         """Bucket, role, data and code, as far as they are not there. A quota of zero is told before a long upload."""
         order = self.order
         ensure_bucket(session, options, self.tell, self.sleep)
+        # Before the uploads: a new role needs some time to spread.
+        self._fresh = ensure_role(session, options, self.tell, self.sleep)
         bucket = Bucket(bucket_name(options), "" if options.bucket else options.account, options.kms_key)
         if order.data and not self._data_is_there(session, bucket, options, order.data):
             check_quota(session, options)
@@ -125,7 +127,6 @@ class Launch:
         if order.wheels:
             folder = f"{_key(code_prefix(options), bucket).partition('code/')[0]}code/{options.wheels_name}/"
             upload_files(session, bucket, folder, order.wheels.files)
-        self._fresh = ensure_role(session, options, self.tell, self.sleep)
 
     def _data_is_there(self, session: Session, bucket: Bucket, options: DeployOptions, data: Parcel) -> bool:
         prefix = _key(data_uri(self.order.config, options), bucket)

@@ -14,7 +14,6 @@ from wrn.aws.options import OWNER_TAG, DeployOptions
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
-
 FRESH_SECONDS = 300
 """For so long a role may be unknown in places: another deployment may have made it just now."""
 

@@ -15,8 +15,8 @@ from wrn.aws.faults import explain
 from wrn.config.paths import aws_region
 from wrn.errors import AwsError
 
-ATTEMPTS = 8
-"""Of each request, with growing waits in between: throttling is ordinary, and passes."""
+ATTEMPTS, RETRIES = 8, "adaptive"
+"""Of each request, with growing waits in between, and fewer requests where they are throttled, which is ordinary."""
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 
@@ -36,7 +36,7 @@ class Session:
             raise AwsError("boto3 is not installed; install it with: pip install 'wrn-cifar[aws]'") from None
         self.sent: list[tuple[str, str]] = []
         self._config = Config(
-            retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
+            retries={"mode": RETRIES, "total_max_attempts": ATTEMPTS},
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             user_agent_extra="wrn",

@@ -103,7 +103,7 @@ def show(task: Task) -> int:
     if data is None and not options.data_uri:
         options = replace(options, data_key=official_key(task.config))
     calls = task.calls(options)
-    notes = [*facts(options), *expectations(_estimate(task), task.ways), *notes]
+    notes = [*facts(options), *expectations(_estimate(task), task.options, task.ways), *notes]
     if task.flags["write_json"]:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
     if task.flags["dry_run"]:
@@ -149,7 +149,7 @@ def write_files(
 def send(task: Task, session: Session) -> int:
     """Deploy: print where to look, and follow the job if that is asked for."""
     task = replace(task, wishes=replace(task.wishes, options=of_account(task.options, session, task.flags)))
-    say("\n".join([*facts(task.options), *expectations(_estimate(task), task.ways)]))
+    say("\n".join([*facts(task.options), *expectations(_estimate(task), task.options, task.ways)]))
     agree(task)
     task, data = with_data(task)
     options = with_key(task.options, data, None)

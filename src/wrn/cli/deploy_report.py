@@ -28,9 +28,15 @@ def facts(options: DeployOptions) -> list[str]:
     return lines
 
 
-def expectations(expected: Estimate | None, ways: Sequence[Choice]) -> list[str]:
+def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequence[Choice]) -> list[str]:
     """What it will probably take, why this machine, and what comes after it."""
     lines = [expected_line(expected), expected.why] if expected else ["expected time and cost: not known for this"]
+    allowed = limits(options).runtime / HOUR
+    if expected and expected.hours > allowed:
+        lines.append(
+            f"careful: that is more than the {allowed:.1f} h after which the job is stopped; raise "
+            f"{'--max-cost or ' if options.max_cost else ''}--max-runtime, or take a quicker instance"
+        )
     if len(ways) > 1:
         lines.append(f"without quota or capacity: {', then '.join(map(str, ways[1:]))}")
     return lines

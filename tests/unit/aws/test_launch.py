@@ -255,12 +255,14 @@ def test_a_poll_that_gets_no_answer_is_repeated(faults: Faults) -> None:
 
 def test_spot_goes_on_demand_only_when_allowed(faults: Faults) -> None:
     spot = replace(OPTIONS, spot=True)
-    faults.jobs = [STARTING] * 999
+    faults.jobs = [STARTING] * (61 + 121) + [TRAINING]
     order, clock, _ = launch(spot, fallback="g6.xlarge", patience=Patience(each=600, on_demand_after=1800))
     launched = order.run()
     assert (launched.name, launched.options.instance_type, launched.options.spot) == ("job-3", "ml.g5.xlarge", False)
     assert clock.now == 1800.0, "600 s for the first, what is left for the last of the spot instances"
+    faults.jobs = [STARTING] * 31 + [TRAINING]
     order, clock, _ = launch(replace(spot, name="b"), fallback="g6.xlarge,g6.2xlarge", patience=Patience(600, 300))
     assert order.run().name == "b-4", "when the time is up, spot instances not tried yet are left out"
+    faults.jobs = [STARTING] * 99
     order, _, _ = launch(replace(spot, name="c"), fallback="g6.xlarge", patience=Patience(each=60))
     assert order.run().options.spot, "not allowed"

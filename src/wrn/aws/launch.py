@@ -215,10 +215,6 @@ def _key(uri: str, bucket: Bucket) -> str:
     return uri.removeprefix(f"s3://{bucket.name}/")
 
 
-def with_key(options: DeployOptions, data: Parcel | None, wheels: Parcel | None) -> DeployOptions:
-    """The options with the names that follow from the content of data and wheels."""
-    return replace(
-        options,
-        data_key=data.key if data else options.data_key,
-        wheels_name=f"wheels-{wheels.key}" if wheels else options.wheels_name,
-    )
+def with_key(options: DeployOptions, data: Parcel | None) -> DeployOptions:
+    """The options with the place that follows from the content of the data."""
+    return replace(options, data_key=data.key) if data else options

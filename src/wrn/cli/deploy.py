@@ -21,6 +21,7 @@ from wrn.aws.options import HOUR, DeployOptions, bucket_name, limits
 from wrn.aws.parcel import Parcel, find_parcel, official_key
 from wrn.aws.request import code_prefix, data_uri
 from wrn.aws.session import Session, configured_region
+from wrn.aws.wheels import fetch_wheels, wheels_name
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import expectations, facts, outcome, progress_line
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
@@ -87,6 +88,8 @@ def read_task(arguments: Sequence[str]) -> Task:
     bundle = build_bundle(recipe_root())
     home = None if flags["region"] else configured_region(flags["profile"])
     wishes = read_wishes(flags, resolved, bundle.name, home)
+    options = replace(wishes.options, wheels_name=wheels_name(recipe_root(), wishes.options))
+    wishes = replace(wishes, options=options)
     # What the container finds by the recipe's name; another file of the same name differs in keys, and those are sent.
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
     task = Task(resolved.config, resolve(recipe, {}).config, recipe, bundle, wishes, flags)
@@ -99,7 +102,7 @@ def read_task(arguments: Sequence[str]) -> Task:
 def show(task: Task) -> int:
     """Print what would be sent; write the job's request and the code where that is asked for."""
     data, notes = data_here(task)
-    options = with_key(task.options, data, None)
+    options = with_key(task.options, data)
     if data is None and not options.data_uri:
         options = replace(options, data_key=official_key(task.config))
     calls = task.calls(options)
@@ -152,7 +155,7 @@ def send(task: Task, session: Session) -> int:
     say("\n".join([*facts(task.options), *expectations(_estimate(task), task.options, task.ways)]))
     agree(task)
     task, data = with_data(task)
-    options = with_key(task.options, data, None)
+    options = with_key(task.options, data)
     order = Order(
         config=task.config,
         base=task.base,
@@ -160,6 +163,7 @@ def send(task: Task, session: Session) -> int:
         options=options,
         code=task.bundle,
         data=data,
+        wheels=fetch_wheels(recipe_root(), options) if options.network_isolation else None,
         choices=task.ways,
         patience=task.wishes.patience,
     )

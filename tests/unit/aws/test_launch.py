@@ -59,7 +59,7 @@ def launch(options: DeployOptions = OPTIONS, fallback: str = "", **more: Any) ->
         config=config,
         base=resolve(None, {}).config,
         recipe="standard",
-        options=with_key(options, more.get("data"), None),
+        options=with_key(options, more.get("data")),
         code=CODE,
         choices=choices(options, read, on_demand=patience.on_demand_after is not None),
         patience=patience,

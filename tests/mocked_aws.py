@@ -82,7 +82,7 @@ class Faults:
             found: Any = {"Quotas": [{"QuotaName": name, "Value": value} for name, value in self.quotas.items()]}
         elif operation == "DescribeTrainingJob" and self.jobs:
             found = self.jobs.pop(0)
-        elif operation == "StopTrainingJob":
+        elif operation in ("StopTrainingJob", "UpdateBudget"):
             found = {}
         elif operation == "CreateTrainingJob":
             name = (request.url, json.loads(request.body)["TrainingJobName"])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from wrn.aws.alarms import Notices, ensure_notices
 from wrn.aws.bucket import Sleep, covers, ensure_bucket
 from wrn.aws.bundle import Bundle
 from wrn.aws.capacity import Choice, options_for
@@ -18,7 +19,7 @@ from wrn.aws.faults import NameInUse, NoAnswer, NoCapacity, QuotaReached, RoleNo
 from wrn.aws.options import DeployOptions, bucket_name
 from wrn.aws.parcel import Parcel
 from wrn.aws.quota import check_quota
-from wrn.aws.request import code_prefix, data_uri, training_job
+from wrn.aws.request import code_prefix, data_uri, training_job, wheels_prefix
 from wrn.aws.role import ensure_role
 from wrn.aws.session import Session
 from wrn.aws.upload import Bucket, Content, Progress, all_there, is_there, upload, upload_files
@@ -56,6 +57,7 @@ class Order:
     data: Parcel | None = None
     """None: the job takes no data, or data that is in S3 already."""
     wheels: Parcel | None = None
+    notices: Notices = field(default_factory=Notices)
     choices: tuple[Choice, ...]
     patience: Patience = field(default_factory=Patience)
 
@@ -125,8 +127,8 @@ class Launch:
                 upload_files(session, bucket, prefix, order.data.files, self.on_progress)
         upload(session, bucket, _key(code_prefix(options), bucket) + order.code.name, order.code.content)
         if order.wheels:
-            folder = f"{_key(code_prefix(options), bucket).partition('code/')[0]}code/{options.wheels_name}/"
-            upload_files(session, bucket, folder, order.wheels.files)
+            upload_files(session, bucket, _key(wheels_prefix(options), bucket), order.wheels.files)
+        ensure_notices(session, options, order.notices, self.tell)
 
     def _data_is_there(self, session: Session, bucket: Bucket, options: DeployOptions, data: Parcel) -> bool:
         prefix = _key(data_uri(self.order.config, options), bucket)

@@ -79,7 +79,7 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
     if config.dataset != "synthetic":
         request["InputDataConfig"].append(_channel(DATA_CHANNEL, data_uri(config, options)))
     if options.wheels_name:
-        request["InputDataConfig"].append(_channel(WHEELS_CHANNEL, f"{where}/code/{options.wheels_name}/"))
+        request["InputDataConfig"].append(_channel(WHEELS_CHANNEL, wheels_prefix(options)))
     if options.spot:
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = times.wait
     if options.keep_warm:
@@ -99,6 +99,11 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
 def code_prefix(options: DeployOptions) -> str:
     """The folder that holds the code archive and nothing else: a channel takes all that begins with its address."""
     return f"s3://{bucket_name(options)}/{PREFIX}/code/{options.code_name.removesuffix('.tar.gz')}/"
+
+
+def wheels_prefix(options: DeployOptions) -> str:
+    """The folder with the packages of a job that has no network."""
+    return f"s3://{bucket_name(options)}/{PREFIX}/code/{options.wheels_name}/"
 
 
 def data_uri(config: Config, options: DeployOptions) -> str:

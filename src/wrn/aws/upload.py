@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.faults import NoAnswer, NotThere, Throttled
+from wrn.aws.faults import Denied, NoAnswer, NotThere, Throttled
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -115,6 +115,11 @@ def is_there(session: Session, bucket: Bucket, key: str, content: Content) -> bo
         found = session.call("s3", "HeadObject", bucket.at(key) | {"ChecksumMode": "ENABLED"})
     except NotThere:
         return False
+    except Denied:
+        raise Denied(
+            f"s3://{bucket.name}/{key}: cannot be looked at; ask the account's administrator for s3:GetObject and "
+            "s3:ListBucket there (wrn deploy --print-policy lists all rights)"
+        ) from None
     # Put there by other means (`aws s3 cp`), it has no such checksum, and the key, made of the content, must do.
     kept = str(found.get("ChecksumSHA256", "")).partition("-")[0]
     return found["ContentLength"] == content.size and kept in ("", content.checksum)
@@ -162,11 +167,11 @@ def _begin(session: Session, bucket: Bucket, key: str) -> str:
 def _begun(session: Session, bucket: Bucket, key: str) -> str:
     """The newest upload of this object that was begun and not completed; empty where there is none."""
     request = {"Bucket": bucket.name, "Prefix": key, **bucket.guard}
-    found = [
-        entry
-        for entry in session.pages("s3", "ListMultipartUploads", "Uploads", request)
-        if entry["Key"] == key and entry.get("ChecksumAlgorithm", "SHA256") == "SHA256"
-    ]
+    try:
+        uploads = list(session.pages("s3", "ListMultipartUploads", "Uploads", request))
+    except Denied:
+        return ""  # it only saves sending again
+    found = [entry for entry in uploads if entry["Key"] == key and entry.get("ChecksumAlgorithm", "SHA256") == "SHA256"]
     return str(max(found, key=lambda entry: entry["Initiated"])["UploadId"]) if found else ""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from wrn.aws.bundle import Bundle, build_bundle
 from wrn.aws.capacity import Choice, check_regions, choices, options_for
+from wrn.aws.deployer import deployer_policy
 from wrn.aws.deployment import Call, calls_of
 from wrn.aws.estimate import Estimate, estimate
 from wrn.aws.launch import Launch, Launched, Order, with_key
@@ -60,6 +61,10 @@ class Task:
 
 def main(arguments: Sequence[str]) -> int:
     task = read_task(arguments)
+    if task.flags["print_policy"]:
+        places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
+        sys.stdout.write(json.dumps(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
+        return DONE
     if task.flags["dry_run"] or task.flags["write_json"]:
         return show(task)
     if task.flags["monitor"] and importlib.util.find_spec(FOLLOWER) is None:
@@ -164,6 +169,7 @@ def send(task: Task, session: Session) -> int:
         code=task.bundle,
         data=data,
         wheels=fetch_wheels(recipe_root(), options) if options.network_isolation else None,
+        notices=task.wishes.notices,
         choices=task.ways,
         patience=task.wishes.patience,
     )

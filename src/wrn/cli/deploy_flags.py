@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wrn.aws.alarms import Notices, read_target
 from wrn.aws.capacity import read_fallback
 from wrn.aws.launch import Patience
 from wrn.aws.options import DAY, HOUR, DeployOptions, job_name
@@ -28,6 +29,7 @@ def add_deploy_flags(parser: Parser) -> None:
     group = parser.add_argument_group("Deployment")
     group.add_argument("--dry-run", action="store_true", help="print every request as JSON and send nothing")
     group.add_argument("--write-json", metavar="FILE", help="write the job's request for the aws command, and the code")
+    group.add_argument("--print-policy", action="store_true", help="print the rights that deploying so needs, as JSON")
     group.add_argument("--monitor", action="store_true", help="follow the job until it ends, as wrn logs -f does")
     group.add_argument("--yes", action="store_true", help="ask nothing; needed where there is no terminal to ask at")
     group.add_argument("--json", action="store_true", help="the result as one JSON object")
@@ -46,6 +48,8 @@ def add_deploy_flags(parser: Parser) -> None:
         ("fallback", "none", "where to go on without quota or capacity, in order: g6.xlarge,us-west-2:g5.xlarge"),
         ("wait-for-capacity", "10m", "with --fallback: how long to wait for a machine at each place but the last"),
         ("on-demand-after", "never", "with --spot: take an instance on demand when none has come for so long"),
+        ("notify", "nobody", "who is told when the job ends: an SNS topic's ARN, a mail address, or https://..."),
+        ("budget", "100", "with --alarms: US dollars a month of SageMaker above which --notify is told"),
         ("keep-warm", "0", "keep the instances for the next job, and pay for them: 30m"),
         ("bucket", "wrn-<account>-<region>", "a bucket of yours, taken as it is"),
         ("data-uri", "data/ in the bucket", "s3://... with the data set"),
@@ -58,6 +62,7 @@ def add_deploy_flags(parser: Parser) -> None:
     ):
         group.add_argument(f"--{name}", metavar="X", help=f"{text} [{default}]")
     group.add_argument("--spot", action="store_true", help="spot instances: cheaper, and interrupted now and then")
+    group.add_argument("--alarms", action="store_true", help="a dashboard, an alarm on failed jobs, a monthly budget")
     group.add_argument("--full-access", action="store_true", help="give the role AmazonSageMakerFullAccess as well")
     group.add_argument("--network-isolation", action="store_true", help="no network inside the container")
     group.add_argument("--tags", metavar="K=V[,K=V]", action="append", default=[], help="tags on the job; may repeat")
@@ -70,6 +75,7 @@ class Wishes:
     options: DeployOptions
     fallback: tuple[tuple[str, str], ...]
     patience: Patience
+    notices: Notices
 
 
 def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, home: str | None) -> Wishes:
@@ -135,7 +141,12 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
     if options.full_access and options.role_arn:
         problems.append("full_access: a role given as --role-arn is taken as it is; leave out one of the two")
     patience = Patience(read("wait_for_capacity", duration, Patience.each), read("on_demand_after", duration, None))
-    wishes = Wishes(options, read("fallback", read_fallback, ()), patience)
+    if given["budget"] is not None and not given["alarms"]:
+        problems.append("budget: is one of the alarms; give --alarms, or leave it out")
+    notices = Notices(
+        read("notify", read_target, ""), given["alarms"], read("budget", dollars, Notices.monthly_dollars)
+    )
+    wishes = Wishes(options, read("fallback", read_fallback, ()), patience, notices)
     if problems:
         raise AwsError("\n".join(problems))
     return wishes

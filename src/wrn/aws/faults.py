@@ -122,6 +122,9 @@ def _from_answer(answer: dict[str, Any], operation: str) -> AwsError:
     kind = _CODES.get(code)
     if kind is None and code == "ValidationException":  # SageMaker has no codes of its own for these
         kind = RoleNotReady if _NO_ROLE.search(said) else NotThere if _NOT_FOUND.search(said) else None
+    if code in ("301", "PermanentRedirect", "AuthorizationHeaderMalformed"):
+        region = f" ({answer['Region']})" if answer.get("Region") else ""
+        return AwsError(f"{operation}: the bucket lies in another region{region}; give that as --region")
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return AwsError(f"{operation}: {said.rstrip('.')} ({code}); set this machine's clock right")
     fix = {

@@ -68,7 +68,7 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
             # A role that was made a moment ago may not be everywhere yet.
             patiently(session, call, sleep, (NotThere, Conflict))
             if not made:
-                tell(f"role: the rights of {name} are those of this deployment again")
+                tell(f"role: set the rights of {name} for this deployment")
     return fresh
 
 

@@ -46,8 +46,8 @@ def add_deploy_flags(parser: Parser) -> None:
         ("max-cost", "no limit", "stop before the instances have cost so many US dollars"),
         ("price-per-hour", "as in `wrn plan`", "of one instance, in US dollars"),
         ("fallback", "none", "where to go on without quota or capacity, in order: g6.xlarge,us-west-2:g5.xlarge"),
-        ("wait-for-capacity", "10m", "with --fallback: how long to wait for a machine at each place but the last"),
-        ("on-demand-after", "never", "with --spot: take an instance on demand when none has come for so long"),
+        ("wait-for-capacity", "10", "with --fallback: minutes to wait for a machine at each place but the last"),
+        ("on-demand-after", "never", "with --spot: minutes without a machine after which one on demand is taken"),
         ("notify", "nobody", "who is told when the job ends: an SNS topic's ARN, a mail address, or https://..."),
         ("budget", "100", "with --alarms: US dollars a month of SageMaker above which --notify is told"),
         ("keep-warm", "0", "keep the instances for the next job, and pay for them: 30m"),
@@ -105,7 +105,7 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
             tags |= read_tags(text)
         except ValueError as error:
             problems.append(f"tags: {text!r} {error}")
-    instance = given["instance_type"] or DeployOptions.instance_type
+    instance = f"ml.{(given['instance_type'] or DeployOptions.instance_type).removeprefix('ml.')}"
     known = bundled_prices().get(instance)
     options = DeployOptions(
         # A few letters by chance: two deployments in the same second are two jobs.
@@ -140,7 +140,7 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
         problems.append("on_demand_after: is for spot instances alone; give --spot, or leave it out")
     if options.full_access and options.role_arn:
         problems.append("full_access: a role given as --role-arn is taken as it is; leave out one of the two")
-    patience = Patience(read("wait_for_capacity", duration, Patience.each), read("on_demand_after", duration, None))
+    patience = Patience(read("wait_for_capacity", minutes, Patience.each), read("on_demand_after", minutes, None))
     if given["budget"] is not None and not given["alarms"]:
         problems.append("budget: is one of the alarms; give --alarms, or leave it out")
     notices = Notices(
@@ -158,6 +158,11 @@ def duration(text: str) -> int:
     if found is None:
         raise ValueError("is no time; give one such as 90m, 12h or 2d")
     return int(float(found[1]) * UNITS[found[2]])
+
+
+def minutes(text: str) -> int:
+    """Seconds of a time whose unit is a minute unless it says another: `20`, `90s`, `2h`."""
+    return duration(text if text.strip()[-1:] in ("s", "m", "h", "d") else f"{text.strip()}m")
 
 
 def dollars(text: str) -> float:

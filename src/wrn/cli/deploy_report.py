@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from wrn.aws.capacity import Choice
+from wrn.aws.capacity import Choice, options_for
 from wrn.aws.console import job_url, logs_url
 from wrn.aws.estimate import Estimate
 from wrn.aws.launch import Launched
@@ -22,7 +22,7 @@ def facts(options: DeployOptions) -> list[str]:
         money = "the price is not known: give --price-per-hour"
     else:
         money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
-    lines = [f"{machines} in {options.region} for at most {most.runtime / HOUR:.1f} h; {money}"]
+    lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
     if options.account == UNKNOWN_ACCOUNT:
         lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
     return lines
@@ -31,19 +31,30 @@ def facts(options: DeployOptions) -> list[str]:
 def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequence[Choice]) -> list[str]:
     """What it will probably take, why this machine, and what comes after it."""
     lines = [expected_line(expected), expected.why] if expected else ["expected time and cost: not known for this"]
-    allowed = limits(options).runtime / HOUR
-    if expected and expected.hours > allowed:
+    allowed = limits(options).runtime
+    if expected and expected.hours * HOUR > allowed:
         lines.append(
-            f"careful: that is more than the {allowed:.1f} h after which the job is stopped; raise "
+            f"careful: that is more than the {span(allowed)} after which the job is stopped; raise "
             f"{'--max-cost or ' if options.max_cost else ''}--max-runtime, or take a quicker instance"
         )
     if len(ways) > 1:
-        lines.append(f"without quota or capacity: {', then '.join(map(str, ways[1:]))}")
+        others = [f"{way}{_ceiling(options_for(options, way, 2))}" for way in ways[1:]]
+        lines.append(f"without quota or capacity: {', then '.join(others)}")
     return lines
 
 
+def _ceiling(options: DeployOptions) -> str:
+    cost = limits(options).cost
+    return "" if cost is None else f" for at most ${cost:.2f}"
+
+
+def span(seconds: float) -> str:
+    """`90 min`, `6.5 h`."""
+    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.0f} min"
+
+
 def expected_line(expected: Estimate) -> str:
-    return f"expected: about {expected.hours:.1f} h and ${expected.cost:.2f}, by the assumptions of wrn plan"
+    return f"expected: about {span(expected.hours * HOUR)} and ${expected.cost:.2f}, by the assumptions of wrn plan"
 
 
 def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None, profile: str | None) -> list[str]:

@@ -53,7 +53,7 @@ def test_rights_that_differ_are_replaced(faults: Faults) -> None:
     name = {"RoleName": "wrn-training", "PolicyName": policy_name(OPTIONS)}
     session.call("iam", "PutRolePolicy", {**name, "PolicyDocument": json.dumps(wide)})
     session, fresh, told = ensure()
-    assert (fresh, told) == (False, ["role: the rights of wrn-training are those of this deployment again"])
+    assert (fresh, told) == (False, ["role: set the rights of wrn-training for this deployment"])
     assert rights(session) == role_policy(OPTIONS)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wrn.cli import main
-from wrn.cli.deploy_flags import duration, network, read_tags
+from wrn.cli.deploy_flags import duration, minutes, network, read_tags
 
 pytest.importorskip("botocore", reason="needs the extra aws")
 
@@ -109,8 +109,14 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     fallback = ["--fallback", "g6.xlarge,us-west-2:g5.xlarge"]
     assert main(["deploy", "--dry-run", "--spot", "--on-demand-after", "20m", *fallback]) == 0
     err = capsys.readouterr().err
-    assert "without quota or capacity: ml.g6.xlarge in us-east-1 (spot), then ml.g5.xlarge in us-west-2 (spot)" in err
-    assert "in us-west-2 (spot), then ml.g5.xlarge in us-east-1, then ml.g6.xlarge in us-east-1, then" in err
+    places = err.partition("without quota or capacity: ")[2].splitlines()[0].split(", then ")
+    assert places == [
+        "ml.g6.xlarge in us-east-1 (spot) for at most $27.14",
+        "ml.g5.xlarge in us-west-2 (spot) for at most $33.91",
+        "ml.g5.xlarge in us-east-1 for at most $33.91",
+        "ml.g6.xlarge in us-east-1 for at most $27.14",
+        "ml.g5.xlarge in us-west-2 for at most $33.91",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -165,5 +171,6 @@ def test_no_network_no_credentials_no_torch() -> None:
 
 def test_words_of_flags() -> None:
     assert [duration(text) for text in ("90", "90s", "1.5h", "2d")] == [90, 90, 5400, 172800]
+    assert [minutes(text) for text in ("20", "1.5", "90s", "2h")] == [1200, 90, 90, 7200]
     assert network("sg-1, subnet-2,subnet-1") == (("subnet-2", "subnet-1"), ("sg-1",))
     assert read_tags("a=b=c, d=") == {"a": "b=c", "d": ""}

@@ -42,6 +42,7 @@ class Faults:
 
     seen: the operation of every request, those that were refused included.
     quotas: those of SageMaker, which moto knows nothing of. jobs: what DescribeTrainingJob says, one after another.
+    every: of so many requests, one is throttled.
     names: of the jobs that were created, by region: moto would take one twice.
     """
 
@@ -49,6 +50,7 @@ class Faults:
     seen: list[str] = field(default_factory=list)
     quotas: dict[str, float] = field(default_factory=dict)
     jobs: list[dict[str, Any]] = field(default_factory=list)
+    every: int = 0
     names: set[tuple[str, str]] = field(default_factory=set)
 
     def refuse(self, operation: str, code: str, message: str = "no", *, status: int = 400, times: int = 1) -> None:
@@ -63,18 +65,13 @@ class Faults:
         self.seen.append(operation)
         waiting = self.planned.get(operation, [])
         fault = waiting.pop(0) if waiting else None
+        if fault is None and self.every and len(self.seen) % self.every == 0 and "monitoring" not in request.url:
+            fault = (503, "SlowDown", "Please reduce your request rate.")
         if fault is None:
             return self._instead(request, operation)
         if isinstance(fault, BaseException):
             raise fault
-        status, code, message = fault
-        if "s3" in request.url or "iam" in request.url or "sts" in request.url:
-            wrap = ("", "") if "s3" in request.url else ("<ErrorResponse>", "</ErrorResponse>")
-            text = f"{wrap[0]}<Error><Code>{code}</Code><Message>{message}</Message></Error>{wrap[1]}"
-        else:
-            text = f'{{"__type": "{code}", "message": "{message}"}}'
-        content = b"" if request.method == "HEAD" else text.encode()
-        return AWSResponse(request.url, status, {}, _Body(content))  # type: ignore[arg-type]
+        return _refusal(request, *fault)
 
     def _instead(self, request: Any, operation: str) -> AWSResponse | None:
         """The answer to what moto cannot do, or None."""
@@ -89,14 +86,21 @@ class Faults:
             if name not in self.names:
                 self.names.add(name)
                 return None
-            return _answer(request, 400, {"__type": "ResourceInUse", "message": "Training job names must be unique"})
+            return _refusal(request, 400, "ResourceInUse", "Training job names must be unique")
         else:
             return None
-        return _answer(request, 200, found)
+        return AWSResponse(request.url, 200, {}, _Body(json.dumps(found).encode()))  # type: ignore[arg-type]
 
 
-def _answer(request: Any, status: int, content: Any) -> AWSResponse:
-    return AWSResponse(request.url, status, {}, _Body(json.dumps(content).encode()))  # type: ignore[arg-type]
+def _refusal(request: Any, status: int, code: str, message: str) -> AWSResponse:
+    """In the form that the service speaks: S3, the older services, the newer ones. cloudwatch's (CBOR) is none."""
+    text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    if "s3" not in request.url:
+        text = f"<ErrorResponse>{text}</ErrorResponse>"
+        if b"x-www-form-urlencoded" not in bytes(request.headers.get("Content-Type", b"")):
+            text = json.dumps({"__type": code, "message": message})
+    content = b"" if request.method == "HEAD" else text.encode()
+    return AWSResponse(request.url, status, {}, _Body(content))  # type: ignore[arg-type]
 
 
 _read = JSONFileLoader.load_file
@@ -127,7 +131,10 @@ def mocked_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     def before_moto(self: BotocoreStubber, event_name: str, request: Any, **more: Any) -> AWSResponse | None:
         with one_at_a_time:  # moto is not made for threads
             found = faults.answer(request, event_name)
-            return found if found is not None else moto(self, event_name, request, **more)
+            try:
+                return found if found is not None else moto(self, event_name, request, **more)
+            except KeyError:  # moto, of an upload that was completed in between
+                return _refusal(request, 404, "NoSuchUpload", "The specified upload does not exist.")
 
     monkeypatch.setattr(BotocoreStubber, "__call__", before_moto)
     # Reading the descriptions of services takes most of the time of making a client.

@@ -10,12 +10,13 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from data_files import accept_stand_ins, write_archive, write_pictures
+from wrn.aws.alarms import Notices
 from wrn.aws.bundle import Bundle
 from wrn.aws.capacity import choices, read_fallback
 from wrn.aws.faults import Denied, NameInUse, NoAnswer, NoCredentials, QuotaReached, RoleNotReady, Throttled
 from wrn.aws.launch import Launch, Launched, Order, Patience, with_key
 from wrn.aws.options import DeployOptions
-from wrn.aws.parcel import find_parcel
+from wrn.aws.parcel import Parcel, find_parcel
 from wrn.aws.session import Session
 from wrn.config.layers import resolve
 from wrn.errors import AwsError, DataError
@@ -106,6 +107,27 @@ def test_pictures_have_the_same_layout_in_the_channel(faults: Faults, tmp_path: 
     listed = launched.session.call("s3", "ListObjectsV2", {"Bucket": bucket, "Prefix": key})["Contents"]
     wanted = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert {entry["Key"].removeprefix(key) for entry in listed} == wanted
+
+
+def test_throttled_at_every_third_request(faults: Faults) -> None:
+    faults.every = 3
+    order, _, _ = launch(fallback="g6.xlarge", notices=Notices("me@example.com", alarms=True))
+    assert order.run().name == "job"
+    assert len(order.session.sent) == len(faults.seen) > 30
+
+
+def test_packages_and_notices_of_a_job_without_a_network(faults: Faults, tmp_path: Path) -> None:
+    (tmp_path / "yaml-1.whl").write_bytes(b"wheel")
+    wheels = Parcel((("yaml-1.whl", tmp_path / "yaml-1.whl"),), "abc")
+    isolated = replace(OPTIONS, network_isolation=True, wheels_name="wheels-abc")
+    order, _, told = launch(isolated, wheels=wheels, notices=Notices("me@example.com"))
+    launched = order.run()
+    uri = job(launched)["InputDataConfig"][1]["DataSource"]["S3DataSource"]["S3Uri"]
+    assert uri == "s3://wrn-123456789012-eu-west-1/wrn/code/wheels-abc/"
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    listed = launched.session.call("s3", "ListObjectsV2", {"Bucket": bucket, "Prefix": key})["Contents"]
+    assert [entry["Key"] for entry in listed] == [f"{key}yaml-1.whl"]
+    assert told[-1] == "notify: confirm the mail that AWS sends now, or nothing will come"
 
 
 def test_damaged_data_is_not_sent(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

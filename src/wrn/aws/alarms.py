@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from wrn.aws.options import DeployOptions, bucket_name, partition
 from wrn.aws.policy import Document
 from wrn.aws.request import PREFIX
 from wrn.aws.session import Session
+from wrn.errors import AwsError
 
 TOPIC, RULE, FAILED, DASHBOARD, BUDGET = "wrn-jobs", "wrn-jobs", "wrn-job-failed", "wrn", "wrn-sagemaker"
 
@@ -50,6 +51,17 @@ def topic_arn(options: DeployOptions, notices: Notices) -> str:
     if notices.target.startswith("arn:"):
         return notices.target
     return f"arn:{partition(options.region)}:sns:{options.region}:{options.account}:{TOPIC}"
+
+
+def check_topic(notices: Notices, regions: Iterable[str]) -> None:
+    """Raises AwsError for a topic that a rule cannot reach: it must be in the job's region."""
+    place = notices.target.split(":")[3] if notices.target.startswith("arn:") else ""
+    others = sorted({region for region in regions if place and region != place})
+    if others:
+        raise AwsError(
+            f"notify: the topic is in {place}, and events of jobs in {', '.join(others)} cannot reach it; "
+            "give a topic there, or a mail address"
+        )
 
 
 def topic_policy(options: DeployOptions, topic: str) -> Document:
@@ -97,7 +109,7 @@ def rule_name(options: DeployOptions, name: str) -> str:
 
 
 def alarm_call(options: DeployOptions, topic: str) -> Call:
-    """In alarm for five minutes after one of our jobs has failed."""
+    """In alarm for five minutes after one of our jobs has failed, which its event rule counts."""
     return Call(
         "cloudwatch",
         "PutMetricAlarm",
@@ -188,6 +200,8 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
     for call in calls:
         session.call(call.service, call.operation, call.request)
     if notices.alarms:
+        if not notices.target:
+            tell("alarms: they show in the console alone; --notify says who is told")
         create, update = budget_calls(options, notices, topic)
         try:
             session.call(create.service, create.operation, create.request)

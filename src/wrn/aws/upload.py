@@ -19,11 +19,12 @@ from wrn.aws.faults import Denied, NoAnswer, NotThere, Throttled
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
-PART = 16 * 2**20
-"""Bytes of a part, and the most that goes in one piece. S3 takes no less than 5 MiB; what breaks off is sent again."""
+PART = 8 * 2**20
+"""Bytes of a part, and the most that goes in one piece. S3 takes no less than 5 MiB; what breaks off is sent again,
+and Ctrl-C waits for the parts that are under way."""
 
 AT_A_TIME = 4
-"""Parts under way together: enough for 100 MB/s, and 64 MiB of memory."""
+"""Parts under way together: 32 MiB of memory."""
 
 FILES_AT_A_TIME = 16
 

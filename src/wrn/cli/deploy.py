@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from wrn.aws.alarms import check_topic
 from wrn.aws.bundle import Bundle, build_bundle
 from wrn.aws.capacity import Choice, check_regions, choices, options_for
 from wrn.aws.deployer import deployer_policy
@@ -99,6 +100,7 @@ def read_task(arguments: Sequence[str]) -> Task:
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
     task = Task(resolved.config, resolve(recipe, {}).config, recipe, bundle, wishes, flags)
     check_regions(task.options, task.ways)
+    check_topic(task.wishes.notices, (way.region for way in task.ways))
     for number, way in enumerate(task.ways, start=1):
         task.calls(options_for(task.options, way, number))
     return task

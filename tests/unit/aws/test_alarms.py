@@ -81,9 +81,10 @@ def test_a_topic_of_ones_own_is_taken_as_it_is(faults: Faults) -> None:
 
 def test_alarms(faults: Faults) -> None:
     _, told = ensure(Notices(alarms=True, monthly_dollars=50))
-    assert told == ["budget: told when SageMaker costs the account more than $50 a month"]
+    alone = "alarms: they show in the console alone; --notify says who is told"
+    assert told == [alone, "budget: told when SageMaker costs the account more than $50 a month"]
     session, told = ensure(Notices(alarms=True, monthly_dollars=70))
-    assert told == []
+    assert told == [alone]
     (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
     assert (alarm["AlarmName"], alarm["AlarmActions"]) == ("wrn-job-failed", [TOPIC])
     (dashboard,) = session.call("cloudwatch", "ListDashboards")["DashboardEntries"]

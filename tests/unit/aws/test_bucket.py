@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wrn.aws.bucket import covers, ensure_bucket, merged
 from wrn.aws.options import DeployOptions
@@ -131,6 +133,21 @@ def test_two_at_once(faults: Faults) -> None:
         thread.join()
     assert errors == []
     assert ensure()[1] == []
+
+
+ENTRIES = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2)).map(
+    lambda tags: [{"Key": key, "Value": value} for key, value in tags.items()]
+)
+
+
+@given(ENTRIES, ENTRIES)
+def test_what_is_merged_has_all_that_is_wanted_and_all_that_was_someone_elses(
+    there: list[dict[str, Any]], wanted: list[dict[str, Any]]
+) -> None:
+    whole = merged({"TagSet": there}, {"TagSet": wanted})
+    assert covers(whole, {"TagSet": wanted})
+    assert {entry["Key"] for entry in whole["TagSet"]} == {entry["Key"] for entry in [*there, *wanted]}
+    assert merged(whole, {"TagSet": wanted}) == whole
 
 
 def test_what_covers_what() -> None:

@@ -117,6 +117,12 @@ def test_auto_without_cifar_trains_on_the_synthetic_set(
         (["--fallback", "g9.xlarge"], "'ml.g9.xlarge' is not one of"),
         (["--fallback", "xx-west-9:g5.xlarge"], 'region: "xx-west-9" has no training images'),
         (["--fallback", "us-west-2:g5.xlarge", "--bucket", "b-1"], "bucket is of eu-west-1 alone"),
+        (
+            ["--notify", "arn:aws:sns:us-east-1:123456789012:t"],
+            "the topic is in us-east-1, and events of jobs in eu-west-1",
+        ),
+        (["--notify", "me"], "notify: 'me' is neither the ARN of an SNS topic"),
+        (["--budget", "5"], "budget: is one of the alarms; give --alarms"),
         (["--on-demand-after", "20m"], "on_demand_after: is for spot instances alone"),
         (["--full-access", "--role-arn", "arn:aws:iam::123456789012:role/x"], "full_access: a role given as"),
         (["--profile", "nobody"], "--profile"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from wrn.aws.instances import CATALOGUE
-from wrn.aws.options import DeployOptions
+from wrn.aws.options import HOUR, DeployOptions, span
 from wrn.aws.plan import Row, make_plan
 from wrn.aws.prices import SPOT_SHARE, bundled_prices
 from wrn.config.schema import Config
@@ -52,4 +52,4 @@ def _why(row: Row, usable: list[Row]) -> str:
 
 
 def _short(row: Row) -> str:
-    return f"{row.instance.name} with {row.hours:.1f} h and ${row.cost:.2f}"
+    return f"{row.instance.name} with {span(row.hours * HOUR)} and ${row.cost:.2f}"

@@ -16,8 +16,9 @@ from wrn.aws.bucket import Sleep, covers, ensure_bucket
 from wrn.aws.bundle import Bundle
 from wrn.aws.capacity import Choice, options_for
 from wrn.aws.faults import NameInUse, NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled, reason_of_failure
-from wrn.aws.options import DeployOptions, bucket_name
+from wrn.aws.options import DeployOptions, bucket_name, span
 from wrn.aws.parcel import Parcel
+from wrn.aws.policy import role_policy
 from wrn.aws.quota import check_quota
 from wrn.aws.request import code_prefix, data_uri, training_job, wheels_prefix
 from wrn.aws.role import ensure_role
@@ -84,6 +85,8 @@ class Launch:
     started: str = ""
     _fresh: bool = field(default=False, init=False)
     """Whether the role was made a moment ago."""
+    _ready: list[tuple[str, Any]] = field(default_factory=list, init=False)
+    """The regions, and the rights of the role, for which all is in place."""
 
     def run(self) -> Launched:
         """Try each choice in order. Raises AwsError: the last refusal, or what is wrong with all of them."""
@@ -111,6 +114,9 @@ class Launch:
     def prepare(self, session: Session, options: DeployOptions) -> None:
         """Bucket, role, data and code, as far as they are not there. A quota of zero is told before a long upload."""
         order = self.order
+        place = (options.region, role_policy(options))
+        if place in self._ready:
+            return
         ensure_bucket(session, options, self.tell, self.sleep)
         # Before the uploads: a new role needs some time to spread.
         self._fresh = ensure_role(session, options, self.tell, self.sleep)
@@ -129,6 +135,7 @@ class Launch:
         if order.wheels:
             upload_files(session, bucket, _key(wheels_prefix(options), bucket), order.wheels.files)
         ensure_notices(session, options, order.notices, self.tell)
+        self._ready.append(place)
 
     def _data_is_there(self, session: Session, bucket: Bucket, options: DeployOptions, data: Parcel) -> bool:
         prefix = _key(data_uri(self.order.config, options), bucket)
@@ -184,7 +191,7 @@ class Launch:
     def _has_machine(self, session: Session, options: DeployOptions, seconds: float) -> bool:
         """Whether the job gets a machine in time; else it is stopped. Raises NoCapacity where AWS has none."""
         until = self.clock() + seconds
-        self.tell(f"waiting up to {seconds / 60:.0f} min for {options.instance_type} in {options.region}")
+        self.tell(f"waiting up to {span(seconds)} for {options.instance_type} in {options.region}")
         while True:
             try:
                 job = session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": options.name})
@@ -200,7 +207,7 @@ class Launch:
                 return True
             if self.clock() >= until:
                 session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": options.name})
-                self.tell(f"{options.name}: no {options.instance_type} within {seconds / 60:.0f} min; stopped")
+                self.tell(f"{options.name}: no {options.instance_type} within {span(seconds)}; stopped")
                 self.started = ""
                 return False
             self.sleep(min(POLL_SECONDS, max(0.0, until - self.clock())))

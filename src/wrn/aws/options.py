@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from wrn.aws.images import image_for
+from wrn.aws.images import DEFAULT_TORCH, RELEASES, image_for, registry
 from wrn.errors import AwsError
 
 LOCAL_STORAGE = frozenset(
@@ -106,6 +106,13 @@ def limits(options: DeployOptions) -> Limits:
     return Limits(runtime, wait if options.spot else 0, per_second * (runtime + beyond) if per_second else None)
 
 
+def span(seconds: float) -> str:
+    """A length of time for people: `40 s`, `90 min`, `6.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.0f} min"
+
+
 def partition(region: str) -> str:
     """The first part of every ARN in this region."""
     if region.startswith("cn-"):
@@ -136,7 +143,9 @@ def role_arn(options: DeployOptions) -> str:
 def policy_name(options: DeployOptions) -> str:
     """Of the role's rights. Jobs that need others run under the same role, so each kind has a policy of its own:
     a deployment elsewhere must not take the rights of a job that is running."""
-    own = (options.bucket, options.data_uri, options.image_uri, options.kms_key, options.subnets)
+    uri = image_uri(options)
+    image = "" if uri.startswith(f"{registry(options.region)}/{RELEASES[DEFAULT_TORCH].repository}:") else uri
+    own = (options.bucket, options.data_uri, image, options.kms_key, options.subnets)
     name = f"{ROLE_NAME}-{options.region}"
     if any(own):
         name += f"-{hashlib.sha256(repr((own, options.security_groups)).encode()).hexdigest()[:8]}"

@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     if task.flags["print_policy"]:
         places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
         sys.stdout.write(json.dumps(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
+        say("\n".join(facts(task.options)[1:]) or "attach it to whoever deploys")
         return DONE
     if task.flags["dry_run"] or task.flags["write_json"]:
         return show(task)

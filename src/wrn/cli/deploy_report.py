@@ -9,7 +9,7 @@ from wrn.aws.capacity import Choice, options_for
 from wrn.aws.console import job_url, logs_url
 from wrn.aws.estimate import Estimate
 from wrn.aws.launch import Launched
-from wrn.aws.options import HOUR, DeployOptions, limits
+from wrn.aws.options import HOUR, DeployOptions, limits, span
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
 
@@ -46,11 +46,6 @@ def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequen
 def _ceiling(options: DeployOptions) -> str:
     cost = limits(options).cost
     return "" if cost is None else f" for at most ${cost:.2f}"
-
-
-def span(seconds: float) -> str:
-    """`90 min`, `6.5 h`."""
-    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.0f} min"
 
 
 def expected_line(expected: Estimate) -> str:

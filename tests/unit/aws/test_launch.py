@@ -229,6 +229,7 @@ def test_quota_walks_over_types_and_regions(faults: Faults) -> None:
     order, _, told = launch(fallback="g6.xlarge,us-west-2:g5.xlarge,g6.2xlarge")
     launched = order.run()
     assert (launched.name, launched.options.region) == ("job-3", "us-west-2")
+    assert faults.seen.count("HeadBucket") == 2, "once for each region"
     assert launched.session.region == "us-west-2"
     assert [line for line in told if line.startswith("next: ")] == [
         "next: ml.g6.xlarge in eu-west-1",
@@ -259,7 +260,7 @@ def test_waiting_has_an_end(faults: Faults) -> None:
     order, clock, told = launch(fallback="g6.xlarge", patience=Patience(each=60))
     launched = order.run()
     assert (launched.name, clock.now) == ("job-2", 60.0)
-    assert "job: no ml.g5.xlarge within 1 min; stopped" in told
+    assert "job: no ml.g5.xlarge within 60 s; stopped" in told
     assert faults.seen.count("StopTrainingJob") == 1
     assert faults.seen[-1] == "CreateTrainingJob", "the last one is left to wait"
 

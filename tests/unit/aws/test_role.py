@@ -65,6 +65,8 @@ def test_a_deployment_elsewhere_leaves_the_rights_of_a_running_job(faults: Fault
     names = session.call("iam", "ListRolePolicies", {"RoleName": "wrn-training"})["PolicyNames"]
     assert len(names) == 3
     assert policy_name(OPTIONS) == "wrn-training-eu-west-1"
+    others = ({"bucket": "mine"}, {"kms_key": "abc"}, {"instance_type": "ml.p3.2xlarge"}, {"image_uri": "a.b/c:d"})
+    assert len({policy_name(replace(OPTIONS, **other)) for other in ({}, {"spot": True}, *others)}) == 5
 
 
 def test_trust_is_mended(faults: Faults) -> None:

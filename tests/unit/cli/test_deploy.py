@@ -105,6 +105,14 @@ def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.Captur
     assert "then: aws s3 cp data/cifar-100-python.tar.gz s3://wrn-111122223333-us-east-1/" in capsys.readouterr().err
 
 
+def test_the_rights_that_deploying_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "--print-policy", "--fallback", "us-west-2:g5.xlarge"]) == 0
+    out, err = capsys.readouterr()
+    assert "stands for your account" in err
+    bucket = json.loads(out)["Statement"][0]
+    assert bucket["Resource"] == [f"arn:aws:s3:::wrn-111122223333-{place}" for place in ("us-east-1", "us-west-2")]
+
+
 def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     fallback = ["--fallback", "g6.xlarge,us-west-2:g5.xlarge"]
     assert main(["deploy", "--dry-run", "--spot", "--on-demand-after", "20m", *fallback]) == 0

@@ -61,11 +61,6 @@ def official_key(config: Config) -> str:
     return archive.md5 if archive else ""
 
 
-def files_below(folder: Path) -> Parcel:
-    """All files directly in a folder."""
-    return _parcel([(path.name, path) for path in sorted(folder.iterdir()) if path.is_file()])
-
-
 def _parcel(files: list[tuple[str, Path]]) -> Parcel:
     lines = "".join(f"{_digest(path, 'sha256')} {name}\n" for name, path in sorted(files))
     return Parcel(tuple(files), hashlib.sha256(lines.encode()).hexdigest()[:32])

@@ -16,7 +16,7 @@ from typing import Any
 from wrn.aws.console import LOG_GROUP
 from wrn.aws.deployment import OWNER, Call
 from wrn.aws.faults import NameInUse, NotThere
-from wrn.aws.options import DeployOptions, bucket_name, partition
+from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, partition
 from wrn.aws.policy import Document
 from wrn.aws.request import PREFIX
 from wrn.aws.session import Session
@@ -94,7 +94,11 @@ def rule_calls(options: DeployOptions, topic: str, name: str, states: tuple[str,
     }
     name = rule_name(options, name)
     return [
-        Call("events", "PutRule", {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED"}),
+        Call(
+            "events",
+            "PutRule",
+            {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED", "Tags": OWNER},
+        ),
         Call(
             "events",
             "PutTargets",
@@ -149,6 +153,9 @@ def dashboard_call(options: DeployOptions) -> Call:
         }
         for number, name in enumerate(CURVES)
     ]
+    # Dashboards have no tags: by this text teardown knows its own.
+    mark = {"type": "text", "width": 24, "height": 1, "properties": {"markdown": "=".join(OWNER_TAG)}}
+    widgets.append(mark | {"x": 0, "y": 3 * len(CURVES)})
     return Call(
         "cloudwatch", "PutDashboard", {"DashboardName": DASHBOARD, "DashboardBody": json.dumps({"widgets": widgets})}
     )
@@ -181,7 +188,11 @@ def budget_calls(options: DeployOptions, notices: Notices, topic: str) -> tuple[
     ]
     account = {"AccountId": options.account}
     return (
-        Call("budgets", "CreateBudget", {**account, "Budget": budget, "NotificationsWithSubscribers": told}),
+        Call(
+            "budgets",
+            "CreateBudget",
+            {**account, "Budget": budget, "NotificationsWithSubscribers": told, "ResourceTags": OWNER},
+        ),
         Call("budgets", "UpdateBudget", {**account, "NewBudget": budget}),
     )
 

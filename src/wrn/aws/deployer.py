@@ -45,11 +45,11 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "SetTopicAttributes": ("sns:SetTopicAttributes",),
     "ListSubscriptionsByTopic": ("sns:ListSubscriptionsByTopic",),
     "Subscribe": ("sns:Subscribe",),
-    "PutRule": ("events:PutRule",),
+    "PutRule": ("events:PutRule", "events:TagResource"),
     "PutTargets": ("events:PutTargets",),
     "PutMetricAlarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"),
     "PutDashboard": ("cloudwatch:PutDashboard",),
-    "CreateBudget": ("budgets:ModifyBudget",),
+    "CreateBudget": ("budgets:ModifyBudget", "budgets:TagResource"),
     "UpdateBudget": ("budgets:ModifyBudget",),
 }
 """By the operation that is called. GetCallerIdentity needs no right."""

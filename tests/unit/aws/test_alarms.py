@@ -89,7 +89,11 @@ def test_alarms(faults: Faults) -> None:
     assert (alarm["AlarmName"], alarm["AlarmActions"]) == ("wrn-job-failed", [TOPIC])
     (dashboard,) = session.call("cloudwatch", "ListDashboards")["DashboardEntries"]
     assert dashboard["DashboardName"] == "wrn"
-    assert [operation for _, operation in session.sent][-4:-2] == ["CreateBudget", "UpdateBudget"]
+    assert "created-by=wrn" in session.call("cloudwatch", "GetDashboard", {"DashboardName": "wrn"})["DashboardBody"]
+    assert [operation for service, operation in session.sent if service == "budgets"] == [
+        "CreateBudget",
+        "UpdateBudget",
+    ]
 
 
 def test_nothing_asked_nothing_sent(faults: Faults) -> None:

@@ -91,4 +91,5 @@ def test_what_was_named_needs_fewer() -> None:
     assert {name for name in granted(notices=own) if name.startswith(("sns", "events"))} == {
         "events:PutRule",
         "events:PutTargets",
+        "events:TagResource",
     }

@@ -55,6 +55,7 @@ def ratios(record: dict[str, Any]) -> list[tuple[str, str, float]]:
     """(what, against what, how many times as fast) of one record."""
     if record["benchmark"] == "train":
         peer = {"step": "plain fp32 PyTorch step", "loop": "plain fp32 PyTorch loop with DataLoader"}
+        peer["step, timm"] = "step of timm, same precision and layout"
         what = f"training, {record['network']}, batch {record['batch_size']}, {record['precision']}"
         return [(what, peer.get(kind, kind), ratio["median"]) for kind, ratio in record["ratio"].items()]
     if record["benchmark"] == "data":

@@ -53,6 +53,7 @@ class TrainStep:
 
     micro_batch: images per forward pass. Halved when the device runs out of memory if the configuration says
     `auto`; the step still uses the mean gradient of the whole batch (BN sees the smaller batches, as it must).
+    on_phase: told "forward", "backward" and "optimizer" as each begins, for whoever times them.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class TrainStep:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._replica = processes.replica(model, compiled=config.compile)
         self._processes = processes
+        self.on_phase: Callable[[str], None] = lambda phase: None
 
     def __call__(self, step: int, batch: Batch) -> None:
         """Step number `step` of the run. Does not wait for the device.
@@ -100,6 +102,7 @@ class TrainStep:
             except torch.OutOfMemoryError:
                 self._halve_micro_batch()
                 self.meters.values.copy_(counted)
+        self.on_phase("optimizer")
         for optimizer in self._optimizers.all:
             self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
@@ -144,9 +147,11 @@ class TrainStep:
         for number, part in enumerate(parts, start=1):
             own = not synchronised or number < len(parts)
             with self._replica.unsynchronised() if own else nullcontext():
+                self.on_phase("forward")
                 with self._precision.autocast():
                     logits = self._replica.forward(part.images)
                 loss_sum = mixed_loss(logits, part, self._config.label_smoothing).sum()
+                self.on_phase("backward")
                 self.scaler.scale(loss_sum / divisor).backward()  # type: ignore[no-untyped-call]
             if measured:
                 self.meters.add_pass(step, loss_sum.detach(), mixed_hits(logits.detach(), part), part.size)

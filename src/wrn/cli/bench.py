@@ -11,7 +11,7 @@ from typing import Any
 from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.errors import DONE
 
-KINDS = """  train       images/s of the training step and its phases, MFU, seconds per epoch; takes the flags of `wrn train`
+KINDS = """  train       images/s of the training step and its phases, MFU, seconds per epoch; flags of `wrn train`
   inference   latency of one picture and throughput by batch size, as `wrn predict` runs the model
   data        images/s of the batch path by augmentation policy
   checkpoint  seconds to save and load a run's state, and what a checkpoint adds to a step

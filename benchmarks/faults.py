@@ -37,7 +37,11 @@ TIMING = {"images_per_s", "mfu", "memory_gb", "seconds"}
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: in which phase, at which step, how many steps and seconds of work it cost."""
+    """One kill: in which phase, at which step, how many steps it cost, and how long they had taken.
+
+    seconds_lost: from the moment of the checkpoint that the run went on from to the kill; 0 where no step was lost,
+    as when the finished run was being scored.
+    """
 
     phase: str
     step: int
@@ -197,7 +201,9 @@ def torment(folder: Path, data_dir: Path, dataset: str, kills: int, interval_s: 
         output, _ = process.communicate()
         at = resumed_at(output)
         if waiting is not None and at is not None:
-            struck[struck.index(waiting)] = replace(waiting, resumed_from=at, steps_lost=waiting.step - at)
+            lost = waiting.step - at
+            seconds = waiting.seconds_lost if lost else 0.0
+            struck[struck.index(waiting)] = replace(waiting, resumed_from=at, steps_lost=lost, seconds_lost=seconds)
             waiting = None
         if kill is not None:
             struck.append(kill)

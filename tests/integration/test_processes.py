@@ -95,6 +95,13 @@ def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_pat
     assert (run / "model/model.safetensors").is_file()
 
 
+def test_goodbyes_do_not_hang(tmp_path: Path) -> None:
+    """A race at the end of a run, once in tens of goodbyes: see `_outliving` in training/processes.py."""
+    command = torchrun(2, str(WORKER.with_name("goodbye_worker.py")), "20")
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "src/train.py"), *train_flags(pictures, run, epochs=5000, processes=2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,43 @@ def test_an_interruption_is_told_and_saved(tmp_path: Path) -> None:
     assert recorder.notes[-1].startswith("resumed from step 5 (epoch 1), ")
     trainer.run(recorder.stop)
     assert recorder.steps == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_interrupted_between_the_steps_and_the_evaluation_of_an_epoch(tmp_path: Path) -> None:
+    """Evaluating may take minutes on a CPU; it is left at once, and the epoch's figures are those of its own steps."""
+    _, history = run_through(tmp_path / "whole")
+    recorder = Recorder(stop_after=4)
+    trainer, paths = ready(tiny_config(tmp_path / "cut"), recorder)
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM after step 4; saved .*step-00000004"):
+        trainer.run(recorder.stop)
+    assert paths.history.read_text() == ""
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path / "cut"), recorder)
+    trainer.run(recorder.stop)
+    assert recorder.steps == list(range(4, 12))
+    assert recorder.rows[0]["images_per_s"] > 0
+    assert without_timing(recorder.rows) == history
+
+
+def test_a_stop_while_the_finished_run_is_scored(tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, val_fraction=0.2), recorder)
+    trainer.run(recorder.stop)
+    last = trainer.store.paths()[0]
+    content = last.read_bytes()
+    trainer.selection.load_best(trainer.final_model)
+    recorder.stop.received = "SIGTERM"
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 12"):
+        trainer.evaluate(tiny_dataset().test)
+    assert last.read_bytes() == content
+
+
+def test_a_checkpoint_is_due_before_its_writing_would_exceed_the_interval(tmp_path: Path) -> None:
+    trainer, _ = ready(tiny_config(tmp_path, checkpoint_minutes=1), Recorder())
+    trainer._saved_at = time.monotonic() - 50
+    assert not trainer._minutes_due()
+    trainer.store.write_seconds = 11.0
+    assert trainer._minutes_due()
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +54,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises CheckpointError when the disk is full or cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    tensors = _on_the_host(checkpoint.tensors)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata={"state": json.dumps(checkpoint.state)})
@@ -102,6 +104,8 @@ class CheckpointStore:
         self._on_note = on_note
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self.write_seconds = 0.0
+        """How long the last write took."""
 
     def paths(self) -> list[Path]:
         """Files with the name of a checkpoint, newest first; valid or not. Temporary leftovers do not count."""
@@ -156,11 +160,13 @@ class CheckpointStore:
         return self.directory / f"step-{step:08d}.safetensors"
 
     def _write(self, checkpoint: Checkpoint, beside_training: bool) -> None:
+        began = time.monotonic()
         try:
             if beside_training:
                 _stand_back()
             write_checkpoint(self.path_of(checkpoint.step), checkpoint)
             self._remove_old()
+            self.write_seconds = time.monotonic() - began
         except BaseException as error:  # handed to the training thread
             self._failure = error
 
@@ -184,6 +190,15 @@ def _stand_back() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
 
 
+def _on_the_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as files have them: on the CPU, row by row. As one call for all (see `_sha256`)."""
+    hosted = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    if hosted:
+        with torch.no_grad():
+            torch._foreach_copy_(list(hosted.values()), [tensor.detach() for tensor in tensors.values()])
+    return hosted
+
+
 def _copy(tensor: Tensor) -> Tensor:
     """A copy on the same device: on a GPU that takes well under a millisecond per 100 MB."""
     return tensor.detach().clone(memory_format=torch.preserve_format)
@@ -194,11 +209,10 @@ def _checksum_of(path: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
+    # All in one call, which gives the interpreter's lock away once: a loop over blocks asks for it back each time, and
+    # a thread of low priority that is taken off its processor while it holds the lock keeps training waiting.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return hashlib.sha256(content).hexdigest()
 
 
 def _flush(path: Path) -> None:

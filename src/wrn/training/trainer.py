@@ -8,21 +8,21 @@ from typing import Any
 import torch
 
 from wrn.config import Config, RunPaths
-from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
 from wrn.errors import CheckpointError, Interrupted, TrainingError
-from wrn.model import Precision, WideResNet, multiply_adds
+from wrn.model import Precision, WideResNet
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation, evaluate
 from wrn.training.history import Row, append_history, write_history
-from wrn.training.machine import peak_memory, versions
+from wrn.training.machine import versions
 from wrn.training.optimizer import Optimizers
 from wrn.training.processes import Alone
 from wrn.training.reporters import Reporter
 from wrn.training.resume import fingerprint
 from wrn.training.schedule import make_schedule
 from wrn.training.selection import Selection
+from wrn.training.speed import Speedometer
 from wrn.training.step import TrainStep
 from wrn.training.stop import StopSignal
 
@@ -63,15 +63,17 @@ class Trainer:
         self._validation = validation
         self._loader = loader
         self._precision = precision
-        self._peak = peak
         self._reporter = reporter
         self._processes = processes
         self._optimizers = Optimizers(config, model)
         self._take = TrainStep(config, model, self._optimizers, precision, self.schedule, reporter.note, processes)
         self._step = 0
         self._history: list[Row] = []
-        self._saved_at = self._clock = time.monotonic()
-        self._images_timed = self._multiply_adds_timed = 0
+        self._open_row: Row | None = None  # of an epoch whose steps are done and whose evaluation is not
+        self._stop = StopSignal()
+        self._speed = Speedometer(config, model.architecture, precision.device, peak)
+        self._saved_at = time.monotonic()
+        self._saved: tuple[int, int] | None = None
         self._side = 0
         self._save_pending = False
         self._final: Evaluation | None = None
@@ -82,23 +84,25 @@ class Trainer:
         return self._take.average.module if self._take.average is not None else self.model
 
     def run(self, stop: StopSignal) -> None:
-        """Train to the end.
+        """Train to the end. Also what comes after it, as scoring the test split, then ends when asked to stop.
 
         Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss is not finite,
         CheckpointError when no checkpoint can be written, LostProcess when another process is gone.
         """
+        self._stop = stop
         with self._processes.watched():
-            self._run(stop)
+            self._run()
 
-    def _run(self, stop: StopSignal) -> None:
+    def _run(self) -> None:
         per_epoch = self._loader.steps_per_epoch
         self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
         if self._processes.is_first:
             write_history(self._paths.history, self._history)
         self._saved_at = time.monotonic()
-        while self._step < self.schedule.total_steps and not self.selection.stop_reason:
-            epoch_end = (self._step // per_epoch + 1) * per_epoch
-            self._begin_clock()
+        # An epoch is over when its row is in the history: one may go on between its last step and its evaluation.
+        while len(self._history) < self.config.epochs and not self.selection.stop_reason:
+            epoch_end = (len(self._history) + 1) * per_epoch
+            self._speed.begin()
             for batch in self._loader.batches(self._step, epoch_end):
                 if batch.images.shape[-1] != self._side:
                     self._side = batch.images.shape[-1]
@@ -106,33 +110,20 @@ class Trainer:
                 self._take(self._step, batch)
                 self._reporter.step(self._step, self.schedule.lr_at(self._step), batch.global_size)
                 self._step += 1
-                self._count(batch)
+                self._speed.count(batch)
                 if self._step % STEPS_PER_LOOK == 0:
                     self._look()
-                if self._step < epoch_end and self._save_now(stop):
-                    self._save(stop)
+                if self._step < epoch_end:
+                    self._save_if_due()
             self._end_epoch()
             self._save_pending = self._save_pending or self._epochs_due()
-            if self._save_now(stop):
-                self._save(stop)
-        self._save(stop, last=True)
+            self._save_if_due()
+        self._save(last=True)
 
     def _end_epoch(self) -> None:
         """Read the meters, evaluate, log, and let the selection judge."""
-        totals = self._look()
         epoch = self._step // self._loader.steps_per_epoch
-        row: Row = {
-            "dataset": self._dataset.name,
-            "epoch": epoch,
-            "epochs": self.config.epochs,
-            "step": self._step,
-            "train_loss": totals.loss,
-            "train_top1": totals.top1,
-            "lr": self.schedule.lr_at(self._step - 1),
-            "grad_norm": totals.grad_norm,
-            "largest_grad_norm": totals.largest_grad_norm,
-            **self._speed(),
-        }
+        row = self._open_row = self._open_row or self._training_row(epoch)
         self._take.meters.reset()
         if self._evaluation_due(epoch):
             if self._validation is None:
@@ -144,13 +135,30 @@ class Trainer:
                 figures = self.evaluate(self._validation)
                 row |= {f"val_{key}": value for key, value in figures.as_dict().items()}
                 self.selection.judge(figures.plain.top1, epoch, self.final_model)
+        self._open_row = None
         self._history.append(row)
         if self._processes.is_first:
             append_history(self._paths.history, row)
         self._reporter.epoch(row)
 
+    def _training_row(self, epoch: int) -> Row:
+        """What the steps of an epoch say, as a line of the history."""
+        totals = self._look()
+        return {
+            "dataset": self._dataset.name,
+            "epoch": epoch,
+            "epochs": self.config.epochs,
+            "step": self._step,
+            "train_loss": totals.loss,
+            "train_top1": totals.top1,
+            "lr": self.schedule.lr_at(self._step - 1),
+            "grad_norm": totals.grad_norm,
+            "largest_grad_norm": totals.largest_grad_norm,
+            **self._speed.row(),
+        }
+
     def evaluate(self, split: Split) -> Evaluation:
-        """Score the network that counts on a split."""
+        """Score the network that counts on a split. Raises Interrupted when asked to stop."""
         self._processes.copy_from_first(list(self.final_model.buffers()))  # BN's statistics
         return evaluate(
             self.final_model,
@@ -161,6 +169,7 @@ class Trainer:
             superclass_of=self._dataset.superclass_of,
             tta=self.config.tta,
             processes=self._processes,
+            between=self._save_if_due,
         )
 
     @property
@@ -179,18 +188,23 @@ class Trainer:
         every = self.config.checkpoint_epochs
         return bool(every) and (self._step // self._loader.steps_per_epoch) % every == 0
 
-    def _save_now(self, stop: StopSignal) -> bool:
-        """Whether to stop or to save by the clock, agreed between all processes: only some get a signal."""
+    def _save_if_due(self) -> None:
+        """Stop, or save by the clock, where all processes agree on it: only some get a signal.
+
+        Raises Interrupted when asked to stop.
+        """
         # A checkpoint that is still being written is not waited for: the next step asks again.
         due = (self._save_pending or self._minutes_due()) and not self.store.busy
-        stopping, saving = self._processes.agree(self._step, stop.received is not None, due)
-        if stopping and stop.received is None:
-            stop.received = "a signal to another process"
-        return stopping or saving
+        stopping, saving = self._processes.agree(self._step, self._stop.received is not None, due)
+        if stopping and self._stop.received is None:
+            self._stop.received = "a signal to another process"
+        if stopping or saving:
+            self._save()
 
     def _minutes_due(self) -> bool:
-        every = self.config.checkpoint_minutes
-        return bool(every) and time.monotonic() - self._saved_at >= 60 * every
+        """What a kill costs counts from the state of one checkpoint to the end of writing the next."""
+        every = 60 * self.config.checkpoint_minutes
+        return bool(every) and time.monotonic() - self._saved_at + self.store.write_seconds >= every
 
     def _look(self) -> Any:
         """The meters, read. Raises TrainingError when a loss was not finite."""
@@ -206,45 +220,24 @@ class Trainer:
             )
         return totals
 
-    # --- the clock -----------------------------------------------------------------------------------------
-
-    def _begin_clock(self) -> None:
-        self._clock = time.perf_counter()
-        self._images_timed = self._multiply_adds_timed = 0
-
-    def _count(self, batch: Batch) -> None:
-        self._images_timed += batch.global_size
-        self._multiply_adds_timed += batch.global_size * multiply_adds(self.model.architecture, batch.images.shape[-1])
-
-    def _speed(self) -> Row:
-        """Seconds and images/s of the steps since the clock began (the device has been waited for), and MFU."""
-        seconds = time.perf_counter() - self._clock
-        passes = 2 if self.config.sam_rho else 1
-        # A multiply-add is two FLOP; the backward pass costs two forward passes.
-        flops = 2 * 3 * passes * self._multiply_adds_timed
-        return {
-            "images_per_s": self._images_timed / seconds,
-            "mfu": flops / seconds / self._peak,
-            "memory_gb": peak_memory(self._precision.device) / 1e9,
-            "seconds": seconds,
-        }
-
     # --- checkpoints ---------------------------------------------------------------------------------------
 
-    def _save(self, stop: StopSignal, *, last: bool = False) -> None:
+    def _save(self, *, last: bool = False) -> None:
         """Checkpoint now. Raises Interrupted afterwards when the run was asked to stop."""
         self._look()  # weights that a non-finite loss has spoilt are never saved
-        ending = last or stop.received is not None
-        checkpoint = self.checkpoint()
-        if self._processes.is_first:
-            self.store.save(checkpoint, wait=ending)
-        if ending:
+        stopping = self._stop.received is not None and not last
+        # While the finished run is scored, its last checkpoint says it all: the weights may be the best by now.
+        state = (self._step, len(self._history))
+        if self._processes.is_first and state != self._saved:
+            self.store.save(self.checkpoint(), wait=last or stopping)
+        if last or stopping:
             self._processes.wait()
+        self._saved = state
         self._saved_at = time.monotonic()
         self._save_pending = False
-        if stop.received and not last:
+        if stopping:
             raise Interrupted(
-                f"stopped by {stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
+                f"stopped by {self._stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
                 "Start the same command again to go on"
                 + (f", with --output-dir {self._paths.run}" if self.config.output_dir is None else "")
             )
@@ -264,6 +257,7 @@ class Trainer:
             "config_hash": fingerprint(self.config),
             "architecture": str(self.model.architecture),
             "history": self._history,
+            "open_row": self._open_row,
             "selection": self.selection.state_dict(),
             "scaler": self._take.scaler.state_dict(),
             "micro_batch": self._take.micro_batch,
@@ -288,9 +282,11 @@ class Trainer:
             self._take.scaler.load_state_dict(state["scaler"])
             self.selection.load_state_dict(state["selection"])
             self._history = list(state["history"])
+            self._open_row = state["open_row"]
             if self.config.micro_batch == "auto":
                 self._take.micro_batch = min(state["micro_batch"], self.config.batch_size)
             self._step = checkpoint.step
+            self._saved = (self._step, len(self._history))
         except (KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(
                 f"the checkpoint of step {checkpoint.step} does not fit this run ({error}); give another --output-dir"

@@ -33,22 +33,26 @@ class Windows:
         # Every window of W pixels, as a view that overlaps itself: taking windows is taking rows of it.
         count = max(0, strips.shape[:3].numel() - self._width + 1)
         self._windows = strips.as_strided((count, self._width * self._channels), (self._channels, 1))
+        # By vertical shift, where the strips of a crop's rows begin: int64 (2 * padding + 1, H), in pixels.
+        shifts = torch.arange(-padding, padding + 1, device=images.device)[:, None]
+        row = _reflected(shifts + torch.arange(self._height, device=images.device), self._height)
+        self._strip_starts = row * self._length
 
     def take(self, index: Tensor, rng: BatchRandom) -> Tensor:
         """A window of each image at `index`, int64 (B,): uint8 (B, C, H, W), channels-last.
 
         Shifted by -padding..padding pixels both ways, and with `flip` mirrored with chance 1/2.
         """
-        row = torch.arange(self._height, device=index.device).expand(len(index), -1)
-        start = torch.full((len(index), 1), self._padding, device=index.device)
         if self._padding:
-            shift = rng.integers(-self._padding, self._padding + 1, (2,))
-            row = _reflected(row + shift[:, :1], self._height)
-            start = start + shift[:, 1:]
+            down, start = (rng.integers(-self._padding, self._padding + 1, (2,)) + self._padding).unbind(1)
+            strip = self._strip_starts.index_select(0, down)
+        else:
+            start = torch.zeros_like(index)
+            strip = self._strip_starts
         if self._flip:
             mirrored = 2 * self._padding + self._width - 1 - start
-            start = torch.where(rng.chance(0.5)[:, None], mirrored, start)
-        first_pixel = (index[:, None] * self._height + row) * self._length + start
+            start = torch.where(rng.chance(0.5), mirrored, start)
+        first_pixel = strip + (index * (self._height * self._length) + start)[:, None]
         pixels = self._windows.index_select(0, first_pixel.view(-1))
         return pixels.view(len(index), self._height, self._width, self._channels).permute(0, 3, 1, 2)
 

@@ -1,0 +1,47 @@
+"""How fast an epoch's steps were: images/s, MFU, and the most memory used."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from wrn.config import Config
+from wrn.data.augment.batch import Batch
+from wrn.model import Architecture, multiply_adds
+from wrn.training.history import Row
+from wrn.training.machine import peak_memory
+
+
+class Speedometer:
+    """Counts images and multiply-adds since `begin`.
+
+    peak: FLOP/s of all devices together, which MFU is a share of.
+    """
+
+    def __init__(self, config: Config, architecture: Architecture, device: torch.device, peak: float) -> None:
+        self._passes = 2 if config.sam_rho else 1
+        self._architecture = architecture
+        self._device = device
+        self._peak = peak
+        self.begin()
+
+    def begin(self) -> None:
+        self._began = time.perf_counter()
+        self._images = self._multiply_adds = 0
+
+    def count(self, batch: Batch) -> None:
+        self._images += batch.global_size
+        self._multiply_adds += batch.global_size * multiply_adds(self._architecture, batch.images.shape[-1])
+
+    def row(self) -> Row:
+        """The figures by now. The device must have been waited for."""
+        seconds = time.perf_counter() - self._began
+        # A multiply-add is two FLOP; the backward pass costs two forward passes.
+        flops = 2 * 3 * self._passes * self._multiply_adds
+        return {
+            "images_per_s": self._images / seconds,
+            "mfu": flops / seconds / self._peak,
+            "memory_gb": peak_memory(self._device) / 1e9,
+            "seconds": seconds,
+        }

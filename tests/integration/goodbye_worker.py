@@ -1,0 +1,28 @@
+"""One of several processes that come, train a step and go, again and again (see test_processes)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from wrn.config.launch import place
+from wrn.training.processes import Together
+
+
+def come_and_go(number: int) -> None:
+    processes = Together(replace(place(), attempt=number), torch.device("cpu"))
+    forward = processes.replica(nn.Linear(64, 64), compiled=False).forward
+    forward(torch.randn(4, 64)).sum().backward()
+    processes.total(torch.ones(100_000))
+    processes.close()
+    del forward  # before the groups, as at the end of a run
+
+
+if __name__ == "__main__":
+    # No thread gives the interpreter's lock away unasked: what may hang, hangs at once.
+    sys.setswitchinterval(1000)
+    for number in range(int(sys.argv[1])):
+        come_and_go(number)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
 
 REAL_DATA = os.environ.get("WRN_DATA_DIR")
 
@@ -43,3 +47,13 @@ def real_data() -> Path:
     """The folder with the real CIFAR-100; tests that use it are marked `real_data`."""
     assert REAL_DATA is not None
     return Path(REAL_DATA)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """An account of moto's with nothing in it, in front of which faults can be planned."""
+    pytest.importorskip("moto", reason="needs the extra dev")
+    from mocked_aws import mocked_account
+
+    with mocked_account(monkeypatch) as faults:
+        yield faults

@@ -20,8 +20,12 @@ fi
 
 python=$(command -v python || command -v python3)
 if [ -f requirements.txt ]; then
-  # Needs no network where the image has them all, as with network isolation it must.
-  "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore -r requirements.txt
+  # A job without a network brings the packages along, in a channel of their own.
+  wheels="${SAGEMAKER_BASE_DIR:-/opt/ml}/input/data/wheels"
+  from=()
+  if [ -d "$wheels" ]; then from=(--no-index --find-links "$wheels"); fi
+  "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+    ${from[@]+"${from[@]}"} -r requirements.txt
 fi
 export PYTHONUNBUFFERED=1
 exec "$python" src/train.py "$@"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wrn.aws import policy
-from wrn.aws.options import OWNER_TAG, ROLE_NAME, DeployOptions, bucket_name
+from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, partition, policy_name
 from wrn.aws.request import training_job
 from wrn.aws.validate import check_request
 from wrn.config.schema import Config
@@ -69,7 +69,11 @@ def role_calls(options: DeployOptions) -> list[Call]:
     name = {"RoleName": options.role_name}
     trust = json.dumps(policy.trust_policy(options.account))
     rights = json.dumps(policy.role_policy(options))
-    return [
+    calls = [
         Call("iam", "CreateRole", {**name, "AssumeRolePolicyDocument": trust, "Tags": OWNER}),
-        Call("iam", "PutRolePolicy", {**name, "PolicyName": ROLE_NAME, "PolicyDocument": rights}),
+        Call("iam", "PutRolePolicy", {**name, "PolicyName": policy_name(options), "PolicyDocument": rights}),
     ]
+    if options.full_access:
+        full = f"arn:{partition(options.region)}:iam::aws:policy/AmazonSageMakerFullAccess"
+        calls.append(Call("iam", "AttachRolePolicy", {**name, "PolicyArn": full}))
+    return calls

@@ -40,11 +40,26 @@ class NoAnswer(AwsError):
     """The network or the service gave no answer."""
 
 
+class Conflict(AwsError):
+    """Someone else is changing the same thing at this moment; a repeat goes through."""
+
+
+class RoleNotReady(AwsError):
+    """SageMaker cannot take the role: it is new and has not spread yet, or it does not trust SageMaker."""
+
+
 LOG_IN = "log in again (aws sso login, or aws configure), or name a profile with --profile"
 
 _CODES: dict[str, type[AwsError]] = {
-    **dict.fromkeys(("ResourceInUse", "EntityAlreadyExists", "ConflictException", "ResourceInUseException"), NameInUse),
-    **dict.fromkeys(("ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"), QuotaReached),
+    **dict.fromkeys(("ResourceInUse", "EntityAlreadyExists", "ResourceInUseException"), NameInUse),
+    **dict.fromkeys(("BucketAlreadyExists", "BucketAlreadyOwnedByYou", "DuplicateRecordException"), NameInUse),
+    **dict.fromkeys(
+        ("OperationAborted", "ConcurrentModification", "ConcurrentModificationException", "ConflictException"), Conflict
+    ),
+    **dict.fromkeys(
+        ("ResourceLimitExceeded", "LimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"),
+        QuotaReached,
+    ),
     **dict.fromkeys(("CapacityError", "InsufficientInstanceCapacity"), NoCapacity),
     **dict.fromkeys(
         ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403", "Forbidden"),
@@ -52,7 +67,7 @@ _CODES: dict[str, type[AwsError]] = {
     ),
     **dict.fromkeys(
         (
-            *("ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnrecognizedClientException"),
+            *("ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException"),
             *("InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignatureException"),
             *("AuthFailure", "TokenRefreshRequired", "InvalidToken"),
         ),
@@ -66,12 +81,15 @@ _CODES: dict[str, type[AwsError]] = {
             *("NoSuchBucket", "NoSuchKey", "NoSuchEntity", "NoSuchEntityException", "ResourceNotFound", "404"),
             *("ResourceNotFoundException", "NotFound", "NotFoundException", "RepositoryNotFoundException"),
             *("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchTagSet", "NoSuchResourceException"),
+            *("NoSuchPublicAccessBlockConfiguration", "ServerSideEncryptionConfigurationNotFoundError"),
+            *("NoSuchUpload",),
         ),
         NotThere,
     ),
 }
 """By the error code of AWS's services; S3 answers a HEAD request with the bare HTTP status."""
 
+_NO_ROLE = re.compile(r"assume (?:the )?role|\brole\b.* (?:is|are) (?:in|not )valid", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"could not find|does not exist|requested resource not found|no such", re.IGNORECASE)
 
 
@@ -85,6 +103,8 @@ def explain(error: Exception, operation: str) -> AwsError:
         return NoCredentials(f"{operation}: no usable AWS credentials ({error}); {LOG_IN}")
     if name in ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "LoginError"):
         return NoCredentials(f"{operation}: the login has expired ({error}); {LOG_IN}")
+    if name == "ParamValidationError":
+        raise error  # a request that the service model does not know: a bug of ours
     if name == "NoRegionError":
         return AwsError(f"{operation}: no region is known; give --region, or set AWS_REGION")
     response = getattr(error, "response", None)
@@ -100,8 +120,13 @@ def _from_answer(answer: dict[str, Any], operation: str) -> AwsError:
     code = str(answer.get("Code", "Unknown"))
     said = " ".join(str(answer.get("Message", "")).split()) or "no reason given"
     kind = _CODES.get(code)
-    if kind is None and code == "ValidationException" and _NOT_FOUND.search(said):
-        kind = NotThere  # SageMaker has no code of its own for it
+    if kind is None and code == "ValidationException":  # SageMaker has no codes of its own for these
+        kind = RoleNotReady if _NO_ROLE.search(said) else NotThere if _NOT_FOUND.search(said) else None
+    if code in ("301", "PermanentRedirect", "AuthorizationHeaderMalformed"):
+        region = f" ({answer['Region']})" if answer.get("Region") else ""
+        return AwsError(f"{operation}: the bucket lies in another region{region}; give that as --region")
+    if code in ("RequestTimeTooSkewed", "RequestExpired"):
+        return AwsError(f"{operation}: {said.rstrip('.')} ({code}); set this machine's clock right")
     fix = {
         NotThere: "check the name and --region",
         NameInUse: "give another --name",
@@ -110,6 +135,8 @@ def _from_answer(answer: dict[str, Any], operation: str) -> AwsError:
         Denied: "ask the account's administrator for this right",
         NoCredentials: LOG_IN,
         Throttled: "try again in a minute",
+        Conflict: "try again in a minute",
+        RoleNotReady: "if the role is new, try again in a minute; else let sagemaker.amazonaws.com assume it",
     }.get(kind or AwsError)
     return (kind or AwsError)(f"{operation}: {said.rstrip('.')} ({code}){f'; {fix}' if fix else ''}")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from wrn.aws.images import image_for
+from wrn.aws.images import DEFAULT_TORCH, RELEASES, image_for, registry
 from wrn.errors import AwsError
 
 LOCAL_STORAGE = frozenset(
@@ -40,12 +41,18 @@ class DeployOptions:
     role_arn: str = ""
     """Empty: the role `role_name` of the account, which is ours to make."""
     role_name: str = ROLE_NAME
+    full_access: bool = False
+    """Attach AWS's own AmazonSageMakerFullAccess to the role as well."""
     image_uri: str = ""
     """Empty: AWS's image for the instance type and region."""
     code_name: str = "code.tar.gz"
     """File name of the code archive."""
+    wheels_name: str = ""
+    """Folder of the packages that a job without a network installs; empty: it needs none."""
     data_uri: str = ""
-    """Empty: data/<dataset>/ in the bucket."""
+    """Empty: data/<dataset>/<data_key>/ in the bucket."""
+    data_key: str = ""
+    """Made of the content of the data; empty: the folder above it."""
     instance_type: str = "ml.g5.xlarge"
     instance_count: int = 1
     volume_gb: int = 30
@@ -99,6 +106,13 @@ def limits(options: DeployOptions) -> Limits:
     return Limits(runtime, wait if options.spot else 0, per_second * (runtime + beyond) if per_second else None)
 
 
+def span(seconds: float) -> str:
+    """A length of time for people: `40 s`, `90 min`, `6.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.0f} min"
+
+
 def partition(region: str) -> str:
     """The first part of every ARN in this region."""
     if region.startswith("cn-"):
@@ -124,6 +138,18 @@ def bucket_name(options: DeployOptions) -> str:
 
 def role_arn(options: DeployOptions) -> str:
     return options.role_arn or f"arn:{partition(options.region)}:iam::{options.account}:role/{options.role_name}"
+
+
+def policy_name(options: DeployOptions) -> str:
+    """Of the role's rights. Jobs that need others run under the same role, so each kind has a policy of its own:
+    a deployment elsewhere must not take the rights of a job that is running."""
+    uri = image_uri(options)
+    image = "" if uri.startswith(f"{registry(options.region)}/{RELEASES[DEFAULT_TORCH].repository}:") else uri
+    own = (options.bucket, options.data_uri, image, options.kms_key, options.subnets)
+    name = f"{ROLE_NAME}-{options.region}"
+    if any(own):
+        name += f"-{hashlib.sha256(repr((own, options.security_groups)).encode()).hexdigest()[:8]}"
+    return name
 
 
 def image_uri(options: DeployOptions) -> str:

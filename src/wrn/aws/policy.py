@@ -20,7 +20,7 @@ CHECKPOINT_DAYS = 30
 
 def trust_policy(account: str) -> Document:
     """SageMaker may take the role, on behalf of this account alone."""
-    return _document(
+    return document(
         {
             "Sid": "SageMakerOfThisAccount",
             "Effect": "Allow",
@@ -38,22 +38,22 @@ def role_policy(options: DeployOptions) -> Document:
     read = [f"{bucket}/{PREFIX}/{folder}/*" for folder in ("code", "data", "checkpoints")]
     listed = [f"{PREFIX}/*"]
     statements = [
-        _allow("ReadCodeAndData", ["s3:GetObject"], read),
-        _allow(
+        allow("ReadCodeAndData", ["s3:GetObject"], read),
+        allow(
             "WriteResults",
             ["s3:PutObject", "s3:AbortMultipartUpload"],
             [f"{bucket}/{PREFIX}/{folder}/*" for folder in ("checkpoints", "output")],
         ),
         # The two newest checkpoints stay; older ones go from the bucket as they go from the disk.
-        _allow("PruneCheckpoints", ["s3:DeleteObject"], [f"{bucket}/{PREFIX}/checkpoints/*"]),
-        _allow("ListOurPart", ["s3:ListBucket"], [bucket], StringLike={"s3:prefix": listed}),
-        _allow("FindBucket", ["s3:GetBucketLocation"], [bucket]),
-        _allow(
+        allow("PruneCheckpoints", ["s3:DeleteObject"], [f"{bucket}/{PREFIX}/checkpoints/*"]),
+        allow("ListOurPart", ["s3:ListBucket"], [bucket], StringLike={"s3:prefix": listed}),
+        allow("FindBucket", ["s3:GetBucketLocation"], [bucket]),
+        allow(
             "Log",
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
             [f"{arn}:logs:{region}:{account}:log-group:/aws/sagemaker/TrainingJobs{end}" for end in ("", ":*")],
         ),
-        _allow(
+        allow(
             "PublishMetrics",
             ["cloudwatch:PutMetricData"],
             ["*"],
@@ -64,8 +64,8 @@ def role_policy(options: DeployOptions) -> Document:
         other, _, folder = options.data_uri.removeprefix("s3://").partition("/")
         folder = folder.rstrip("/")
         statements += [
-            _allow("ReadGivenData", ["s3:GetObject"], [f"{arn}:s3:::{other}/{folder + '/' if folder else ''}*"]),
-            _allow(
+            allow("ReadGivenData", ["s3:GetObject"], [f"{arn}:s3:::{other}/{folder + '/' if folder else ''}*"]),
+            allow(
                 "ListGivenData", ["s3:ListBucket"], [f"{arn}:s3:::{other}"], StringLike={"s3:prefix": [f"{folder}*"]}
             ),
         ]
@@ -75,17 +75,17 @@ def role_policy(options: DeployOptions) -> Document:
     if options.kms_key:
         key = key_arn(options)
         statements += [
-            _allow("UseKey", ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:DescribeKey"], [key]),
-            _allow("LendKeyToDisks", ["kms:CreateGrant"], [key], Bool={"kms:GrantIsForAWSResource": "true"}),
+            allow("UseKey", ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:DescribeKey"], [key]),
+            allow("LendKeyToDisks", ["kms:CreateGrant"], [key], Bool={"kms:GrantIsForAWSResource": "true"}),
         ]
-    return _document(*statements)
+    return document(*statements)
 
 
 def bucket_policy(options: DeployOptions) -> Document:
     """Only by TLS 1.2 or newer, and only from this account (and AWS's own services on its behalf)."""
     bucket = f"arn:{partition(options.region)}:s3:::{bucket_name(options)}"
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [bucket, f"{bucket}/*"]}
-    return _document(
+    return document(
         {"Sid": "OnlyTls", **deny, "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
         {"Sid": "OnlyTls12", **deny, "Condition": {"NumericLessThan": {"s3:TlsVersion": "1.2"}}},
         {
@@ -149,8 +149,8 @@ def _pull(image: str, arn: str) -> list[Document]:
     account, region, repository = found.groups()
     pull = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
     return [
-        _allow("PullImage", pull, [f"{arn}:ecr:{region}:{account}:repository/{repository}"]),
-        _allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+        allow("PullImage", pull, [f"{arn}:ecr:{region}:{account}:repository/{repository}"]),
+        allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
     ]
 
 
@@ -162,15 +162,17 @@ def _network(ec2: str, options: DeployOptions) -> list[Document]:
     described = ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
     made = ["ec2:CreateNetworkInterface", "ec2:CreateNetworkInterfacePermission", "ec2:DeleteNetworkInterface"]
     return [
-        _allow("JoinNetwork", [*made, "ec2:DeleteNetworkInterfacePermission"], places),
-        _allow("SeeNetwork", [f"ec2:Describe{name}" for name in described], ["*"]),
+        allow("JoinNetwork", [*made, "ec2:DeleteNetworkInterfacePermission"], places),
+        allow("SeeNetwork", [f"ec2:Describe{name}" for name in described], ["*"]),
     ]
 
 
-def _allow(sid: str, actions: list[str], resources: list[str], **condition: dict[str, Any]) -> Document:
+def allow(sid: str, actions: list[str], resources: list[str], **condition: dict[str, Any]) -> Document:
+    """A statement that allows these actions on these resources."""
     statement: Document = {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
     return statement | ({"Condition": condition} if condition else {})
 
 
-def _document(*statements: Document) -> Document:
+def document(*statements: Document) -> Document:
+    """A policy of these statements."""
     return {"Version": "2012-10-17", "Statement": list(statements)}

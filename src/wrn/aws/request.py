@@ -24,7 +24,7 @@ from wrn.errors import AwsError
 PREFIX = "wrn"
 """Everything of ours in the bucket is under this."""
 
-CODE_CHANNEL, DATA_CHANNEL = "code", "training"
+CODE_CHANNEL, DATA_CHANNEL, WHEELS_CHANNEL = "code", "training", "wheels"
 
 COMMAND = (
     "set -e; mkdir -p /opt/ml/code; cd /opt/ml/code; "
@@ -77,8 +77,9 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
         "Tags": all_tags(options),
     }
     if config.dataset != "synthetic":
-        data = options.data_uri or f"{where}/data/{data_name(config)}/"
-        request["InputDataConfig"].append(_channel(DATA_CHANNEL, data))
+        request["InputDataConfig"].append(_channel(DATA_CHANNEL, data_uri(config, options)))
+    if options.wheels_name:
+        request["InputDataConfig"].append(_channel(WHEELS_CHANNEL, wheels_prefix(options)))
     if options.spot:
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = times.wait
     if options.keep_warm:
@@ -98,6 +99,17 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
 def code_prefix(options: DeployOptions) -> str:
     """The folder that holds the code archive and nothing else: a channel takes all that begins with its address."""
     return f"s3://{bucket_name(options)}/{PREFIX}/code/{options.code_name.removesuffix('.tar.gz')}/"
+
+
+def wheels_prefix(options: DeployOptions) -> str:
+    """The folder with the packages of a job that has no network."""
+    return f"s3://{bucket_name(options)}/{PREFIX}/code/{options.wheels_name}/"
+
+
+def data_uri(config: Config, options: DeployOptions) -> str:
+    """The folder that holds one data set and nothing else."""
+    key = f"{options.data_key}/" if options.data_key else ""
+    return options.data_uri or f"s3://{bucket_name(options)}/{PREFIX}/data/{data_name(config)}/{key}"
 
 
 def data_name(config: Config) -> str:

@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Any
 
 from wrn.aws.faults import explain
+from wrn.config.paths import aws_region
 from wrn.errors import AwsError
 
-ATTEMPTS = 8
-"""Of each request, with growing waits in between: throttling is ordinary, and passes."""
+ATTEMPTS, RETRIES = 8, "adaptive"
+"""Of each request, with growing waits in between, and fewer requests where they are throttled, which is ordinary."""
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 
@@ -35,7 +36,7 @@ class Session:
             raise AwsError("boto3 is not installed; install it with: pip install 'wrn-cifar[aws]'") from None
         self.sent: list[tuple[str, str]] = []
         self._config = Config(
-            retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
+            retries={"mode": RETRIES, "total_max_attempts": ATTEMPTS},
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             user_agent_extra="wrn",
@@ -48,6 +49,7 @@ class Session:
             raise explain(error, "log in") from None
         self.profile = profile
         self._clients: dict[str, Any] = {}
+        self._elsewhere: dict[str, Session] = {}
 
     @property
     def region(self) -> str:
@@ -60,9 +62,11 @@ class Session:
         """The same caller elsewhere; requests are counted together."""
         if region == self.region:
             return self
-        other = Session(region=region, profile=self.profile)
-        other.sent = self.sent
-        return other
+        if region not in self._elsewhere:
+            other = Session(region=region, profile=self.profile)
+            other.sent = self.sent
+            self._elsewhere[region] = other
+        return self._elsewhere[region]
 
     @cached_property
     def caller(self) -> dict[str, str]:
@@ -82,7 +86,8 @@ class Session:
                 client = self._boto.client(service, config=self._config)
             except Exception as error:
                 raise explain(error, service) from None
-            client.meta.events.register("before-send", self._count(service))
+            # Made anew for each attempt, so that repeats are counted, too.
+            client.meta.events.register("request-created", self._count(service))
             self._clients[service] = client
         return self._clients[service]
 
@@ -106,10 +111,27 @@ class Session:
             raise explain(error, operation) from None
 
     def _count(self, service: str) -> Any:
-        def count(request: Any, event_name: str, **_: Any) -> None:
+        def count(event_name: str, **_: Any) -> None:
             self.sent.append((service, event_name.rpartition(".")[2]))
 
         return count
+
+
+def configured_region(profile: str | None = None) -> str | None:
+    """The region that the environment or AWS's own configuration file names. Raises NoCredentials for no such profile.
+
+    AWS_REGION goes first; boto3 does not read it, AWS's other tools do.
+    """
+    if found := aws_region():
+        return found
+    try:
+        import botocore.session
+    except ImportError:
+        return None
+    try:
+        return botocore.session.Session(profile=profile).get_config_variable("region") or None
+    except Exception as error:
+        raise explain(error, "log in") from None
 
 
 def snake_case(operation: str) -> str:

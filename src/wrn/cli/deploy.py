@@ -1,227 +1,282 @@
-"""`wrn deploy`: train on SageMaker. So far it shows every request, checked, with no account and no network."""
+"""`wrn deploy`: train on SageMaker, or with --dry-run show every request, checked, with no account and no network."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
-import os
-import re
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.options import DAY, HOUR, DeployOptions, job_name, limits
-from wrn.aws.prices import bundled_prices
+from wrn.aws.alarms import check_topic
+from wrn.aws.bundle import Bundle, build_bundle
+from wrn.aws.capacity import Choice, check_regions, choices, options_for
+from wrn.aws.deployer import deployer_policy
+from wrn.aws.deployment import Call, calls_of
+from wrn.aws.estimate import Estimate, estimate
+from wrn.aws.launch import Launch, Launched, Order, with_key
+from wrn.aws.options import HOUR, DeployOptions, bucket_name, limits
+from wrn.aws.parcel import Parcel, find_parcel, official_key
+from wrn.aws.request import code_prefix, data_uri
+from wrn.aws.session import Session, configured_region
+from wrn.aws.wheels import fetch_wheels, wheels_name
+from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
+from wrn.cli.deploy_report import expectations, facts, outcome, progress_line
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
-from wrn.config.layers import Resolved, recipe_names, recipe_root, resolve
-from wrn.errors import DONE, AwsError
+from wrn.config.layers import recipe_names, recipe_root, resolve
+from wrn.config.paths import data_search
+from wrn.config.schema import Config
+from wrn.errors import DONE, AwsError, DataError
 
-UNKNOWN_ACCOUNT = "111122223333"
-"""Stands for the account in a dry run that was told none: the one that AWS's own documentation uses."""
+FOLLOWER = "wrn.cli.logs"
+"""The module with `follow_job(session, name, *, ceiling) -> exit code`."""
 
-UNITS = {"": 1, "s": 1, "m": 60, "h": HOUR, "d": DAY}
+
+@dataclass(frozen=True)
+class Task:
+    """What was asked for, read and checked as far as that needs no account."""
+
+    config: Config
+    base: Config
+    recipe: str
+    bundle: Bundle
+    wishes: Wishes
+    flags: dict[str, Any]
+
+    @property
+    def options(self) -> DeployOptions:
+        return self.wishes.options
+
+    @property
+    def ways(self) -> tuple[Choice, ...]:
+        on_demand = self.wishes.patience.on_demand_after is not None
+        return choices(self.options, self.wishes.fallback, on_demand=on_demand)
+
+    def calls(self, options: DeployOptions) -> list[Call]:
+        return calls_of(self.config, self.base, self.recipe, options)
 
 
 def main(arguments: Sequence[str]) -> int:
+    task = read_task(arguments)
+    if task.flags["print_policy"]:
+        places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
+        sys.stdout.write(json.dumps(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
+        say("\n".join(facts(task.options)[1:]) or "attach it to whoever deploys")
+        return DONE
+    if task.flags["dry_run"] or task.flags["write_json"]:
+        return show(task)
+    if task.flags["monitor"] and importlib.util.find_spec(FOLLOWER) is None:
+        raise AwsError("monitor: following a job is not in this version; leave it out")
+    session = Session(region=task.options.region, profile=task.flags["profile"])
+    try:
+        return send(task, session)
+    finally:
+        if task.flags["debug"]:
+            lines = "".join(f"  {service} {operation}\n" for service, operation in session.sent)
+            sys.stderr.write(f"{len(session.sent)} requests to AWS:\n{lines}")
+
+
+def read_task(arguments: Sequence[str]) -> Task:
+    """Raises WrnErrors that list all mistakes which can be seen without an account."""
     parser = Parser(
         prog="wrn deploy",
         description="Train on AWS SageMaker. All flags of `wrn train` are taken as well.",
         allow_abbrev=False,
-        usage="wrn deploy --dry-run [--spot] [--instance-type T] [--max-cost $] [--recipe NAME|FILE] [--KEY VALUE ...]",
+        usage="wrn deploy [--dry-run] [--spot] [--instance-type T] [--max-cost $] [--recipe R] [--KEY VALUE ...]",
     )
     add_deploy_flags(parser)
     add_config_flags(parser)
     resolved = parse_config(parser, arguments)
-    given = vars(parser.parse_known_args([hyphenated(argument) for argument in arguments])[0])
-    if not given["dry_run"] and not given["write_json"]:
-        raise AwsError(
-            "deploying is not in this version yet; see what would be sent with --dry-run, or start the job yourself: "
-            "--write-json job.json, then aws sagemaker create-training-job --cli-input-json file://job.json"
-        )
-    if given["monitor"]:
-        raise AwsError("monitor: following a job is not in this version yet; leave it out")
-    from wrn.aws.bundle import build_bundle
-    from wrn.aws.deployment import calls_of
-    from wrn.aws.request import code_prefix
-
+    flags = vars(parser.parse_known_args([hyphenated(argument) for argument in arguments])[0])
     bundle = build_bundle(recipe_root())
-    options = deploy_options(given, resolved, bundle.name, os.environ)
+    home = None if flags["region"] else configured_region(flags["profile"])
+    wishes = read_wishes(flags, resolved, bundle.name, home)
+    options = replace(wishes.options, wheels_name=wheels_name(recipe_root(), wishes.options))
+    wishes = replace(wishes, options=options)
     # What the container finds by the recipe's name; another file of the same name differs in keys, and those are sent.
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
-    calls = calls_of(resolved.config, resolve(recipe, {}).config, recipe, options)
-    notes = facts(options)
-    if given["write_json"]:
-        target = Path(given["write_json"])
-        archive = target.with_name(bundle.name)
-        try:
-            target.write_text(json.dumps(calls[-1].request, indent=2) + "\n", encoding="utf-8")
-            archive.write_bytes(bundle.content)
-        except OSError as error:
-            raise AwsError(f"write_json: {target} cannot be written ({error.strerror}); give another file") from None
-        notes += [
-            f"wrote {target} and the code, {archive} ({len(bundle.content) / 1000:.0f} kB)",
-            f"next: aws s3 cp {archive} {code_prefix(options)}",
-            f"then: aws sagemaker create-training-job --region {options.region} --cli-input-json file://{target}",
-        ]
-    if given["dry_run"]:
+    task = Task(resolved.config, resolve(recipe, {}).config, recipe, bundle, wishes, flags)
+    check_regions(task.options, task.ways)
+    check_topic(task.wishes.notices, (way.region for way in task.ways))
+    for number, way in enumerate(task.ways, start=1):
+        task.calls(options_for(task.options, way, number))
+    return task
+
+
+def show(task: Task) -> int:
+    """Print what would be sent; write the job's request and the code where that is asked for."""
+    data, notes = data_here(task)
+    options = with_key(task.options, data)
+    if data is None and not options.data_uri:
+        options = replace(options, data_key=official_key(task.config))
+    calls = task.calls(options)
+    notes = [*facts(options), *expectations(_estimate(task), task.options, task.ways), *notes]
+    if task.flags["write_json"]:
+        notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
+    if task.flags["dry_run"]:
         shown = [{"service": call.service, "operation": call.operation, "request": call.request} for call in calls]
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
     sys.stderr.write("".join(f"{note}\n" for note in notes))
     return DONE
 
 
-def add_deploy_flags(parser: Parser) -> None:
-    """The flags of a deployment; all are strings here, and `deploy_options` gives them their meaning."""
-    group = parser.add_argument_group("Deployment")
-    group.add_argument("--dry-run", action="store_true", help="print every request as JSON and send nothing")
-    group.add_argument("--write-json", metavar="FILE", help="write the job's request for the aws command, and the code")
-    group.add_argument("--monitor", action="store_true", help="follow the job until it ends (not in this version yet)")
-    for name, default, text in (
-        ("name", "wrn-<recipe>-<time>", "of the job, unique in the account"),
-        ("region", "$AWS_REGION, or us-east-1", "where"),
-        ("instance-type", DeployOptions.instance_type, "what machine"),
-        ("instance-count", DeployOptions.instance_count, "how many of them"),
-        ("volume-gb", DeployOptions.volume_gb, "disk of machines without one of their own"),
-        ("max-runtime", "24h", "stop after this time: 90m, 12h, 2d, or seconds"),
-        ("max-wait", "twice max-runtime", "with --spot: for waiting and running together"),
-        ("max-cost", "no limit", "stop before the instances have cost so many US dollars"),
-        ("price-per-hour", "as in `wrn plan`", "of one instance, in US dollars"),
-        ("keep-warm", "0", "keep the instances for the next job, and pay for them: 30m"),
-        ("bucket", "wrn-<account>-<region>", "a bucket of yours, taken as it is"),
-        ("data-uri", "data/ in the bucket", "s3://... with the data set"),
-        ("role-arn", "none", "a role of yours, taken as it is"),
-        ("role-name", DeployOptions.role_name, "the role to make"),
-        ("account", "that of --role-arn", "the account's 12 digits"),
-        ("image-uri", "AWS's PyTorch image", "the container image"),
-        ("vpc-config", "none", "subnets and security groups: subnet-a,subnet-b,sg-c"),
-        ("kms-key", "none", "encrypts results and disks: a key's id or ARN"),
-    ):
-        group.add_argument(f"--{name}", metavar="X", help=f"{text} [{default}]")
-    group.add_argument("--spot", action="store_true", help="spot instances: cheaper, and interrupted now and then")
-    group.add_argument("--network-isolation", action="store_true", help="no network inside the container")
-    group.add_argument("--tags", metavar="K=V[,K=V]", action="append", default=[], help="tags on the job; may repeat")
+def data_here(task: Task) -> tuple[Parcel | None, list[str]]:
+    """The data as it lies here, and a sentence on it; nothing is fetched, and what is missing is only told."""
+    if task.config.dataset == "synthetic" or task.options.data_uri:
+        return None, []
+    try:
+        data = find_parcel(task.config, data_search(), download=False)
+    except DataError as error:
+        return None, [f"data: {error}" if not task.config.download else f"data: {_first(error)}; deploying fetches it"]
+    return data, [f"data: {_first_file(data)} ({data.size / 1e6:.1f} MB), sent once"]
 
 
-def deploy_options(
-    given: Mapping[str, Any], resolved: Resolved, code_name: str, environ: Mapping[str, str]
-) -> DeployOptions:
-    """The flags as options. Raises AwsError listing all that cannot be read."""
-    problems: list[str] = []
+def write_files(
+    target: Path, request: dict[str, Any], task: Task, options: DeployOptions, data: Parcel | None
+) -> list[str]:
+    """The job's request and the code as files, and what to do with them."""
+    archive = target.with_name(task.bundle.name)
+    try:
+        target.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+        archive.write_bytes(task.bundle.content)
+    except OSError as error:
+        raise AwsError(f"write_json: {target} cannot be written ({error.strerror}); give another file") from None
+    lines = [
+        f"wrote {target} and the code, {archive} ({len(task.bundle.content) / 1000:.0f} kB)",
+        f"next: aws s3 cp {archive} {code_prefix(options)}",
+    ]
+    if data and len(data.files) == 1:
+        lines.append(f"then: aws s3 cp {data.files[0][1]} {data_uri(task.config, options)}")
+    return [
+        *lines,
+        f"then: aws sagemaker create-training-job --region {options.region} --cli-input-json file://{target}",
+    ]
 
-    def read(name: str, convert: Any, default: Any) -> Any:
-        text = given[name]
-        if text is None:
-            return default
-        try:
-            return convert(text)
-        except ValueError as error:
-            problems.append(f"{name}: {text!r} {error}")
-            return default
 
-    role = (given["role_arn"] or "").split(":")
-    told = role[4] if len(role) > 5 and re.fullmatch(r"\d{12}", role[4]) else UNKNOWN_ACCOUNT
-    given = {**given, "region": given["region"] or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")}
-    subnets, groups = read("vpc_config", network, ((), ()))
-    tags: dict[str, str] = {}
-    for text in given["tags"]:
-        try:
-            tags |= read_tags(text)
-        except ValueError as error:
-            problems.append(f"tags: {text!r} {error}")
-    instance = given["instance_type"] or DeployOptions.instance_type
-    known = bundled_prices().get(instance)
-    options = DeployOptions(
-        name=given["name"] or job_name(resolved.recipe, time.strftime("%Y%m%d-%H%M%S")),
-        account=read("account", account, told),
-        region=read("region", region, DeployOptions.region),
-        bucket=given["bucket"] or "",
-        role_arn=given["role_arn"] or "",
-        role_name=given["role_name"] or DeployOptions.role_name,
-        image_uri=given["image_uri"] or "",
-        code_name=code_name,
-        data_uri=given["data_uri"] or "",
-        instance_type=instance,
-        instance_count=read("instance_count", whole, 1),
-        volume_gb=read("volume_gb", whole, DeployOptions.volume_gb),
-        spot=given["spot"],
-        max_runtime=read("max_runtime", duration, DAY),
-        max_wait=read("max_wait", duration, 0),
-        max_cost=read("max_cost", dollars, 0.0),
-        price_per_hour=read("price_per_hour", dollars, known.usd_per_hour if known else 0.0),
-        keep_warm=read("keep_warm", duration, 0),
-        subnets=subnets,
-        security_groups=groups,
-        kms_key=given["kms_key"] or "",
-        network_isolation=given["network_isolation"],
-        tags=tags,
+def send(task: Task, session: Session) -> int:
+    """Deploy: print where to look, and follow the job if that is asked for."""
+    task = replace(task, wishes=replace(task.wishes, options=of_account(task.options, session, task.flags)))
+    say("\n".join([*facts(task.options), *expectations(_estimate(task), task.options, task.ways)]))
+    agree(task)
+    task, data = with_data(task)
+    options = with_key(task.options, data)
+    order = Order(
+        config=task.config,
+        base=task.base,
+        recipe=task.recipe,
+        options=options,
+        code=task.bundle,
+        data=data,
+        wheels=fetch_wheels(recipe_root(), options) if options.network_isolation else None,
+        notices=task.wishes.notices,
+        choices=task.ways,
+        patience=task.wishes.patience,
     )
-    if options.max_wait and not options.spot:
-        problems.append("max_wait: is for spot instances alone; give --spot, or leave it out")
-    if problems:
-        raise AwsError("\n".join(problems))
-    return options
+    launch = Launch(session, order, say, progress_line)
+    try:
+        launched = launch.run()
+    except (AwsError, KeyboardInterrupt):
+        if launch.started:
+            say(f"the job {launch.started} may be running: see wrn status {launch.started}, or wrn stop it")
+        raise
+    report(task, launched)
+    if task.flags["monitor"]:
+        return monitor(launched)
+    return DONE
 
 
-def facts(options: DeployOptions) -> list[str]:
-    """What a person should know beside the requests: the time, the money, what was assumed."""
-    most = limits(options)
-    machines = f"{options.instance_count} x {options.instance_type}"
-    if most.cost is None:
-        money = "the price is not known: give --price-per-hour"
-    else:
-        money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
-    lines = [f"{machines} in {options.region} for at most {most.runtime / HOUR:.1f} h; {money}"]
-    if options.account == UNKNOWN_ACCOUNT:
-        lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
-    return lines
+def of_account(options: DeployOptions, session: Session, flags: dict[str, Any]) -> DeployOptions:
+    """The options with the account of the credentials. Raises AwsError where another one was asked for."""
+    for flag in ("account", "role_arn"):
+        if flags[flag] and options.account != session.account:
+            raise AwsError(
+                f"{flag}: is of account {options.account}, and these credentials are of {session.account}; "
+                "name others with --profile, or leave it out"
+            )
+    return replace(options, account=session.account)
 
 
-def duration(text: str) -> int:
-    """Seconds of `90`, `90s`, `1.5h`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
-    if found is None:
-        raise ValueError("is no time; give one such as 90m, 12h or 2d")
-    return int(float(found[1]) * UNITS[found[2]])
+def agree(task: Task) -> None:
+    """Ask once, before anything that costs. Raises AwsError where nobody can be asked, and for no."""
+    if task.flags["yes"]:
+        return
+    if not sys.stdin.isatty():
+        raise AwsError("there is no terminal to ask at whether to go on: give --yes (and see --dry-run before)")
+    sys.stderr.write("go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise AwsError("nothing was sent; give --yes to go on without being asked")
 
 
-def dollars(text: str) -> float:
-    found = re.fullmatch(r"\$?(\d+(?:\.\d+)?)", text.strip(), re.ASCII)
-    if found is None or not float(found[1]):
-        raise ValueError("is no amount above 0; give US dollars, such as 5 or 1.41")
-    return float(found[1])
+def with_data(task: Task) -> tuple[Task, Parcel | None]:
+    """The data to send, fetched where it is missing. `auto` goes on with the synthetic set where there is none."""
+    from wrn.data.locate import OutOfReach
+
+    if task.config.dataset == "synthetic" or task.options.data_uri:
+        return task, None
+    try:
+        return task, find_parcel(task.config, data_search())
+    except OutOfReach as error:
+        if task.config.dataset != "auto":
+            raise
+        say(f"data: {error.why}; the job trains on the synthetic set")
+        return replace(task, config=task.config.model_copy(update={"dataset": "synthetic"})), None
 
 
-def whole(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
-        raise ValueError("must be a whole number above 0")
-    return int(text)
+def report(task: Task, launched: Launched) -> None:
+    expected = estimate(task.config, launched.options, today=date.today())
+    ceiling = limits(launched.options).cost
+    if task.flags["json"]:
+        sys.stdout.write(json.dumps(outcome_json(launched, expected, ceiling), indent=2) + "\n")
+        return
+    sys.stdout.write("\n".join(outcome(launched, expected, ceiling, task.flags["profile"])) + "\n")
+    sys.stdout.flush()
 
 
-def account(text: str) -> str:
-    if not re.fullmatch(r"\d{12}", text, re.ASCII):
-        raise ValueError("is no account; it has 12 digits")
-    return text
+def outcome_json(launched: Launched, expected: Estimate | None, ceiling: float | None) -> dict[str, Any]:
+    from wrn.aws.console import job_url, logs_url
+
+    options = launched.options
+    return {
+        "name": launched.name,
+        "region": options.region,
+        "account": options.account,
+        "instance_type": options.instance_type,
+        "instance_count": options.instance_count,
+        "spot": options.spot,
+        "bucket": bucket_name(options),
+        "max_runtime_hours": limits(options).runtime / HOUR,
+        "max_cost_usd": ceiling,
+        "expected_hours": expected.hours if expected else None,
+        "expected_cost_usd": expected.cost if expected else None,
+        "job_url": job_url(options.region, launched.name),
+        "logs_url": logs_url(options.region, launched.name),
+    }
 
 
-def region(text: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}(?:-[a-z]+)+-\d", text):
-        raise ValueError("is no region; give one such as eu-west-1")
-    return text
+def monitor(launched: Launched) -> int:
+    follow = importlib.import_module(FOLLOWER).follow_job
+    return int(follow(launched.session, launched.name, ceiling=limits(launched.options).cost))
 
 
-def network(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Subnets and security groups, told apart by how their names begin."""
-    names = [name.strip() for name in text.split(",")]
-    subnets = tuple(name for name in names if name.startswith("subnet-"))
-    groups = tuple(name for name in names if name.startswith("sg-"))
-    if not subnets or not groups or len(subnets) + len(groups) < len(names):
-        raise ValueError("must be subnets and security groups, as in subnet-a,subnet-b,sg-c")
-    return subnets, groups
+def say(text: str) -> None:
+    """A line for people: standard output holds the result alone."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
-def read_tags(text: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    if not all(key.strip() and equals for key, equals, _ in pairs):
-        raise ValueError("must be K=V, or K=V,K=V")
-    return {key.strip(): value.strip() for key, _, value in pairs}
+def _estimate(task: Task) -> Estimate | None:
+    return estimate(task.config, task.options, today=date.today())
+
+
+def _first_file(data: Parcel) -> str:
+    name = str(data.files[0][1])
+    return name if len(data.files) == 1 else f"{len(data.files)} files such as {name}"
+
+
+def _first(error: Exception) -> str:
+    return str(error).partition(";")[0]

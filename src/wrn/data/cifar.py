@@ -2,6 +2,7 @@
 
 The python or the binary version, as the archive or as its extracted folder. Members are checked one by one: an
 archive may have been packed again, its members may not have changed. Archives are read as a stream, never extracted.
+Finding and checking need no torch (the launcher does both); decoding does.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from wrn.data.dataset import Dataset, Split, channel_statistics
 from wrn.data.pickles import read_pickle
 from wrn.errors import DataError
+
+if TYPE_CHECKING:
+    from wrn.data.dataset import Dataset
 
 PIXELS = 3 * 32 * 32
 LARGEST_MEMBER = 1 << 28
@@ -60,13 +63,17 @@ class Found:
 
     def load(self) -> Dataset:
         """Read, check and decode. Raises DataError naming the file that is wrong, and the fix."""
+        return self.form.decode(self.form, self.members(), str(self.path))
+
+    def members(self) -> Members:
+        """What is read of it, checked. Raises DataError naming the file that is wrong, and the fix."""
         members = self._from_folder() if self.path.is_dir() else self._from_archive()
         for name, expected in self.form.md5.items():
             if name not in members:
                 raise DataError(f"{self.path}: {name} is missing in it; fetch the data set again")
             if expected and _md5(members[name]) != expected:
                 raise _altered(self.path, name)
-        return self.form.decode(self.form, members, str(self.path))
+        return members
 
     def _from_folder(self) -> Members:
         members = {}
@@ -183,6 +190,10 @@ def _dataset(
     superclasses: list[str] | None = None,
     superclass_of: tuple[int, ...] = (),
 ) -> Dataset:
+    import torch
+
+    from wrn.data.dataset import Dataset, Split, channel_statistics
+
     splits = {}
     for part, (pixels, labels) in parts.items():
         if len(pixels) != len(labels) or labels.min() < 0 or labels.max() >= len(classes):

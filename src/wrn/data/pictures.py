@@ -11,7 +11,6 @@ from torch import Tensor
 from wrn.errors import DataError
 
 SIDE = 32
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 """Pillow's names of what is read. No others: some call external programs."""
 DRAFT = (4 * SIDE, 4 * SIDE)

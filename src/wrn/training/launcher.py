@@ -49,6 +49,10 @@ def launch(torchrun: Sequence[str]) -> int:
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     processes = int(next(flag for flag in torchrun if flag.startswith("--nproc-per-node=")).partition("=")[2])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    # A process that is started by the path of a file finds this package only where it is installed, and might find
+    # another version there: a training container has ours unpacked somewhere.
+    ours = str(Path(wrn.__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
     # Slow to import, and of no use to one process.
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

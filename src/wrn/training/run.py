@@ -190,7 +190,7 @@ def finish(
     if trainer.selection.best_epoch:
         last = replace(info, metrics=metrics(dataset, trainer.test_scores()))
         if processes.is_first:
-            save_model(paths.model.with_name(paths.model.name + "-last"), model, last)
+            save_model(paths.run / "model-last", model, last)
         processes.first_does(lambda: trainer.selection.load_best(model))
         processes.copy_from_first([*model.parameters(), *model.buffers()])
         reporter.note(f"the model is that of epoch {trainer.selection.best_epoch}, the best on the validation split")

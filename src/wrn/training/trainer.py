@@ -228,8 +228,10 @@ class Trainer:
         stopping = self._stop.received is not None and not last
         # While the finished run is scored, its last checkpoint says it all: the weights may be the best by now.
         state = (self._step, len(self._history))
-        if self._processes.is_first and state != self._saved:
-            self.store.save(self.checkpoint(), wait=last or stopping)
+        if state != self._saved:
+            checkpoint = self.checkpoint()
+            if self._processes.is_first:
+                self.store.save(checkpoint, wait=last or stopping)
         if last or stopping:
             self._processes.wait()
         self._saved = state

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 
 from wrn.cli import main
-from wrn.cli.deploy import duration, network, read_tags
+from wrn.cli.deploy_flags import duration, minutes, network, read_tags
 
 pytest.importorskip("botocore", reason="needs the extra aws")
 
 
 @pytest.fixture(autouse=True)
-def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_REGION", raising=False)
-    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+def _no_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +39,14 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     assert {"Key": "owner", "Value": "me"} in job["Tags"]
     assert "wrn-999988887777-eu-west-1" in job["OutputDataConfig"]["S3OutputPath"]
     assert {"CreateBucket", "PutBucketPolicy", "CreateRole", "PutRolePolicy"} < set(calls)
-    assert err == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)\n"
+    lines = err.splitlines()
+    assert lines[0] == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)"
+    assert lines[1] == "expected: about 13.0 h and $7.85, by the assumptions of wrn plan"
+    assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge with ")
+    assert lines[3].startswith(
+        "careful: that is more than the 6.5 h after which the job is stopped; raise --max-cost or"
+    )
+    assert lines[4] == "data: CIFAR-100 is not in data; deploying fetches it"
 
 
 def test_what_was_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,11 +89,42 @@ def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "cannot be written (No such file or directory)" in capsys.readouterr().err
 
 
-def test_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["deploy"]) == 2
+def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def data_uri(*flags: str) -> str:
+        assert main(["deploy", "--dry-run", *flags]) == 0
+        job = json.loads(capsys.readouterr().out)[-1]["request"]
+        return str(job["InputDataConfig"][1]["DataSource"]["S3DataSource"]["S3Uri"])
+
+    assert data_uri().endswith("/wrn/data/cifar100/eb9058c3a382ffc7106e4002c42a8d85/"), "the official archive"
+    assert data_uri("--data-uri", "s3://mine/x/") == "s3://mine/x/"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/cifar-100-python.tar.gz").write_bytes(b"packed again")
+    assert data_uri().endswith("/wrn/data/cifar100/a34821935caed98957c670914abbba37/")
+    target = tmp_path / "job.json"
+    assert main(["deploy", "--write-json", str(target)]) == 0
+    assert "then: aws s3 cp data/cifar-100-python.tar.gz s3://wrn-111122223333-us-east-1/" in capsys.readouterr().err
+
+
+def test_the_rights_that_deploying_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "--print-policy", "--fallback", "us-west-2:g5.xlarge"]) == 0
+    out, err = capsys.readouterr()
+    assert "stands for your account" in err
+    bucket = json.loads(out)["Statement"][0]
+    assert bucket["Resource"] == [f"arn:aws:s3:::wrn-111122223333-{place}" for place in ("us-east-1", "us-west-2")]
+
+
+def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    fallback = ["--fallback", "g6.xlarge,us-west-2:g5.xlarge"]
+    assert main(["deploy", "--dry-run", "--spot", "--on-demand-after", "20m", *fallback]) == 0
     err = capsys.readouterr().err
-    assert err.startswith("wrn deploy: deploying is not in this version yet; see what would be sent with --dry-run")
-    assert "--cli-input-json" in err
+    places = err.partition("without quota or capacity: ")[2].splitlines()[0].split(", then ")
+    assert places == [
+        "ml.g6.xlarge in us-east-1 (spot) for at most $27.14",
+        "ml.g5.xlarge in us-west-2 (spot) for at most $33.91",
+        "ml.g5.xlarge in us-east-1 for at most $33.91",
+        "ml.g6.xlarge in us-east-1 for at most $27.14",
+        "ml.g5.xlarge in us-west-2 for at most $33.91",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +132,6 @@ def test_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--lr", "-1"], ["lr (flag): '-1' is not allowed"]),
         (["--sopt"], ["--sopt: is no known flag"]),
-        (["--monitor"], ["monitor: following a job is not in this version yet"]),
         (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
         (["--name", "my job", "--instance-count", "2x"], ["instance_count: '2x' must be a whole number above 0"]),
         (["--name", "my job", "--kms-key", "a;b"], ["kms_key: 'a;b' is no key"]),
@@ -140,5 +179,6 @@ def test_no_network_no_credentials_no_torch() -> None:
 
 def test_words_of_flags() -> None:
     assert [duration(text) for text in ("90", "90s", "1.5h", "2d")] == [90, 90, 5400, 172800]
+    assert [minutes(text) for text in ("20", "1.5", "90s", "2h")] == [1200, 90, 90, 7200]
     assert network("sg-1, subnet-2,subnet-1") == (("subnet-2", "subnet-1"), ("sg-1",))
     assert read_tags("a=b=c, d=") == {"a": "b=c", "d": ""}

@@ -9,7 +9,7 @@ import torch
 
 from data_files import accept_stand_ins, archive_bytes, write_archive, write_folder, write_pictures
 from tiny import tiny_dataset
-from wrn.data import sources
+from wrn.data import locate
 from wrn.data.download import Unreachable
 from wrn.data.sources import open_dataset
 from wrn.errors import DataError
@@ -36,7 +36,7 @@ class Network:
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     accept_stand_ins(monkeypatch)
     network = Network()
-    monkeypatch.setattr(sources, "fetch", network)
+    monkeypatch.setattr(locate, "fetch", network)
     monkeypatch.setattr("wrn.data.synthetic.make_synthetic", tiny_dataset)
     return network
 

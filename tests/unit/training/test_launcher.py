@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 from wrn.config import Config
 from wrn.config.launch import Place
 from wrn.errors import ConfigError
-from wrn.training.launcher import several_processes
+from wrn.training.launcher import launch, several_processes
 from wrn.training.processes import Alone
 from wrn.training.run import for_processes
 
@@ -87,3 +90,23 @@ def test_shares_of_an_evaluation_cover_every_image_once(size: int, count: int) -
         processes.place = Place(rank=rank, size=size)
         seen += range(count)[processes.rows(count)]
     assert seen == list(range(count))
+
+
+def test_the_processes_run_the_package_that_starts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started by the path of its file, in a Python that does not have it installed: a training container."""
+    monkeypatch.setattr("torch.distributed.run.run", lambda arguments: None)
+    monkeypatch.setenv("PYTHONPATH", "before")
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    command = several_processes(Config(processes=2, device="cpu"), [], HERE)
+    assert command is not None
+    assert launch(command) == 0
+    assert os.environ["PYTHONPATH"].split(os.pathsep)[1:] == ["before"]
+    done = subprocess.run(
+        [sys.executable, "-S", command[2], "--version"],
+        env={"PYTHONPATH": os.environ["PYTHONPATH"]},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout[:4]) == (0, "wrn "), done.stderr

@@ -1,0 +1,94 @@
+"""Where a job may run, in order: the instance asked for, then those of --fallback, then the same on demand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from wrn.aws.options import DeployOptions
+from wrn.aws.prices import bundled_prices
+from wrn.errors import AwsError
+
+LONGEST_NAME = 63
+
+_ENTRY = re.compile(r"(?:([a-z]{2,3}(?:-[a-z]+)+-\d):)?(?:ml\.)?([a-z][a-z0-9-]*\.[a-z0-9-]+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to have a machine."""
+
+    region: str
+    instance_type: str
+    spot: bool
+
+    def __str__(self) -> str:
+        return f"{self.instance_type} in {self.region}{' (spot)' if self.spot else ''}"
+
+
+def read_fallback(text: str) -> tuple[tuple[str, str], ...]:
+    """(region, instance type) of each entry of `g5.xlarge,us-west-2:ml.g6.xlarge`; the region is empty where it is
+    that of the deployment. Raises ValueError."""
+    entries = []
+    for word in text.split(","):
+        found = _ENTRY.fullmatch(word.strip())
+        if found is None:
+            raise ValueError(
+                f"has {word.strip()!r}, which is no instance type; give some as in g5.xlarge,us-west-2:g6.xlarge"
+            )
+        entries.append((found[1] or "", f"ml.{found[2]}"))
+    return tuple(entries)
+
+
+def choices(options: DeployOptions, fallback: Iterable[tuple[str, str]], *, on_demand: bool) -> tuple[Choice, ...]:
+    """All ways in the order in which they are tried, none twice.
+
+    on_demand: whether a spot deployment may go on to instances on demand, once all others are through.
+    """
+    home = Choice(options.region, options.instance_type, options.spot)
+    ordered = [home, *(Choice(region or options.region, kind, options.spot) for region, kind in fallback)]
+    if on_demand and options.spot:
+        ordered += [replace(choice, spot=False) for choice in ordered]
+    return tuple(dict.fromkeys(ordered))
+
+
+def check_regions(options: DeployOptions, ways: Iterable[Choice]) -> None:
+    """Raises AwsError for what is of one region, where others may be used as well."""
+    others = sorted({choice.region for choice in ways} - {options.region})
+    fixed = {
+        "bucket": options.bucket,
+        "data_uri": options.data_uri,
+        "image_uri": options.image_uri if "/" in options.image_uri else "",
+        "vpc_config": options.subnets,
+        "kms_key": options.kms_key,
+    }
+    names = [name for name, value in fixed.items() if value]
+    if others and names:
+        raise AwsError(
+            f"fallback: {', '.join(names)} {'is' if len(names) == 1 else 'are'} of {options.region} alone; "
+            f"leave {', '.join(others)} out of --fallback"
+        )
+
+
+def options_for(options: DeployOptions, choice: Choice, attempt: int) -> DeployOptions:
+    """The options of the attempt with this number, from 1: another place, another machine and another name."""
+    same = choice.instance_type == options.instance_type
+    known = bundled_prices().get(choice.instance_type)
+    return replace(
+        options,
+        name=attempt_name(options.name, attempt),
+        region=choice.region,
+        instance_type=choice.instance_type,
+        spot=choice.spot,
+        max_wait=options.max_wait if choice.spot else 0,
+        price_per_hour=options.price_per_hour if same else known.usd_per_hour if known else 0.0,
+    )
+
+
+def attempt_name(name: str, attempt: int) -> str:
+    """`name`, `name-2`, `name-3`, ..., none too long for SageMaker."""
+    if attempt == 1:
+        return name
+    end = f"-{attempt}"
+    return name[: LONGEST_NAME - len(end)].rstrip("-") + end

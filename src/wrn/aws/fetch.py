@@ -1,0 +1,233 @@
+"""Bringing a job's results here: downloaded with resume, checked, unpacked safely, put in place at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wrn.aws.faults import NotThere, reason_of_failure
+from wrn.aws.jobs import Job, split_uri
+from wrn.aws.session import Session
+from wrn.aws.unpack import unpack
+from wrn.errors import AwsError
+
+RECORD = ".wrn-fetch.json"
+"""In the output folder: which job's archives lie there, and the ETag of each."""
+
+PART = 8 << 20
+"""Bytes of one request: what a broken connection may cost."""
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass
+class Fetched:
+    """bytes: how many were downloaded, 0 when all was there already."""
+
+    model: Path
+    files: list[str] = field(default_factory=list)
+    bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def fetch(session: Session, job: Job, folder: Path, *, force: bool = False, tell: Tell | None = None) -> Fetched:
+    """Put the job's model into `folder`/model and its records (history.jsonl, metrics.json) into `folder`.
+
+    What is there already, from this job and unchanged, is not fetched again. Raises AwsError when there is no model,
+    when `folder` holds something else (unless `force`), and for a damaged or malicious archive.
+    """
+    if not job.is_over:
+        raise AwsError(f"{job.name} is not done yet ({job.secondary}); `wrn logs -f {job.name}` follows it")
+    model_uri = job.model or f"{job.output.rstrip('/')}/{job.name}/output/model.tar.gz"
+    record = _read_record(folder)
+    _check_folder(folder, record, job, force)
+    if record.get("job") != job.name:
+        record = _write_record(folder, {"job": job.name})  # before anything else, so that a broken try can be repeated
+    result = Fetched(folder / "model")
+    archive = _archive(session, job, model_uri, record, folder, result, tell)
+    if archive is not None:
+        _place_model(archive, folder, result, force)
+        _remember(folder, record, "model", archive)
+    records = _records_uri(model_uri)
+    try:
+        archive = _archive(session, job, records, record, folder, result, tell)
+    except NotThere:
+        result.notes.append(f"{records} does not exist: no history came with the model")
+        archive = None
+    if archive is not None:
+        _place_records(archive, folder, result)
+        _remember(folder, record, "output", archive)
+    shutil.rmtree(folder / ".download", ignore_errors=True)
+    result.files = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != RECORD
+    )
+    return result
+
+
+@dataclass(frozen=True)
+class _Archive:
+    path: Path
+    etag: str
+
+
+def _archive(
+    session: Session, job: Job, uri: str, record: dict[str, Any], folder: Path, result: Fetched, tell: Tell | None
+) -> _Archive | None:
+    """The archive on this disk, whole; None when what it holds lies in the folder already."""
+    bucket, key = split_uri(uri)
+    try:
+        head = session.call("s3", "HeadObject", {"Bucket": bucket, "Key": key})
+    except NotThere:
+        if not key.endswith("/model.tar.gz"):
+            raise
+        if job.status == "Failed":
+            raise reason_of_failure(job.name, job.instance_type, job.failure) from None
+        raise NotThere(f"{job.name} left no model at {uri}; `wrn resume {job.name}` goes on to the end") from None
+    etag, kind = head["ETag"], "model" if key.endswith("/model.tar.gz") else "output"
+    if record.get("job") == job.name and record.get(kind) == etag and (kind == "output" or result.model.is_dir()):
+        return None
+    path = folder / ".download" / f"{re.sub(r'[^0-9a-zA-Z]', '', etag)}-{Path(key).name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result.bytes += download(session, bucket, key, path, head, tell)
+    return _Archive(path, etag)
+
+
+def download(
+    session: Session, bucket: str, key: str, path: Path, head: dict[str, Any], tell: Tell | None = None
+) -> int:
+    """Download an object in parts, from where an earlier try ended; returns the bytes that came now.
+
+    head: its HeadObject. The name `path` must belong to this ETag. Raises AwsError when other bytes arrived.
+    """
+    size, etag, came = int(head["ContentLength"]), head["ETag"], 0
+    have = path.stat().st_size if path.exists() else 0
+    if have > size:
+        path.unlink()
+        have = 0
+    try:
+        with path.open("ab") as file:
+            while have < size:
+                last = min(have + PART, size) - 1
+                request = {"Bucket": bucket, "Key": key, "Range": f"bytes={have}-{last}", "IfMatch": etag}
+                part = session.call("s3", "GetObject", request)["Body"]
+                content = _body(part, f"s3://{bucket}/{key}")
+                if len(content) != last - have + 1:
+                    raise AwsError(f"s3://{bucket}/{key}: the connection broke; the same command goes on from there")
+                file.write(content)
+                have, came = last + 1, came + len(content)
+                if tell is not None:
+                    tell(Path(key).name, have, size)
+    except OSError as error:
+        raise AwsError(f"{path} cannot be written ({error.strerror}); free space or give another folder") from None
+    # The ETag of an object that was uploaded in one go, without a KMS key, is its MD5.
+    plain = re.fullmatch(r'"([0-9a-f]{32})"', etag)
+    if plain and head.get("ServerSideEncryption") in (None, "AES256") and _md5(path) != plain[1]:
+        path.unlink()
+        raise AwsError(f"s3://{bucket}/{key}: what arrived is damaged and was removed; fetch it again")
+    return came
+
+
+def _body(body: Any, uri: str) -> bytes:
+    try:
+        return bytes(body.read())
+    except Exception as error:
+        # urllib3's and botocore's faults of reading share no class that could be named without importing them.
+        if type(error).__module__.partition(".")[0] not in ("botocore", "urllib3"):
+            raise
+        raise AwsError(f"{uri}: the connection broke; the same command goes on from there") from None
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _place_model(archive: _Archive, folder: Path, result: Fetched, force: bool) -> None:
+    """Unpack beside, then rename: there is never half a model."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
+        fresh = Path(scratch, "model")
+        fresh.mkdir()
+        names = _unpack(archive, fresh)
+        if "model.safetensors" not in names:
+            raise AwsError(
+                f"{archive.path.name}: holds no model.safetensors but {', '.join(names[:5]) or 'nothing'}; "
+                "was it trained by this tool?"
+            )
+        if result.model.exists():
+            result.model.rename(Path(scratch, "old"))
+        fresh.rename(result.model)
+
+
+def _place_records(archive: _Archive, folder: Path, result: Fetched) -> None:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
+        for name in _unpack(archive, Path(scratch)):
+            top = name.split("/")[0]
+            if top in ("model", RECORD, ".download"):
+                result.notes.append(f"{name} in {archive.path.name} was left out: the name is taken")
+                continue
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Not through a link that lies there: the link itself is replaced.
+            if not target.parent.resolve().is_relative_to(folder.resolve()):
+                raise AwsError(f"{target.parent} leads out of {folder}; remove that link, or give another folder")
+            Path(scratch, name).replace(target)
+
+
+def _unpack(archive: _Archive, folder: Path) -> list[str]:
+    try:
+        return unpack(archive.path, folder)
+    except AwsError:
+        archive.path.unlink(missing_ok=True)  # so that the next try does not meet the same bytes
+        raise
+
+
+def _records_uri(model_uri: str) -> str:
+    return f"{model_uri.rpartition('/')[0]}/output.tar.gz"
+
+
+def _check_folder(folder: Path, record: dict[str, Any], job: Job, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise AwsError(f"{folder} is no folder; give another --output-dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AwsError(f"{folder} cannot be made ({error.strerror}); give another --output-dir") from None
+    if not os.access(folder, os.W_OK):
+        raise AwsError(f"{folder} cannot be written; give another --output-dir")
+    if force:
+        return
+    if record and record.get("job") != job.name:
+        raise AwsError(f"{folder} holds the results of {record.get('job')}; give another --output-dir, or --force")
+    if not record and (folder / "model").exists():
+        raise AwsError(f"{folder / 'model'} exists, and not from here; give another --output-dir, or --force")
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _remember(folder: Path, record: dict[str, Any], kind: str, archive: _Archive) -> None:
+    record[kind] = archive.etag
+    _write_record(folder, record)
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    temporary = folder / f"{RECORD}.tmp"
+    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / RECORD)
+    return record

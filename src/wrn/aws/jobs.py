@@ -1,0 +1,209 @@
+"""Training jobs in the account: one of them, all of ours, stopping one, going on from one's checkpoints."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from wrn.aws.faults import Denied, NoAnswer, NotThere
+from wrn.aws.options import OWNER_TAG
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+NAME_PREFIX = "wrn-"
+"""Of the names that `wrn deploy` gives when it is told none."""
+
+RUNNING = ("InProgress", "Stopping")
+
+NEWEST = 300
+"""How many of the account's jobs are looked through."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training job as DescribeTrainingJob tells it. Times: seconds since 1970."""
+
+    answer: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.answer["TrainingJobName"])
+
+    @property
+    def arn(self) -> str:
+        return str(self.answer["TrainingJobArn"])
+
+    @property
+    def status(self) -> str:
+        """InProgress, Stopping, Stopped, Completed or Failed."""
+        return str(self.answer["TrainingJobStatus"])
+
+    @property
+    def secondary(self) -> str:
+        """What it is doing: Starting, Training, Interrupted ..."""
+        return str(self.answer.get("SecondaryStatus") or self.status)
+
+    @property
+    def is_over(self) -> bool:
+        return self.status not in RUNNING
+
+    @property
+    def transitions(self) -> Sequence[Mapping[str, Any]]:
+        return self.answer.get("SecondaryStatusTransitions") or ()
+
+    @property
+    def instance_type(self) -> str:
+        return str((self.answer.get("ResourceConfig") or {}).get("InstanceType", ""))
+
+    @property
+    def instances(self) -> int:
+        return int((self.answer.get("ResourceConfig") or {}).get("InstanceCount", 1))
+
+    @property
+    def spot(self) -> bool:
+        return bool(self.answer.get("EnableManagedSpotTraining"))
+
+    @property
+    def hyperparameters(self) -> Mapping[str, str]:
+        return self.answer.get("HyperParameters") or {}
+
+    @property
+    def checkpoints(self) -> str:
+        """s3://bucket/prefix, or empty."""
+        return str((self.answer.get("CheckpointConfig") or {}).get("S3Uri", ""))
+
+    @property
+    def output(self) -> str:
+        """s3://bucket/prefix of all results."""
+        return str((self.answer.get("OutputDataConfig") or {}).get("S3OutputPath", ""))
+
+    @property
+    def model(self) -> str:
+        """s3://bucket/key of model.tar.gz, or empty where there is none yet."""
+        return str((self.answer.get("ModelArtifacts") or {}).get("S3ModelArtifacts", ""))
+
+    @property
+    def failure(self) -> str:
+        return str(self.answer.get("FailureReason") or "")
+
+    @property
+    def max_runtime(self) -> int:
+        """Seconds."""
+        return int((self.answer.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds") or 86400)
+
+    @property
+    def keep_warm(self) -> int:
+        """Seconds."""
+        return int((self.answer.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds") or 0)
+
+    @property
+    def created(self) -> float:
+        return moment(self.answer.get("CreationTime")) or 0.0
+
+    @property
+    def ended(self) -> float | None:
+        return moment(self.answer.get("TrainingEndTime"))
+
+    @property
+    def training_seconds(self) -> int | None:
+        return self.answer.get("TrainingTimeInSeconds")
+
+    @property
+    def billable_seconds(self) -> int | None:
+        """Of one instance; known when the job is over. With spot it is less than the time that it ran."""
+        return self.answer.get("BillableTimeInSeconds") if self.is_over else None
+
+
+def moment(value: Any) -> float | None:
+    return value.timestamp() if isinstance(value, datetime) else None
+
+
+def describe(session: Session, name: str) -> Job:
+    """The job of this name. Raises NotThere with names that are near."""
+    if not re.fullmatch(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}", name):
+        raise NotThere(f"{name!r} is no job's name; `wrn jobs` lists them")
+    try:
+        return Job(session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": name}))
+    except NotThere:
+        pass
+    known = [entry["TrainingJobName"] for entry in summaries(session)]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [other for other in known if other.startswith(name) and other not in near][: 3 - len(near)]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `wrn jobs` lists them, --region looks elsewhere"
+    raise NotThere(f"there is no training job {name} in {session.region}{hint}")
+
+
+def summaries(session: Session) -> list[dict[str, Any]]:
+    """The newest jobs of the account, whoever started them, newest first."""
+    request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": 100}
+    entries = session.pages("sagemaker", "ListTrainingJobs", "TrainingJobSummaries", request)
+    return sorted(itertools.islice(entries, NEWEST), key=lambda entry: entry["CreationTime"], reverse=True)
+
+
+def our_jobs(session: Session) -> list[dict[str, Any]]:
+    """Summaries of the jobs that this tool started, by tag or by name; newest first."""
+    tagged = tagged_arns(session, "sagemaker:training-job")
+    ours = []
+    for entry in summaries(session):
+        by_name = entry["TrainingJobName"].startswith(NAME_PREFIX)
+        # Where the index of tags is not allowed or not there, each job has to be asked.
+        by_tag = is_ours(session, entry["TrainingJobArn"]) if not (by_name or tagged) else False
+        if by_name or by_tag or entry["TrainingJobArn"] in tagged:
+            ours.append(entry)
+    return ours
+
+
+def tagged_arns(session: Session, kind: str) -> set[str]:
+    """What carries our tag, by the account's index of tags, which lags by some seconds. Empty if it cannot be read."""
+    request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}], "ResourceTypeFilters": [kind]}
+    try:
+        found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
+        return {entry["ResourceARN"] for entry in found}
+    except (Denied, NoAnswer):
+        return set()
+
+
+def is_ours(session: Session, arn: str) -> bool:
+    """Whether a thing of SageMaker carries our tag."""
+    try:
+        return has_our_tag(session.pages("sagemaker", "ListTags", "Tags", {"ResourceArn": arn}))
+    except NotThere:
+        return False
+
+
+def has_our_tag(tags: Any) -> bool:
+    return any((tag["Key"], tag["Value"]) == OWNER_TAG for tag in tags)
+
+
+def stop(session: Session, job: Job) -> bool:
+    """Ask SageMaker to stop a job: it saves and ends within minutes. False when it is over or stopping already."""
+    if job.status != "InProgress":
+        return False
+    try:
+        session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": job.name})
+    except AwsError:
+        if describe(session, job.name).is_over:
+            return False  # it ended just now, which AWS answers with a refusal
+        raise
+    return True
+
+
+def checkpoint_objects(session: Session, job: Job) -> list[dict[str, Any]]:
+    """The objects under the job's checkpoint prefix, newest first; each with Key, Size and LastModified."""
+    bucket, prefix = split_uri(job.checkpoints)
+    folder = f"{prefix.rstrip('/')}/"
+    found = session.pages("s3", "ListObjectsV2", "Contents", {"Bucket": bucket, "Prefix": folder})
+    return sorted(found, key=lambda entry: entry["LastModified"], reverse=True)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key. Raises AwsError for what is no s3:// address."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket:
+        raise AwsError(f"{uri!r} is no address in S3; it must be s3://bucket/...")
+    return bucket, key

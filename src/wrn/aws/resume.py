@@ -1,0 +1,80 @@
+"""Going on from a job's checkpoints in a new job: the same request, another name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from wrn.aws.jobs import Job, summaries
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+SAME = (
+    "AlgorithmSpecification",
+    "RoleArn",
+    "HyperParameters",
+    "InputDataConfig",
+    "OutputDataConfig",
+    "CheckpointConfig",
+    "ResourceConfig",
+    "VpcConfig",
+    "StoppingCondition",
+    "EnableNetworkIsolation",
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+    "Environment",
+    "RetryStrategy",
+)
+"""What DescribeTrainingJob tells of a request as CreateTrainingJob takes it. CheckpointConfig stays as it is: the new
+job finds the checkpoints of the old one, which the role may read and write as it may its own."""
+
+
+def resume_request(
+    job: Job, tags: Iterable[dict[str, str]], name: str, *, instance_type: str = "", max_runtime: int = 0
+) -> dict[str, Any]:
+    """The body of CreateTrainingJob for a job that goes on where `job` ended.
+
+    instance_type, max_runtime (seconds): other than those of the old job. Raises AwsError where there is nothing to go
+    on from.
+    """
+    if not job.is_over:
+        raise AwsError(f"{job.name} is still running; `wrn logs -f {job.name}` follows it")
+    if job.status == "Completed":
+        raise AwsError(f"{job.name} has completed, nothing is left to do; `wrn fetch {job.name}` brings its model")
+    if not job.checkpoints:
+        raise AwsError(f"{job.name} kept no checkpoints in S3; start afresh with `wrn deploy`")
+    request = {key: job.answer[key] for key in SAME if job.answer.get(key) not in (None, {}, [])}
+    request["TrainingJobName"] = name
+    # AWS keeps tags that begin with aws: to itself; the name of the job is no longer this one.
+    kept = [tag for tag in tags if not tag["Key"].startswith("aws:") and tag["Key"] not in ("wrn-job", "wrn-resumes")]
+    request["Tags"] = [*kept, {"Key": "wrn-job", "Value": name}, {"Key": "wrn-resumes", "Value": job.name}]
+    if instance_type:
+        request["ResourceConfig"] = {**request["ResourceConfig"], "InstanceType": instance_type}
+    if max_runtime:
+        limits = {**request.get("StoppingCondition", {}), "MaxRuntimeInSeconds": max_runtime}
+        if "MaxWaitTimeInSeconds" in limits:
+            limits["MaxWaitTimeInSeconds"] = max(limits["MaxWaitTimeInSeconds"], 2 * max_runtime)
+        request["StoppingCondition"] = limits
+    return request
+
+
+def next_name(name: str, taken: Sequence[str]) -> str:
+    """`job-r2` after `job`, `job-r3` after `job-r2`: the first that is free; at most 63 characters."""
+    stem = re.sub(r"-r\d+$", "", name)
+    number = 2
+    while True:
+        end = f"-r{number}"
+        candidate = stem[: 63 - len(end)].rstrip("-") + end
+        if candidate not in taken:
+            return candidate
+        number += 1
+
+
+def free_name(session: Session, name: str) -> str:
+    """The next name that no job of the account has."""
+    return next_name(name, [entry["TrainingJobName"] for entry in summaries(session)])
+
+
+def tags_of(session: Session, job: Job) -> list[dict[str, str]]:
+    return list(session.pages("sagemaker", "ListTags", "Tags", {"ResourceArn": job.arn}))

@@ -1,0 +1,62 @@
+"""What all commands share that look at the account: --region, --profile, --json, --debug, and questions to people."""
+
+from __future__ import annotations
+
+import collections
+import sys
+from argparse import Namespace
+
+from wrn.aws.options import DeployOptions
+from wrn.aws.session import Session
+from wrn.config.flags import Parser
+from wrn.config.paths import aws_region
+from wrn.errors import AwsError
+
+
+def aws_parser(name: str, description: str, usage: str) -> Parser:
+    """A parser with the flags of all these commands."""
+    parser = Parser(prog=f"wrn {name}", description=description, usage=f"wrn {name} {usage}", allow_abbrev=False)
+    group = parser.add_argument_group("Account")
+    group.add_argument("--region", metavar="R", help="where [$AWS_REGION, then that of the profile]")
+    group.add_argument("--profile", metavar="P", help="whose credentials [$AWS_PROFILE, then the default]")
+    group.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
+    group.add_argument("--debug", action="store_true", help="say at the end which requests were sent")
+    return parser
+
+
+def open_session(options: Namespace) -> Session:
+    """The account that the flags and the environment name; AWS_ENDPOINT_URL is read by boto3 itself."""
+    session = Session(region=options.region or aws_region(), profile=options.profile)
+    try:
+        session.region  # noqa: B018 that of the profile, if it has one
+    except AwsError:
+        # Where `wrn deploy` goes when it is told nothing.
+        return Session(region=DeployOptions.region, profile=options.profile)
+    return session
+
+
+def tell_requests(options: Namespace, session: Session) -> None:
+    """With --debug: how many requests went out, by kind."""
+    if options.debug:
+        kinds = collections.Counter(f"{service} {operation}" for service, operation in session.sent)
+        told = ", ".join(f"{kind}{f' x {number}' if number > 1 else ''}" for kind, number in kinds.items())
+        sys.stderr.write(f"{len(session.sent)} requests to AWS: {told or 'none'}\n")
+
+
+def at_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, *, yes: bool, otherwise: str) -> bool:
+    """Ask for a yes at a terminal. `yes`: it was given as a flag.
+
+    Raises AwsError, ending in `otherwise`, where nobody can be asked.
+    """
+    if yes:
+        return True
+    if not at_terminal():
+        raise AwsError(f"this needs a yes, and there is no terminal to ask at; {otherwise}")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,96 @@
+"""`wrn costs`: what of ours is running or stored now, and what that costs an hour and a month."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from wrn.aws.inventory import Resource, bucket_given, take_inventory
+from wrn.aws.storage import GB, USD_PER_GB_MONTH
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.cli.report import table
+from wrn.errors import DONE
+
+SOURCES = (
+    "instances: the bundled list prices for training, us-west-2 (`wrn plan` shows their sources); for endpoints too, "
+    f"as an estimate; S3: ${USD_PER_GB_MONTH} per GB and month (us-east-1); free tiers are not counted"
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser("costs", "Show what of ours costs money now.", "[--bucket B] [--region R] [--json]")
+    parser.add_argument(
+        "--bucket", metavar="B", action="append", default=[], help="also wrn/ in this bucket of yours; may repeat"
+    )
+    options = parser.parse_args(arguments)
+    session = open_session(options)
+    buckets = [bucket_given(name) for name in options.bucket]
+    inventory = take_inventory(session, buckets=buckets, logs=False)
+    paid = [resource for resource in inventory.resources if resource.monthly != 0 or resource.per_hour != 0]
+    if options.json:
+        told = {
+            "resources": [resource_json(resource) for resource in inventory.resources],
+            "usd_per_hour": total([resource.per_hour for resource in paid]),
+            "usd_per_month": total([resource.monthly for resource in paid]),
+            "notes": [*inventory.notes, SOURCES],
+        }
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    elif paid:
+        sys.stdout.write(resource_table(paid) + "\n")
+        sys.stderr.write("".join(f"note: {note}\n" for note in [*inventory.notes, SOURCES]))
+    else:
+        sys.stdout.write(f"nothing of ours costs money in account {session.account}, {session.region}\n")
+        sys.stderr.write("".join(f"note: {note}\n" for note in inventory.notes))
+    tell_requests(options, session)
+    return DONE
+
+
+def total(amounts: Sequence[float | None]) -> float:
+    """Of those that are known."""
+    return sum(amount for amount in amounts if amount is not None)
+
+
+def resource_json(resource: Resource) -> dict[str, Any]:
+    return {
+        "kind": resource.kind,
+        "name": resource.name,
+        "detail": resource.detail,
+        "bytes": resource.bytes,
+        "usd_per_hour": resource.per_hour,
+        "usd_per_month": resource.monthly,
+    }
+
+
+def resource_table(resources: Sequence[Resource]) -> str:
+    """What it is, how large, what it costs an hour and, if it stays, a month; and the sums."""
+    rows = [("WHAT", "NAME", "SIZE", "$/HOUR", "$/MONTH", "")]
+    for resource in resources:
+        rows.append(
+            (
+                resource.kind,
+                resource.name,
+                size_text(resource.bytes),
+                dollars(resource.per_hour),
+                dollars(resource.monthly),
+                resource.detail,
+            )
+        )
+    hourly = total([resource.per_hour for resource in resources])
+    monthly = total([resource.monthly for resource in resources])
+    rows.append(("together", "", size_text(sum(r.bytes for r in resources)), dollars(hourly), dollars(monthly), ""))
+    return table(rows)
+
+
+def size_text(size: int) -> str:
+    if size >= GB:
+        return f"{size / GB:.2f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1000:.1f} kB" if size else ""
+
+
+def dollars(amount: float | None) -> str:
+    """Cents, and `<0.01` where there is something."""
+    if amount is None:
+        return "?"
+    return "" if amount == 0 else "<0.01" if amount < 0.01 else f"{amount:.2f}"

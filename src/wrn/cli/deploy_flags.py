@@ -1,0 +1,207 @@
+"""The flags of `wrn deploy`, and what they mean."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wrn.aws.alarms import Notices, read_target
+from wrn.aws.capacity import read_fallback
+from wrn.aws.launch import Patience
+from wrn.aws.options import DAY, HOUR, DeployOptions, job_name
+from wrn.aws.prices import bundled_prices
+from wrn.config.flags import Parser
+from wrn.config.layers import Resolved
+from wrn.errors import AwsError
+
+UNKNOWN_ACCOUNT = "111122223333"
+"""Stands for the account in a dry run that was told none: the one that AWS's own documentation uses."""
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": HOUR, "d": DAY}
+
+
+def add_deploy_flags(parser: Parser) -> None:
+    """The flags of a deployment; all are strings here, and `deploy_options` gives them their meaning."""
+    group = parser.add_argument_group("Deployment")
+    group.add_argument("--dry-run", action="store_true", help="print every request as JSON and send nothing")
+    group.add_argument("--write-json", metavar="FILE", help="write the job's request for the aws command, and the code")
+    group.add_argument("--print-policy", action="store_true", help="print the rights that deploying so needs, as JSON")
+    group.add_argument("--monitor", action="store_true", help="follow the job until it ends, as wrn logs -f does")
+    group.add_argument("--yes", action="store_true", help="ask nothing; needed where there is no terminal to ask at")
+    group.add_argument("--json", action="store_true", help="the result as one JSON object")
+    group.add_argument("--debug", action="store_true", help="at the end, list every request to AWS that was made")
+    for name, default, text in (
+        ("name", "wrn-<recipe>-<time>", "of the job, unique in the account"),
+        ("region", "$AWS_REGION, the profile's, or us-east-1", "where"),
+        ("profile", "$AWS_PROFILE", "whose credentials, by their name in AWS's configuration"),
+        ("instance-type", DeployOptions.instance_type, "what machine"),
+        ("instance-count", DeployOptions.instance_count, "how many of them"),
+        ("volume-gb", DeployOptions.volume_gb, "disk of machines without one of their own"),
+        ("max-runtime", "24h", "stop after this time: 90m, 12h, 2d, or seconds"),
+        ("max-wait", "twice max-runtime", "with --spot: for waiting and running together"),
+        ("max-cost", "no limit", "stop before the instances have cost so many US dollars"),
+        ("price-per-hour", "as in `wrn plan`", "of one instance, in US dollars"),
+        ("fallback", "none", "where to go on without quota or capacity, in order: g6.xlarge,us-west-2:g5.xlarge"),
+        ("wait-for-capacity", "10", "with --fallback: minutes to wait for a machine at each place but the last"),
+        ("on-demand-after", "never", "with --spot: minutes without a machine after which one on demand is taken"),
+        ("notify", "nobody", "who is told when the job ends: an SNS topic's ARN, a mail address, or https://..."),
+        ("budget", "100", "with --alarms: US dollars a month of SageMaker above which --notify is told"),
+        ("keep-warm", "0", "keep the instances for the next job, and pay for them: 30m"),
+        ("bucket", "wrn-<account>-<region>", "a bucket of yours, taken as it is"),
+        ("data-uri", "data/ in the bucket", "s3://... with the data set"),
+        ("role-arn", "none", "a role of yours, taken as it is"),
+        ("role-name", DeployOptions.role_name, "the role to make"),
+        ("account", "that of the credentials", "the account's 12 digits; another one is refused"),
+        ("image-uri", "AWS's PyTorch image", "the container image"),
+        ("vpc-config", "none", "subnets and security groups: subnet-a,subnet-b,sg-c"),
+        ("kms-key", "none", "encrypts results and disks: a key's id or ARN"),
+    ):
+        group.add_argument(f"--{name}", metavar="X", help=f"{text} [{default}]")
+    group.add_argument("--spot", action="store_true", help="spot instances: cheaper, and interrupted now and then")
+    group.add_argument("--alarms", action="store_true", help="a dashboard, an alarm on failed jobs, a monthly budget")
+    group.add_argument("--full-access", action="store_true", help="give the role AmazonSageMakerFullAccess as well")
+    group.add_argument("--network-isolation", action="store_true", help="no network inside the container")
+    group.add_argument("--tags", metavar="K=V[,K=V]", action="append", default=[], help="tags on the job; may repeat")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the flags say: where and how the job runs, and how the program goes about it."""
+
+    options: DeployOptions
+    fallback: tuple[tuple[str, str], ...]
+    patience: Patience
+    notices: Notices
+
+
+def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, home: str | None) -> Wishes:
+    """The flags with their meaning. home: the region where none was given.
+
+    Raises AwsError listing all that cannot be read.
+    """
+    problems: list[str] = []
+
+    def read(name: str, convert: Any, default: Any) -> Any:
+        text = given[name]
+        if text is None:
+            return default
+        try:
+            return convert(text)
+        except ValueError as error:
+            problems.append(f"{name}: {text!r} {error}")
+            return default
+
+    role = (given["role_arn"] or "").split(":")
+    told = role[4] if len(role) > 5 and re.fullmatch(r"\d{12}", role[4]) else UNKNOWN_ACCOUNT
+    given = {**given, "region": given["region"] or home}
+    subnets, groups = read("vpc_config", network, ((), ()))
+    tags: dict[str, str] = {}
+    for text in given["tags"]:
+        try:
+            tags |= read_tags(text)
+        except ValueError as error:
+            problems.append(f"tags: {text!r} {error}")
+    instance = f"ml.{(given['instance_type'] or DeployOptions.instance_type).removeprefix('ml.')}"
+    known = bundled_prices().get(instance)
+    options = DeployOptions(
+        # A few letters by chance: two deployments in the same second are two jobs.
+        name=given["name"] or job_name(resolved.recipe, f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"),
+        account=read("account", account, told),
+        region=read("region", region, DeployOptions.region),
+        bucket=given["bucket"] or "",
+        role_arn=given["role_arn"] or "",
+        role_name=given["role_name"] or DeployOptions.role_name,
+        full_access=given["full_access"],
+        image_uri=given["image_uri"] or "",
+        code_name=code_name,
+        data_uri=given["data_uri"] or "",
+        instance_type=instance,
+        instance_count=read("instance_count", whole, 1),
+        volume_gb=read("volume_gb", whole, DeployOptions.volume_gb),
+        spot=given["spot"],
+        max_runtime=read("max_runtime", duration, DAY),
+        max_wait=read("max_wait", duration, 0),
+        max_cost=read("max_cost", dollars, 0.0),
+        price_per_hour=read("price_per_hour", dollars, known.usd_per_hour if known else 0.0),
+        keep_warm=read("keep_warm", duration, 0),
+        subnets=subnets,
+        security_groups=groups,
+        kms_key=given["kms_key"] or "",
+        network_isolation=given["network_isolation"],
+        tags=tags,
+    )
+    if options.max_wait and not options.spot:
+        problems.append("max_wait: is for spot instances alone; give --spot, or leave it out")
+    if given["on_demand_after"] is not None and not options.spot:
+        problems.append("on_demand_after: is for spot instances alone; give --spot, or leave it out")
+    if options.full_access and options.role_arn:
+        problems.append("full_access: a role given as --role-arn is taken as it is; leave out one of the two")
+    patience = Patience(read("wait_for_capacity", minutes, Patience.each), read("on_demand_after", minutes, None))
+    if given["budget"] is not None and not given["alarms"]:
+        problems.append("budget: is one of the alarms; give --alarms, or leave it out")
+    notices = Notices(
+        read("notify", read_target, ""), given["alarms"], read("budget", dollars, Notices.monthly_dollars)
+    )
+    wishes = Wishes(options, read("fallback", read_fallback, ()), patience, notices)
+    if problems:
+        raise AwsError("\n".join(problems))
+    return wishes
+
+
+def duration(text: str) -> int:
+    """Seconds of `90`, `90s`, `1.5h`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
+    if found is None:
+        raise ValueError("is no time; give one such as 90m, 12h or 2d")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def minutes(text: str) -> int:
+    """Seconds of a time whose unit is a minute unless it says another: `20`, `90s`, `2h`."""
+    return duration(text if text.strip()[-1:] in ("s", "m", "h", "d") else f"{text.strip()}m")
+
+
+def dollars(text: str) -> float:
+    found = re.fullmatch(r"\$?(\d+(?:\.\d+)?)", text.strip(), re.ASCII)
+    if found is None or not float(found[1]):
+        raise ValueError("is no amount above 0; give US dollars, such as 5 or 1.41")
+    return float(found[1])
+
+
+def whole(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not int(text):
+        raise ValueError("must be a whole number above 0")
+    return int(text)
+
+
+def account(text: str) -> str:
+    if not re.fullmatch(r"\d{12}", text, re.ASCII):
+        raise ValueError("is no account; it has 12 digits")
+    return text
+
+
+def region(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(?:-[a-z]+)+-\d", text):
+        raise ValueError("is no region; give one such as eu-west-1")
+    return text
+
+
+def network(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Subnets and security groups, told apart by how their names begin."""
+    names = [name.strip() for name in text.split(",")]
+    subnets = tuple(name for name in names if name.startswith("subnet-"))
+    groups = tuple(name for name in names if name.startswith("sg-"))
+    if not subnets or not groups or len(subnets) + len(groups) < len(names):
+        raise ValueError("must be subnets and security groups, as in subnet-a,subnet-b,sg-c")
+    return subnets, groups
+
+
+def read_tags(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(key.strip() and equals for key, equals, _ in pairs):
+        raise ValueError("must be K=V, or K=V,K=V")
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,81 @@
+"""What `wrn deploy` tells a person: time, money, what was assumed, where to look."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from wrn.aws.capacity import Choice, options_for
+from wrn.aws.console import job_url, logs_url
+from wrn.aws.estimate import Estimate
+from wrn.aws.launch import Launched
+from wrn.aws.options import HOUR, DeployOptions, limits, span
+from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
+from wrn.cli.report import table
+
+
+def facts(options: DeployOptions) -> list[str]:
+    """What a person should know beside the requests: the time, the money, what was assumed."""
+    most = limits(options)
+    machines = f"{options.instance_count} x {options.instance_type}"
+    if most.cost is None:
+        money = "the price is not known: give --price-per-hour"
+    else:
+        money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
+    lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
+    if options.account == UNKNOWN_ACCOUNT:
+        lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
+    return lines
+
+
+def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequence[Choice]) -> list[str]:
+    """What it will probably take, why this machine, and what comes after it."""
+    lines = [expected_line(expected), expected.why] if expected else ["expected time and cost: not known for this"]
+    allowed = limits(options).runtime
+    if expected and expected.hours * HOUR > allowed:
+        lines.append(
+            f"careful: that is more than the {span(allowed)} after which the job is stopped; raise "
+            f"{'--max-cost or ' if options.max_cost else ''}--max-runtime, or take a quicker instance"
+        )
+    if len(ways) > 1:
+        others = [f"{way}{_ceiling(options_for(options, way, 2))}" for way in ways[1:]]
+        lines.append(f"without quota or capacity: {', then '.join(others)}")
+    return lines
+
+
+def _ceiling(options: DeployOptions) -> str:
+    cost = limits(options).cost
+    return "" if cost is None else f" for at most ${cost:.2f}"
+
+
+def expected_line(expected: Estimate) -> str:
+    return f"expected: about {span(expected.hours * HOUR)} and ${expected.cost:.2f}, by the assumptions of wrn plan"
+
+
+def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None, profile: str | None) -> list[str]:
+    """The job that was started, and what can be done with it."""
+    name, options = launched.name, launched.options
+    money = "" if ceiling is None else f", at most ${ceiling:.2f}"
+    where = f" --region {options.region}" + (f" --profile {profile}" if profile else "")
+    commands = (
+        (f"  wrn logs -f {name}{where}", "follow its output"),
+        (f"  wrn status {name}{where}", "phase, epoch, top-1, money so far"),
+        (f"  wrn stop {name}{where}", "stop it; its checkpoints stay"),
+        (f"  wrn fetch {name}{where}", "the trained model, when it is done"),
+    )
+    return [
+        f"job: {name} on {options.instance_count} x {options.instance_type} in {options.region}{money}",
+        *([expected_line(expected)] if expected else []),
+        f"look: {job_url(options.region, name)}",
+        f"logs: {logs_url(options.region, name)}",
+        "next:",
+        *table(commands).split("\n"),
+    ]
+
+
+def progress_line(done: int, total: int) -> None:
+    """How far an upload is, at a terminal; elsewhere nothing."""
+    if sys.stderr.isatty():
+        end = "\n" if done >= total else ""
+        sys.stderr.write(f"\rdata: {done / 1e6:.1f} of {total / 1e6:.1f} MB{end}")
+        sys.stderr.flush()

@@ -1,0 +1,45 @@
+"""`wrn fetch`: a job's model and records, checked, in a folder that looks like a run on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from wrn.aws.fetch import fetch
+from wrn.aws.jobs import describe
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.errors import DONE
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser(
+        "fetch", "Fetch a job's model and records.", "JOB [--output-dir D] [--force] [--region R] [--json]"
+    )
+    parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
+    parser.add_argument("--output-dir", metavar="D", type=Path, help="gets model/, history.jsonl ... [runs/JOB]")
+    parser.add_argument("--force", action="store_true", help="replace what another job left in the folder")
+    options = parser.parse_args(arguments)
+    session = open_session(options)
+    job = describe(session, options.job)
+    target = options.output_dir or Path("runs", job.name)
+    tell = _progress if not options.json and sys.stderr.isatty() else None
+    result = fetch(session, job, target, force=options.force, tell=tell)
+    if tell is not None:
+        sys.stderr.write("\r\x1b[K")
+    if options.json:
+        told = {"job": job.name, "model": str(result.model), "files": result.files, "downloaded_bytes": result.bytes}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    else:
+        how = f"{result.bytes / 1e6:.1f} MB fetched and checked" if result.bytes else "already here, unchanged"
+        sys.stdout.write(f"{result.model}: {how}\n")
+        sys.stdout.write("".join(f"{note}\n" for note in result.notes))
+        sys.stdout.write(f"next: wrn evaluate --model-dir {result.model}\n")
+    tell_requests(options, session)
+    return DONE
+
+
+def _progress(name: str, done: int, total: int) -> None:
+    sys.stderr.write(f"\r{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB\x1b[K")
+    sys.stderr.flush()

@@ -1,0 +1,56 @@
+"""`wrn jobs`: the training jobs that this tool started."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from wrn.aws.jobs import NEWEST, moment, our_jobs
+from wrn.aws.progress import WORDS, duration
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.cli.report import table
+from wrn.errors import DONE
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser("jobs", "List the training jobs that this tool started.", "[--running] [--region R] [--json]")
+    parser.add_argument("--running", action="store_true", help="only those that are not over")
+    options = parser.parse_args(arguments)
+    session = open_session(options)
+    found = our_jobs(session)
+    if options.running:
+        found = [entry for entry in found if entry["TrainingJobStatus"] in ("InProgress", "Stopping")]
+    if options.json:
+        sys.stdout.write(json.dumps([as_json(entry) for entry in found], indent=2) + "\n")
+    elif found:
+        rows = [("JOB", "STATE", "STARTED", "TOOK")]
+        sys.stdout.write(table([*rows, *map(_row, found)]) + "\n")
+    else:
+        sys.stderr.write(
+            f"no {'running ' if options.running else ''}job of ours among the newest {NEWEST} in {session.region}; "
+            "`wrn deploy` starts one, --region looks elsewhere\n"
+        )
+    tell_requests(options, session)
+    return DONE
+
+
+def as_json(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "job": entry["TrainingJobName"],
+        "arn": entry["TrainingJobArn"],
+        "status": entry["TrainingJobStatus"],
+        "secondary_status": entry.get("SecondaryStatus"),
+        "created": moment(entry["CreationTime"]),
+        "ended": moment(entry.get("TrainingEndTime")),
+    }
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    told = as_json(entry)
+    state = told["secondary_status"] or told["status"]
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(told["created"]))
+    took = duration((told["ended"] or time.time()) - told["created"])
+    return told["job"], WORDS.get(state, "running" if state == "InProgress" else state).partition(":")[0], started, took

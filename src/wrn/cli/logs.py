@@ -1,0 +1,188 @@
+"""`wrn logs`: the log of a job; with -f the job is followed until it ends. `wrn deploy --monitor` follows by it too."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from wrn.aws.events import LogFollower
+from wrn.aws.faults import reason_of_failure
+from wrn.aws.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
+from wrn.aws.jobs import Job, describe, stop
+from wrn.aws.progress import Progress, duration, interruptions, money, spot_savings
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import at_terminal, aws_parser, open_session, tell_requests
+from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text
+from wrn.cli.report import percent
+from wrn.errors import DONE, INTERRUPTED
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser("logs", "Show a job's log, or follow the job until it ends.", "JOB [-f] [--region R] [--json]")
+    parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
+    parser.add_argument("-f", "--follow", action="store_true", help="follow until it ends; Ctrl-C leaves or stops it")
+    options = parser.parse_args(arguments)
+    session = open_session(options)
+    try:
+        if options.follow:
+            return follow_job(session, options.job, ceiling=None, json_lines=options.json)
+        job = describe(session, options.job)
+        log = LogFollower(session, job.name)
+        events = log.drain()
+        (JsonView() if options.json else PlainView()).lines(events, len(log.hosts) > 1)
+        if not events:
+            sys.stderr.write(f"{job.name} has written nothing yet: {job.secondary}; -f waits for it\n")
+        return DONE
+    finally:
+        tell_requests(options, session)
+
+
+def follow_job(
+    session: Session,
+    name: str,
+    *,
+    ceiling: float | None,
+    json_lines: bool = False,
+    look: float = LOOK_SECONDS,
+    settle: float = SETTLE_SECONDS,
+) -> int:
+    """Follow a job until it ends, or until someone leaves with Ctrl-C; shows all of it. Returns the exit code.
+
+    ceiling: US dollars that it may cost at most, if known. Raises AwsError, with the reason, when the job failed.
+    """
+    view = make_view(json_lines)
+    try:
+        follower = Follower(session, name, view, ceiling=ceiling, look=look, settle=settle)
+        with CtrlC() as ctrl_c:
+            while not follower.run(ctrl_c.wait):
+                view.close()
+                if ask_what_to_do(session, follower.job) == "leave":
+                    return INTERRUPTED
+                ctrl_c.clear()
+                view = make_view(json_lines)
+                follower.use(view)
+    finally:
+        view.close()
+    return tell_end(follower, ceiling=ceiling, json_lines=json_lines)
+
+
+class CtrlC:
+    """Makes the first Ctrl-C a wish that is met between two looks, so that no line is half shown; the second ends."""
+
+    def __init__(self) -> None:
+        self._pressed = threading.Event()
+        self._before: Any = None
+
+    def __enter__(self) -> CtrlC:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, number: int, frame: Any) -> None:
+        if self._pressed.is_set():
+            raise KeyboardInterrupt
+        self._pressed.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep; True as soon as Ctrl-C was pressed."""
+        return self._pressed.wait(seconds)
+
+    def clear(self) -> None:
+        self._pressed.clear()
+
+
+def ask_what_to_do(session: Session, job: Job) -> str:
+    """After Ctrl-C: "leave" the job running, or "go on" following it, be it to its stop."""
+    again = f"`wrn logs -f {job.name}` follows it again, `wrn stop {job.name}` stops it"
+    if not at_terminal():
+        sys.stderr.write(f"{job.name} is left running; {again}\n")
+        return "leave"
+    sys.stderr.write(f"\n{job.name} is running. [l]eave it running, [s]top it, or go on [f]ollowing? [l] ")
+    sys.stderr.flush()
+    try:
+        answer = sys.stdin.readline().strip().lower()
+    except KeyboardInterrupt:
+        answer = ""
+    if answer.startswith("s"):
+        if stop(session, job):
+            sys.stderr.write("stopping: it saves a checkpoint first, which takes up to two minutes\n")
+        return "go on"
+    if answer.startswith("f"):
+        return "go on"
+    sys.stderr.write(f"left running; {again}\n")
+    return "leave"
+
+
+def tell_end(follower: Follower, *, ceiling: float | None, json_lines: bool) -> int:
+    """Say how the job ended and what comes next. Raises AwsError when it failed."""
+    job = follower.job
+    result = end_of_job(job, follower.state().progress, ceiling)
+    if json_lines:
+        sys.stdout.write(json.dumps({"type": "end", **result}) + "\n")
+    elif job.status != "Failed":
+        sys.stderr.write("".join(f"{line}\n" for line in end_lines(job, result)))
+    if job.status == "Failed":
+        raise reason_of_failure(job.name, job.instance_type, job.failure)
+    return DONE if job.status == "Completed" else INTERRUPTED
+
+
+def end_of_job(job: Job, progress: Progress, ceiling: float | None) -> dict[str, Any]:
+    """The figures of a job that is over."""
+    costs = money(job, job.ended or job.created, ceiling=ceiling)
+    return {
+        "job": job.name,
+        "status": job.status,
+        "secondary_status": job.secondary,
+        "figures": progress.figures,
+        "result": progress.result or None,
+        "training_seconds": job.training_seconds,
+        "billable_seconds": job.billable_seconds,
+        "instances": job.instances,
+        "cost_usd": costs.so_far,
+        "cost_is_estimated": costs.estimated,
+        "ceiling_usd": costs.ceiling,
+        "spot_savings": spot_savings(job),
+        "interruptions": interruptions(job),
+        "failure": job.failure or None,
+        "next": next_command(job),
+    }
+
+
+def next_command(job: Job) -> str:
+    if job.status == "Completed":
+        return f"wrn fetch {job.name} --output-dir runs/{job.name}"
+    return f"wrn resume {job.name}"
+
+
+def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    lines = [f"{job.name}: {'completed' if job.status == 'Completed' else f'stopped ({job.secondary})'}"]
+    figures = result["figures"]
+    scores = [
+        f"{split} {name} {percent(figures[key])}"
+        for split in ("val", "test")
+        for name, key in (("top-1", f"{split}_top1"), ("top-5", f"{split}_top5"))
+        if key in figures
+    ]
+    if result["result"]:
+        lines.append(result["result"])  # in its own words: the model that counts may not be that of the last epoch
+    elif scores:
+        lines.append(f"epoch {figures['epoch']:.0f} of {figures['epochs']:.0f}: {', '.join(scores)}")
+    costs = money(job, job.ended or job.created, ceiling=result["ceiling_usd"])
+    if job.billable_seconds is not None:
+        many = f" on each of {job.instances} instances" if job.instances > 1 else ""
+        source = f" (list price of {costs.price.region}, {costs.price.source.date})" if costs.price else ""
+        lines.append(f"billed: {duration(job.billable_seconds)}{many}; {money_text(costs, over=True)}{source}")
+    saved = result["spot_savings"]
+    if saved is not None:
+        times = result["interruptions"]
+        lines.append(f"spot saved {saved:.0%} of the cost, with {times} interruption{'' if times == 1 else 's'}")
+    return [*lines, f"next: {result['next']}"]

@@ -1,0 +1,56 @@
+"""`wrn resume`: a new job that goes on from the checkpoints of one that stopped, failed or ran out of time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from wrn.aws.jobs import checkpoint_objects, describe
+from wrn.aws.resume import free_name, resume_request, tags_of
+from wrn.aws.validate import check_request
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.errors import DONE
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser(
+        "resume",
+        "Start a new job that goes on from the checkpoints of another.",
+        "JOB [--name N] [--instance-type T] [--monitor] [--dry-run] [--region R] [--json]",
+    )
+    parser.add_argument("job", metavar="JOB", help="the job that ended; `wrn jobs` lists them")
+    parser.add_argument("--name", metavar="N", help="of the new job [JOB-r2, JOB-r3, ...]")
+    parser.add_argument("--instance-type", metavar="T", default="", help="another machine [as before]")
+    parser.add_argument("--max-minutes", metavar="M", type=int, default=0, help="another time limit [as before]")
+    parser.add_argument("--monitor", action="store_true", help="follow the new job until it ends")
+    parser.add_argument("--dry-run", action="store_true", help="print the request as JSON and send nothing")
+    options = parser.parse_args(arguments)
+    session = open_session(options)
+    job = describe(session, options.job)
+    name = options.name or free_name(session, job.name)
+    request = resume_request(
+        job,
+        tags_of(session, job),
+        name,
+        instance_type=options.instance_type,
+        max_runtime=60 * options.max_minutes,
+    )
+    check_request("sagemaker", "CreateTrainingJob", request)
+    if options.dry_run:
+        sys.stdout.write(json.dumps(request, indent=2) + "\n")
+        return DONE
+    found = checkpoint_objects(session, job)
+    session.call("sagemaker", "CreateTrainingJob", request)
+    if options.json and not options.monitor:
+        sys.stdout.write(json.dumps({"job": name, "resumes": job.name, "checkpoints": job.checkpoints}) + "\n")
+    if not found:
+        sys.stderr.write(f"{job.checkpoints} is empty: {name} begins afresh\n")
+    sys.stderr.write(f"{name} started; it goes on from {job.checkpoints}\n" if found else f"{name} started\n")
+    if options.monitor:
+        from wrn.cli.logs import follow_job
+
+        return follow_job(session, name, ceiling=None, json_lines=options.json)
+    sys.stderr.write(f"next: wrn logs -f {name}\n")
+    tell_requests(options, session)
+    return DONE

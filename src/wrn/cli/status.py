@@ -1,0 +1,132 @@
+"""`wrn status`: where a job stands, once and at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from wrn.aws.events import GROUP, LogEvent
+from wrn.aws.faults import NotThere
+from wrn.aws.follow import State
+from wrn.aws.freshness import checkpoint_freshness
+from wrn.aws.jobs import Job, describe
+from wrn.aws.progress import Progress, duration, interruptions, money, phase_text, phases, spot_savings
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.cli.follow_views import clock, figures_text, money_text, phase_line
+from wrn.cli.report import table
+from wrn.errors import DONE, AwsError
+
+LAST_LINES = 2000
+"""Of a stream, read from its end: enough for the last epochs, whatever else was written."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser("status", "Show where a job stands.", "JOB [--region R] [--json]")
+    parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
+    options = parser.parse_args(arguments)
+    session = open_session(options)
+    job = describe(session, options.job)
+    progress = Progress()
+    progress.take(last_lines(session, job))
+    now = time.time()
+    state = State(job, progress, money(job, now), now)
+    try:
+        state.freshness = checkpoint_freshness(session, job, progress)
+    except AwsError as error:
+        state.warnings.append(f"whether checkpoints arrive in S3 cannot be seen: {error}")
+    if state.freshness is not None and state.freshness.is_late:
+        state.warnings.append(state.freshness.warning)
+    if options.json:
+        sys.stdout.write(json.dumps(as_json(state), indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in as_lines(state)))
+    tell_requests(options, session)
+    return DONE
+
+
+def last_lines(session: Session, job: Job) -> list[LogEvent]:
+    """The ends of all of the job's streams, by time."""
+    events: list[LogEvent] = []
+    try:
+        request = {"logGroupName": GROUP, "logStreamNamePrefix": f"{job.name}/"}
+        for stream in session.pages("logs", "DescribeLogStreams", "logStreams", request):
+            name = stream["logStreamName"]
+            where = {"logGroupName": GROUP, "logStreamName": name, "startFromHead": False, "limit": LAST_LINES}
+            answer = session.call("logs", "GetLogEvents", where)
+            events += [LogEvent(name, event["timestamp"], event["message"]) for event in answer["events"]]
+    except NotThere:
+        pass  # the job has not begun to write
+    return sorted(events, key=lambda event: event.timestamp)
+
+
+def as_json(state: State) -> dict[str, Any]:
+    job, fresh = state.job, state.freshness
+    return {
+        "job": job.name,
+        "status": job.status,
+        "secondary_status": job.secondary,
+        "doing": phase_text(job),
+        "failure": job.failure or None,
+        "instance_type": job.instance_type,
+        "instances": job.instances,
+        "spot": job.spot,
+        "created": job.created,
+        "ended": job.ended,
+        "phases": [
+            {"status": phase.status, "message": phase.message, "start": phase.start, "end": phase.end}
+            for phase in phases(job)
+        ],
+        "interruptions": interruptions(job),
+        "progress": state.progress.as_dict(state.now),
+        "cost_usd": state.money.so_far,
+        "cost_is_estimated": state.money.estimated,
+        "ceiling_usd": state.money.ceiling,
+        "billable_seconds": job.billable_seconds,
+        "training_seconds": job.training_seconds,
+        "spot_savings": spot_savings(job),
+        "checkpoints": job.checkpoints or None,
+        "newest_checkpoint_age_seconds": fresh.age if fresh else None,
+        "model": job.model or None,
+        "warnings": state.warnings,
+    }
+
+
+def as_lines(state: State) -> list[str]:
+    job = state.job
+    until = job.ended or state.now
+    took = f"{'took' if job.is_over else 'running for'} {duration(until - job.created)}"
+    rows = [
+        ("job", job.name),
+        ("state", phase_text(job)),
+        ("machines", f"{job.instances} x {job.instance_type}{', spot' if job.spot else ''}"),
+        (
+            "started",
+            f"{clock(job.created)}, {took}",
+        ),
+    ]
+    if state.progress.figures:
+        rows.append(("progress", ", ".join(figures_text(state))))
+    estimated = ", with an assumed spot price" if state.money.estimated else ""
+    rows.append(("money", money_text(state.money, over=job.is_over) + estimated))
+    if (saved := spot_savings(job)) is not None:
+        rows.append(("spot saved", f"{saved:.0%}"))
+    if job.checkpoints:
+        age = state.freshness.age if state.freshness else None
+        rows.append(("checkpoints", job.checkpoints + (f", newest {duration(age)} old" if age is not None else "")))
+    if job.failure:
+        rows.append(("failed", " ".join(job.failure.split())))
+    lines = [*table(rows).split("\n"), "", *(f"  {phase_line(phase)}" for phase in phases(job)), ""]
+    lines += [f"warning: {text}" for text in state.warnings]
+    return [*lines, f"next: {next_step(job)}"]
+
+
+def next_step(job: Job) -> str:
+    if not job.is_over:
+        return f"wrn logs -f {job.name}"
+    if job.status == "Completed":
+        return f"wrn fetch {job.name} --output-dir runs/{job.name}"
+    return f"wrn resume {job.name}"

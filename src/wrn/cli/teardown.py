@@ -1,0 +1,88 @@
+"""`wrn teardown`: list what this tool made in the account, with sizes and cost, then remove it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from wrn.aws.inventory import Inventory, bucket_given, take_inventory
+from wrn.aws.session import Session
+from wrn.aws.teardown import remove
+from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests
+from wrn.cli.costs import resource_json, resource_table
+from wrn.errors import DONE, AwsError
+
+ROUNDS = 3
+"""Removing may show or leave something, such as an object that was just being written."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser(
+        "teardown",
+        "Remove everything in the account that this tool made, found by its tag created-by=wrn.",
+        "[--dry-run] [--yes] [--bucket B] [--region R] [--json]",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
+    parser.add_argument("--yes", action="store_true", help="remove without asking; running jobs are stopped")
+    parser.add_argument(
+        "--bucket",
+        metavar="B",
+        action="append",
+        default=[],
+        help="a bucket of yours that was deployed to: wrn/ in it goes, the rest stays; may repeat",
+    )
+    options = parser.parse_args(arguments)
+    session = open_session(options)
+    buckets = [bucket_given(name) for name in options.bucket]
+    inventory = take_inventory(session, buckets=buckets)
+    if not options.json or not inventory.resources:
+        show(inventory, session)
+    removed: list[dict[str, Any]] = []
+    if inventory.resources and not options.dry_run:
+        running = [resource.name for resource in inventory.resources if resource.kind == "training job"]
+        also = f" {', '.join(running)} is running and will be stopped." if running else ""
+        question = f"Remove all of this in account {session.account}?{also}"
+        if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
+            sys.stderr.write("nothing was removed\n")
+            return DONE
+        removed = [resource_json(resource) for resource in inventory.resources]
+        converge(session, inventory, buckets)
+    if options.json:
+        told = [resource_json(resource) for resource in inventory.resources]
+        sys.stdout.write(json.dumps({"found": told, "removed": removed, "notes": inventory.notes}, indent=2) + "\n")
+    elif removed:
+        sys.stderr.write("all of it is removed\n")
+    tell_requests(options, session)
+    return DONE
+
+
+def show(inventory: Inventory, session: Session) -> None:
+    if inventory.resources:
+        sys.stderr.write(resource_table(inventory.resources) + "\n")
+    else:
+        sys.stderr.write(f"nothing of ours is in account {session.account}, {session.region}\n")
+    notes = list(inventory.notes)
+    if inventory.finished_jobs:
+        notes.append(
+            f"SageMaker's list keeps the records of {inventory.finished_jobs} finished job(s); they cost nothing"
+        )
+    sys.stderr.write("".join(f"note: {note}\n" for note in notes))
+
+
+def converge(session: Session, inventory: Inventory, buckets: Sequence[str]) -> None:
+    """Remove and look again until nothing is left. Raises AwsError listing what could not be removed."""
+    faults: list[str] = []
+    for _ in range(ROUNDS):
+        faults = remove(session, inventory.resources, lambda text: print_line(text))
+        inventory = take_inventory(session, buckets=buckets)
+        if not inventory.resources:
+            return
+    left = [f"{resource.kind} {resource.name} is still there" for resource in inventory.resources]
+    raise AwsError("\n".join([*(faults or left), "repeat `wrn teardown` when that is mended; it goes on from there"]))
+
+
+def print_line(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

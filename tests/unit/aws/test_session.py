@@ -1,0 +1,96 @@
+"""The one way to AWS: what is counted, and what each refusal becomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wrn.aws import faults as kinds
+from wrn.aws.session import Session, configured_region, snake_case
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mocked_aws import Faults
+
+JOB = {"TrainingJobName": "x"}
+
+
+def test_each_attempt_is_counted_in_all_regions(faults: Faults) -> None:
+    session = Session(region="us-east-1")
+    faults.refuse("GetCallerIdentity", "Throttling", times=2)
+    assert session.account == "123456789012"
+    other = session.in_region("eu-west-1")
+    assert other.in_region("eu-west-1") is other
+    list(other.pages("s3", "ListBuckets", "Buckets"))
+    assert session.sent == [("sts", "GetCallerIdentity")] * 3 + [("s3", "ListBuckets")]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind", "words"),
+    [
+        ("ThrottlingException", "Rate exceeded", kinds.Throttled, "try again in a minute"),
+        ("ExpiredTokenException", "The security token is expired", kinds.NoCredentials, "log in again"),
+        ("UnrecognizedClientException", "The security token is invalid", kinds.NoCredentials, "--profile"),
+        ("AccessDeniedException", "User is not authorized", kinds.Denied, "administrator"),
+        ("ResourceLimitExceeded", "limit is 0 Instances", kinds.QuotaReached, "--fallback"),
+        ("ResourceInUse", "exists", kinds.NameInUse, "--name"),
+        ("ValidationException", "Requested resource not found.", kinds.NotThere, "check the name"),
+        ("ValidationException", "Could not assume role arn:aws:iam::1:role/r. Please", kinds.RoleNotReady, "new"),
+        ("ValidationException", "The value is odd", kinds.AwsError, r"CreateTrainingJob: The value is odd \(Valid"),
+    ],
+)
+def test_refusals_are_sentences_of_their_kind(
+    code: str, message: str, kind: type[Exception], words: str, faults: Faults
+) -> None:
+    faults.refuse("CreateTrainingJob", code, message, times=9)
+    job = {
+        **JOB,
+        "RoleArn": "arn:aws:iam::123456789012:role/r",
+        "AlgorithmSpecification": {"TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": "s3://b/x"},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+    }
+    with pytest.raises(kind, match=words) as caught:
+        Session(region="us-east-1").call("sagemaker", "CreateTrainingJob", job)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_clock_and_a_bug(faults: Faults) -> None:
+    session = Session(region="us-east-1")
+    faults.refuse("GetCallerIdentity", "RequestTimeTooSkewed", "The difference is too large", status=403)
+    with pytest.raises(kinds.AwsError, match="set this machine's clock right"):
+        session.call("sts", "GetCallerIdentity")
+    with pytest.raises(Exception, match="Unknown parameter") as caught:
+        session.call("sts", "GetCallerIdentity", {"Nonsense": 1})
+    assert not isinstance(caught.value, kinds.AwsError)
+
+
+def test_without_credentials(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(kinds.NoCredentials, match="aws configure"):
+        _ = Session(region="us-east-1").account
+    with pytest.raises(kinds.NoCredentials, match="--profile"):
+        Session(region="us-east-1", profile="nobody")
+
+
+def test_the_region_that_is_configured(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert configured_region() is None
+    (tmp_path / "config").write_text("[profile mine]\nregion = eu-west-3\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert configured_region("mine") == "eu-west-3"
+    with pytest.raises(kinds.NoCredentials, match="nobody"):
+        configured_region("nobody")
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert configured_region("mine") == "eu-north-1"
+
+
+def test_names_of_methods() -> None:
+    assert [snake_case(name) for name in ("CreateTrainingJob", "ListObjectsV2", "GetAWSDefaultServiceQuota")] == [
+        "create_training_job",
+        "list_objects_v2",
+        "get_aws_default_service_quota",
+    ]

@@ -1,0 +1,187 @@
+"""`wrn deploy` as a person meets it: what it asks, prints and refuses, and that it never shows a secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from data_files import accept_stand_ins, write_archive
+from wrn.cli import deploy, main
+from wrn.cli.deploy import agree
+from wrn.data import locate
+from wrn.data.download import Unreachable
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
+
+SYNTHETIC = ["deploy", "--yes", "--dataset", "synthetic", "--region", "eu-west-1"]
+
+
+@pytest.fixture(autouse=True)
+def _stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    accept_stand_ins(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_deployment(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_archive(tmp_path / "data", "cifar-100-python")
+    flags = ["--region", "eu-west-1", "--name", "mine", "--max-cost", "5", "--spot", "--debug"]
+    assert main(["deploy", "--yes", *flags]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "job: mine on 1 x ml.g5.xlarge in eu-west-1, at most $5.00"
+    assert lines[1] == "expected: about 103 min and $0.97, by the assumptions of wrn plan"
+    assert lines[2] == "look: https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/mine"
+    assert lines[3].endswith("log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dmine$252F")
+    assert [line.split()[1] for line in lines[5:]] == ["logs", "status", "stop", "fetch"]
+    assert all("mine --region eu-west-1" in line for line in lines[5:])
+    assert "expected: about 103 min" in err
+    assert "ml.g5.xlarge is neither the cheapest" in err
+    assert main(["deploy", "--yes", *flags, "--name", "again"]) == 0
+    listed = capsys.readouterr().err.partition("requests to AWS:\n")
+    assert int(listed[0].split()[-1]) == len(listed[2].splitlines()) <= 25
+    assert "  sagemaker CreateTrainingJob" in listed[2].splitlines()
+
+
+def test_as_json(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SYNTHETIC, "--json", "--recipe", "sprint"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["name"].startswith("wrn-sprint-")
+    assert (result["region"], result["bucket"]) == ("eu-west-1", "wrn-123456789012-eu-west-1")
+    assert result["expected_cost_usd"] < result["max_cost_usd"]
+
+
+def test_two_in_the_same_second_are_two_jobs(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    names = set()
+    for _ in range(2):
+        assert main([*SYNTHETIC, "--json"]) == 0
+        names.add(json.loads(capsys.readouterr().out)["name"])
+    assert len(names) == 2
+
+
+def test_asked_once(faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = [word for word in SYNTHETIC if word != "--yes"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert main(asking) == 2
+    assert "no terminal to ask at" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Terminal("\n"))
+    assert main(asking) == 2
+    err = capsys.readouterr().err
+    assert "at most $33.91" in err.partition("go on? [y/N]")[0]
+    assert "nothing was sent; give --yes" in err
+    assert set(faults.seen) == {"GetCallerIdentity"}
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert main(asking) == 0
+    assert agree.__doc__
+
+
+def test_auto_without_cifar_trains_on_the_synthetic_set(
+    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> Path:
+        raise Unreachable("nobody answers")
+
+    monkeypatch.setattr(locate, "fetch", unreachable)
+    assert main(["deploy", "--yes", "--dataset", "auto", "--json", "--region", "eu-west-1"]) == 0
+    out, err = capsys.readouterr()
+    assert "CIFAR-100 is not in data and could not be fetched" in err
+    assert "the job trains on the synthetic set" in err
+    from wrn.aws.session import Session
+
+    name = {"TrainingJobName": json.loads(out)["name"]}
+    job = Session(region="eu-west-1").call("sagemaker", "DescribeTrainingJob", name)
+    assert job["HyperParameters"] == {"dataset": "synthetic"}
+    assert len(job["InputDataConfig"]) == 1
+    assert main(["deploy", "--yes", "--dataset", "cifar100", "--region", "eu-west-1"]) == 2
+    assert "nobody answers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--account", "111111111111"], "account: is of account 111111111111, and these credentials are of 1234567"),
+        (["--role-arn", "arn:aws:iam::111111111111:role/x"], "role_arn: is of account 111111111111"),
+        (["--bucket", "not-there"], "there is no not-there; create it, or leave out --bucket"),
+        (["--fallback", "g5.xlarge,g9"], "fallback: 'g5.xlarge,g9' has 'g9', which is no instance type"),
+        (["--fallback", "g9.xlarge"], "'ml.g9.xlarge' is not one of"),
+        (["--fallback", "xx-west-9:g5.xlarge"], 'region: "xx-west-9" has no training images'),
+        (["--fallback", "us-west-2:g5.xlarge", "--bucket", "b-1"], "bucket is of eu-west-1 alone"),
+        (
+            ["--notify", "arn:aws:sns:us-east-1:123456789012:t"],
+            "the topic is in us-east-1, and events of jobs in eu-west-1",
+        ),
+        (["--notify", "me"], "notify: 'me' is neither the ARN of an SNS topic"),
+        (["--budget", "5"], "budget: is one of the alarms; give --alarms"),
+        (["--on-demand-after", "20m"], "on_demand_after: is for spot instances alone"),
+        (["--full-access", "--role-arn", "arn:aws:iam::123456789012:role/x"], "full_access: a role given as"),
+        (["--profile", "nobody"], "--profile"),
+    ],
+)
+def test_mistakes(flags: list[str], words: str, faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SYNTHETIC, *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert "CreateTrainingJob" not in faults.seen
+    assert "CreateBucket" not in faults.seen
+
+
+def test_no_secret_is_shown(
+    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mocked_aws import SECRET
+
+    for code in ("ExpiredToken", "SignatureDoesNotMatch", "AccessDenied"):
+        faults.refuse("GetCallerIdentity", code, "no", status=403)
+        assert main([*SYNTHETIC, "--debug"]) == 2
+    faults.refuse("CreateTrainingJob", "AccessDeniedException", times=9)
+    assert main([*SYNTHETIC, "--debug"]) == 2
+    faults.planned.clear()
+    assert main([*SYNTHETIC, "--debug"]) == 0
+    out, err = capsys.readouterr()
+    for secret in (SECRET, "AKIATESTTESTTESTTEST"):
+        assert secret not in out + err
+    assert "log in again (aws sso login, or aws configure)" in err
+
+
+def test_stopped_in_the_middle(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    for operation in ("PutBucketPolicy", "CreateRole", "PutRolePolicy", "PutObject"):
+        faults.fail(operation, KeyboardInterrupt())
+        assert main([*SYNTHETIC, "--name", "mine"]) == 3
+        assert "may be running" not in capsys.readouterr().err
+    faults.fail("CreateTrainingJob", KeyboardInterrupt())
+    assert main([*SYNTHETIC, "--name", "mine"]) == 3
+    assert "the job mine may be running: see wrn status mine, or wrn stop it" in capsys.readouterr().err
+    assert main([*SYNTHETIC, "--name", "mine"]) == 0
+
+
+def test_monitor_hands_over(
+    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = []
+    follower: Any = types.ModuleType("follower")
+
+    def follow_job(session: Any, name: str, *, ceiling: float | None) -> int:
+        followed.append((session.region, name, ceiling))
+        return 3
+
+    follower.follow_job = follow_job
+    monkeypatch.setitem(sys.modules, "follower", follower)
+    monkeypatch.setattr(deploy, "FOLLOWER", "follower")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert main([*SYNTHETIC, "--name", "mine", "--monitor", "--max-cost", "2"]) == 3
+    assert followed == [("eu-west-1", "mine", pytest.approx(2.0, abs=0.01))]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([*SYNTHETIC, "--monitor"]) == 2
+    assert "monitor: following a job is not in this version" in capsys.readouterr().err

@@ -1,0 +1,259 @@
+"""The commands for a job that exists, as a person or a program meets them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.sagemaker.models import sagemaker_backends
+
+import wrn.cli.logs as logs_command
+from fake_account import ACCOUNT, BUCKET, REGION, archive, client, make_bucket, make_job, make_log
+from fake_job import START, FakeJob, epoch_line
+from wrn.aws.events import LogEvent
+from wrn.aws.follow import State
+from wrn.aws.jobs import Job
+from wrn.aws.progress import Money, Phase, Progress, money
+from wrn.cli import main
+from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_text, phase_line
+from wrn.errors import AwsError
+
+LINES = ["fresh start: no checkpoint in /opt/ml/checkpoints", epoch_line(1), epoch_line(2, top1=0.25)]
+
+
+@pytest.fixture
+def job(account: None) -> Any:
+    """A job of moto's, which a test may change; it is over, as all of moto's are."""
+    make_bucket(BUCKET, ours=True)
+    make_job("wrn-a")
+    make_log("wrn-a", LINES, 1000 * int(time.time()) - 10_000)
+    found = sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"]
+    found.algorithm_specification = {"TrainingImage": "1.example/x", "TrainingInputMode": "File"}
+    return found
+
+
+def set_state(job: Any, status: str, secondary: str) -> None:
+    job.training_job_status, job.secondary_status = status, secondary
+    now = datetime.now(tz=timezone.utc)
+    job.secondary_status_transitions = [{"Status": secondary, "StartTime": now, "StatusMessage": ""}]
+    job.training_end_time = None if status == "InProgress" else now
+
+
+def test_logs_gives_the_log_word_for_word(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "wrn-a"]) == 0
+    assert capsys.readouterr().out.splitlines() == LINES
+    assert main(["logs", "wrn-a", "--json", "--debug"]) == 0
+    told = capsys.readouterr()
+    assert [json.loads(line)["message"] for line in told.out.splitlines()] == LINES
+    assert "requests to AWS: sagemaker DescribeTrainingJob, logs DescribeLogStreams, logs GetLogEvents x 2" in told.err
+
+
+def test_logs_before_the_first_line(account: None, capsys: pytest.CaptureFixture[str]) -> None:
+    make_job("wrn-a")
+    assert main(["logs", "wrn-a"]) == 0
+    assert "wrn-a has written nothing yet" in capsys.readouterr().err
+
+
+def test_following_to_the_end(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    job.training_time_in_seconds, job.billable_time_in_seconds = 300, 90
+    job.enable_managed_spot_training = True
+    assert logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=5.0, settle=0) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == LINES
+    assert told.err.splitlines()[-5:] == [
+        "wrn-a: completed",
+        "epoch 2 of 10: test top-1 25.00%, test top-5 80.00%",
+        "billed: 2 min; $0.04 of at most $5.00 (list price of us-west-2, seen 2026-11)",
+        "spot saved 70% of the cost, with 0 interruptions",
+        "next: wrn fetch wrn-a --output-dir runs/wrn-a",
+    ]
+    assert logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=None, json_lines=True, settle=0) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert told[-1]["type"] == "end"
+    assert told[-1]["billable_seconds"] == 90
+    assert told[-1]["spot_savings"] == pytest.approx(0.7)
+    assert {entry["type"] for entry in told} == {"line", "phase", "epoch", "end"}
+
+
+def test_following_a_job_that_fails(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    set_state(job, "Failed", "Failed")
+    job.failure_reason = "AlgorithmError: DataError: there is no such file"
+    with pytest.raises(AwsError, match="wrn-a: failed: AlgorithmError: DataError: there is no such file"):
+        logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=None, settle=0)
+    set_state(job, "Stopped", "MaxRuntimeExceeded")
+    assert logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=None, settle=0) == 3
+    assert "next: wrn resume wrn-a" in capsys.readouterr().err
+
+
+def test_status_for_people_and_programs(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    set_state(job, "InProgress", "Training")
+    client("s3").put_object(Bucket=BUCKET, Key="wrn/checkpoints/wrn-a/step-1", Body=b"x")
+    assert main(["status", "wrn-a"]) == 0
+    shown = capsys.readouterr().out
+    assert "epoch 2/10, test top-1 25.00%, 2,875 images/s" in shown
+    assert f"s3://{BUCKET}/wrn/checkpoints/wrn-a, newest" in shown
+    assert "next: wrn logs -f wrn-a" in shown
+    assert main(["status", "wrn-a", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["status"] == "InProgress"
+    assert told["progress"]["epoch"] == 2
+    assert told["newest_checkpoint_age_seconds"] < 60
+    assert told["warnings"] == []
+
+
+def test_names_that_do_not_exist_are_one_sentence(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("status", "logs", "stop", "resume", "fetch"):
+        assert main([command, "wrn-b"]) == 2
+        assert capsys.readouterr().err == (
+            f"wrn {command}: there is no training job wrn-b in eu-west-1; did you mean wrn-a?\n"
+        )
+
+
+def test_jobs(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    make_job("by-tag")
+    make_job("of-others", ours=False)
+    assert main(["jobs", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {entry["job"] for entry in told} == {"wrn-a", "by-tag"}
+    assert main(["jobs"]) == 0
+    assert "of-others" not in capsys.readouterr().out
+    assert main(["jobs", "--running"]) == 0
+    assert "no running job of ours" in capsys.readouterr().err
+
+
+def test_stop_says_what_it_did(job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stop", "wrn-a"]) == 0
+    assert capsys.readouterr().err == "wrn-a is completed already\n"
+    set_state(job, "InProgress", "Training")
+    stopped: list[Job] = []
+    monkeypatch.setattr("wrn.cli.stop.stop", lambda session, found: not stopped.append(found))
+    assert main(["stop", "wrn-a"]) == 0
+    assert "`wrn resume wrn-a` goes on from there" in capsys.readouterr().err
+    assert [found.name for found in stopped] == ["wrn-a"]
+
+
+def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    set_state(job, "Stopped", "Stopped")
+    assert main(["resume", "wrn-a", "--dry-run"]) == 0
+    request = json.loads(capsys.readouterr().out)
+    assert request["TrainingJobName"] == "wrn-a-r2"
+    assert main(["resume", "wrn-a", "--instance-type", "ml.g6.xlarge", "--max-minutes", "30"]) == 0
+    told = capsys.readouterr().err
+    assert "is empty: wrn-a-r2 begins afresh" in told
+    assert "next: wrn logs -f wrn-a-r2" in told
+    fresh = client("sagemaker").describe_training_job(TrainingJobName="wrn-a-r2")
+    assert fresh["CheckpointConfig"]["S3Uri"] == f"s3://{BUCKET}/wrn/checkpoints/wrn-a"
+    assert fresh["ResourceConfig"]["InstanceType"] == "ml.g6.xlarge"
+    client("s3").put_object(Bucket=BUCKET, Key="wrn/checkpoints/wrn-a/step-1", Body=b"x")
+    assert main(["resume", "wrn-a", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["job"] == "wrn-a-r3"
+    assert "it goes on from" in told.err
+    assert main(["resume", "wrn-a", "--instance-type", "ml.g5.xlarg"]) == 2
+
+
+def test_a_fetched_model_can_be_used(job: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tiny import tiny_dataset
+    from wrn.model import ModelInfo, WideResNet, load_model, save_model
+
+    data = tiny_dataset()
+    model = WideResNet(10, 1, num_classes=data.num_classes)
+    info = ModelInfo(
+        model.architecture, data.mean, data.std, data.classes, data.superclasses, data.superclass_of, "folder"
+    )
+    save_model(tmp_path / "made", model, info)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    client("s3").put_object(Bucket=BUCKET, Key="wrn/output/wrn-a/output/model.tar.gz", Body=archive(files))
+    assert main(["fetch", "wrn-a", "--output-dir", str(tmp_path / "run"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["model"] == str(tmp_path / "run/model")
+    _, found = load_model(tmp_path / "run/model")
+    assert found.classes == data.classes
+    assert main(["fetch", "wrn-a", "--output-dir", str(tmp_path / "run")]) == 0
+    assert f"next: wrn evaluate --model-dir {tmp_path}/run/model" in capsys.readouterr().out
+
+
+def test_ctrl_c_without_a_terminal_leaves_the_job_running(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = FakeJob()
+    monkeypatch.setattr(job, "clock", time.time)
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    assert logs_command.follow_job(job, "wrn-a", ceiling=None, look=0.05) == 3  # type: ignore[arg-type]
+    assert "wrn-a is left running; `wrn logs -f wrn-a` follows it again" in capsys.readouterr().err
+    assert ("sagemaker", "StopTrainingJob") not in job.sent
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice", "stops"),
+    [("\n", "leave", False), ("l\n", "leave", False), ("f\n", "go on", False), ("s\n", "go on", True)],
+)
+def test_ctrl_c_at_a_terminal_asks(answer: str, choice: str, stops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = FakeJob()
+    monkeypatch.setattr(logs_command, "at_terminal", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    assert logs_command.ask_what_to_do(job, Job(job.answer)) == choice  # type: ignore[arg-type]
+    assert (("sagemaker", "StopTrainingJob") in job.sent) == stops
+
+
+def test_the_second_ctrl_c_ends_at_once() -> None:
+    with logs_command.CtrlC() as ctrl_c:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ctrl_c.wait(5)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_log_cannot_steer_the_terminal() -> None:
+    assert clean("\x1b[2J\x1b]0;title\x07red\x1b[31m\r\n") == "]0;titlered"
+    assert clean("a\tb\x9b31m") == "a\tb31m"
+
+
+def test_money_in_words() -> None:
+    assert money_text(Money(0.4, 5.0, True, None)) == "about $0.40 so far, at most $5.00"
+    assert money_text(Money(0.4, None, False, None)) == "$0.40 so far"
+    assert money_text(Money(0.4, 5.0, False, None), over=True) == "$0.40 of at most $5.00"
+    assert money_text(Money(None, None, False, None)) == "price not known"
+
+
+@pytest.mark.parametrize("make", [PlainView, JsonView, RichView])
+def test_all_views_show_everything(make: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> None:
+    fake = FakeJob(spot=True)
+    fake.enter("Training")
+    job, progress = Job(fake.answer), Progress()
+    events = [LogEvent("wrn-a/algo-1-1", int(1000 * START), line) for line in LINES]
+    view = make()
+    view.phase(Phase("Training", "training", "it goes.", START, None))
+    view.lines(events, True)
+    for figures in progress.take(events):
+        view.epoch(figures)
+    view.warn("checkpoints do not arrive")
+    view.state(State(job, progress, money(job, START + 60), START + 60))
+    view.close()
+    shown = "".join(capsys.readouterr())
+    for words in ("fresh start", "training", "checkpoints do not arrive", "algo-1"):
+        assert words in shown
+
+
+def test_a_reason_of_many_lines_stays_one_line() -> None:
+    phase = Phase("Failed", "failed", "AlgorithmError: no such\n\x1b[31mthing\n, exit code: 1", START, None)
+    assert phase_line(phase).endswith("failed (AlgorithmError: no such thing , exit code: 1)")
+
+
+def test_without_any_region_it_looks_where_deploy_goes(
+    account: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert main(["jobs"]) == 0
+    assert "in us-east-1" in capsys.readouterr().err

@@ -50,7 +50,9 @@ class Alone:
         """Whether this is the process that writes and reports."""
         return self.place.rank == 0
 
-    def replica(self, model: nn.Module, compile: Compile, on_note: Callable[[str], None]) -> Replica:
+    def replica(
+        self, model: nn.Module, compile: Compile, on_note: Callable[[str], None] = lambda note: None
+    ) -> Replica:
         return Replica(model, compile, on_note)
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
@@ -117,7 +119,9 @@ class Together(Alone):
         self._word = PrefixStore("wrn", store)
         self._say("step", 0)
 
-    def replica(self, model: nn.Module, compile: Compile, on_note: Callable[[str], None]) -> Replica:
+    def replica(
+        self, model: nn.Module, compile: Compile, on_note: Callable[[str], None] = lambda note: None
+    ) -> Replica:
         # BN's statistics stay each process's own, so nothing is sent before a forward pass (torch 2.13 has a new name
         # for that). Gradients go out in buckets of 25 MB, six for WRN-28-10, while the rest is being computed.
         wrapper = nn.parallel.DistributedDataParallel

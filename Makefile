@@ -25,6 +25,8 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_data.py $(FLAGS)
 	$(BIN)/python benchmarks/bench_train.py --depth 16 --widen-factor 4 --batch-size 128 $(FLAGS)
+	$(BIN)/python benchmarks/bench_scaling.py --depth 16 --widen-factor 4 --batch-size 128 $(FLAGS)
+	$(BIN)/wrn bench train --depth 16 --widen-factor 4 --batch-size 128 --dropout 0 $(FLAGS)
 
 results: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/results_table.py

@@ -1,33 +1,34 @@
-"""Images per second and core of the batch path, against a DataLoader with Pillow and with NumPy, in one run.
+"""Images per second and core of the batch path, against DataLoaders with Pillow, NumPy and more, in one run.
 
     python benchmarks/bench_data.py --output benchmarks/results/X.json
 
 Every candidate makes the same kind of batch on one thread of one process; all take turns, A B C, A B C, ... A case
-is compared with the faster of its peers, and with the rate at which one core can copy memory. With WRN_DATA_DIR set
+is compared with the faster of Pillow and NumPy, and with the rate at which one core can copy memory; Albumentations and
+torchvision's v2 transforms take part where they can be imported. With WRN_DATA_DIR set
 the images are CIFAR-100's, else noise.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from common import environment, interleaved, seconds, spread, write_json
 from peers import pillow_pipeline as peer
+from peers import torchvision_pipeline
+from wrn.benchmarking.data import BYTES_PER_IMAGE, IMAGES, turn
+from wrn.benchmarking.environment import environment, write_json
+from wrn.benchmarking.limits import copy_bytes_per_second
+from wrn.benchmarking.timing import interleaved, spread
+from wrn.benchmarking.workload import MEAN, STD, noise
 from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Split
 from wrn.data.loader import make_loader
 from wrn.training.machine import tune_cpu
-
-IMAGES = 10_000
-MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 CASES: dict[str, tuple[AugmentOptions, Callable[[Any], Any] | None]] = {
     "crop_flip_cutout": (AugmentOptions(cutout=8), None),
@@ -44,9 +45,7 @@ def load_images() -> tuple[Split, str]:
 
         dataset = open_dataset("cifar100", data_dir=Path(folder))
         return Split(dataset.train.images[:IMAGES], dataset.train.labels[:IMAGES]), dataset.name
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=draws)
-    return Split(images, torch.randint(0, 100, (IMAGES,), generator=draws)), "noise"
+    return noise(IMAGES).train, "noise"
 
 
 def albumentations_policy() -> Callable[[Any], Any] | None:
@@ -77,14 +76,6 @@ class Albumentations(peer.Pillow):  # type: ignore[misc]
         return torch.from_numpy(image.transpose(2, 0, 1).copy()), self.labels[index]
 
 
-def turn(batches: Iterator[Any], count: int) -> Callable[[], None]:
-    def run() -> None:
-        for _ in itertools.islice(batches, count):
-            pass
-
-    return run
-
-
 def endless(loader: Any) -> Iterator[Any]:
     while True:
         yield from loader
@@ -107,17 +98,15 @@ def candidates(split: Split, batch_size: int, our_batches: int, peer_batches: in
         for name, dataset in datasets.items():
             batches = endless(peer.make_loader(dataset, batch_size))
             cases[case][name] = (turn(batches, peer_batches), peer_batches)
+        if torchvision_pipeline.available() is None:
+            single = peer.make_loader(torchvision_pipeline.Images(split.images, labels, case), batch_size)
+            cases[case]["torchvision"] = (turn(endless(single), peer_batches), peer_batches)
+            whole = torchvision_pipeline.whole_batches(split.images, labels, case, batch_size)
+            cases[case]["torchvision, one draw a batch"] = (turn(whole, our_batches), our_batches)
     if albumentations_policy() is not None:
         policy_of_users = ours(AugmentOptions(augment="albumentations", cutout=8), split, batch_size)
         cases["trivialaugment"]["wrn, augment: albumentations"] = (turn(policy_of_users, peer_batches), peer_batches)
     return cases
-
-
-def copy_bytes_per_second() -> float:
-    """The best rate of copying 64 MiB on one core, bytes read and bytes written both counted."""
-    source = np.ones(2**26, dtype=np.uint8)
-    target = np.zeros_like(source)
-    return 2 * source.nbytes / min(seconds(lambda: np.copyto(target, source)) for _ in range(10))
 
 
 def main() -> None:
@@ -133,10 +122,11 @@ def main() -> None:
     torch.set_num_threads(1)
     tune_cpu()  # for the whole process, so the peers gain from it too
     split, source = load_images()
-    bandwidth = copy_bytes_per_second()
-    # A byte is read and a float32 written for each of the 3072 values of an image: no batch path can be faster.
-    limit = bandwidth / (3 * peer.SIDE**2 * (1 + 4))
+    bandwidth = copy_bytes_per_second(torch.device("cpu"))
+    limit = bandwidth / BYTES_PER_IMAGE
     print(f"{source}, batch {args.batch_size}, one thread; memory {bandwidth / 1e9:.1f} GB/s: {limit:,.0f} images/s")
+    if reason := torchvision_pipeline.available():
+        print(f"torchvision takes no part: {reason}")
     results: dict[str, Any] = {}
     ratios: dict[str, dict[str, float]] = {}
     for case, runs in candidates(split, args.batch_size, args.batches, max(1, args.batches // 10)).items():
@@ -157,6 +147,7 @@ def main() -> None:
         record = {
             "benchmark": "data",
             "images": source,
+            "left_out": {"torchvision": reason} if reason else {},
             "batch_size": args.batch_size,
             "copy_bytes_per_s": bandwidth,
             "memory_limit_images_per_s": limit,

@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import spread
+from wrn.benchmarking.timing import spread
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks/results/experiments"

@@ -25,7 +25,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common import environment, spread, write_json
+from wrn.benchmarking.environment import environment, write_json
+from wrn.benchmarking.timing import spread
 
 PHASES = ("loading", "stepping", "evaluating", "writing", "exporting")
 """What a run may be doing when it is killed; a run tells by their number in its progress file."""

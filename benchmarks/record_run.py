@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from common import environment, write_json
+from wrn.benchmarking.environment import environment, write_json
 
 
 def main() -> None:

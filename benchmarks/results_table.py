@@ -55,6 +55,7 @@ def ratios(record: dict[str, Any]) -> list[tuple[str, str, float]]:
     """(what, against what, how many times as fast) of one record."""
     if record["benchmark"] == "train":
         peer = {"step": "plain fp32 PyTorch step", "loop": "plain fp32 PyTorch loop with DataLoader"}
+        peer["step, timm"] = "step of timm, same precision and layout"
         what = f"training, {record['network']}, batch {record['batch_size']}, {record['precision']}"
         return [(what, peer.get(kind, kind), ratio["median"]) for kind, ratio in record["ratio"].items()]
     if record["benchmark"] == "data":
@@ -83,6 +84,30 @@ def safety(record: dict[str, Any]) -> list[tuple[str, str]]:
         same = "the same history" if not record["history_differs"] else "ANOTHER history"
         lost = f"{repeated} steps repeated, at most {longest:.1f} s of work lost at once"
         return [(what, f"**{record['bytes_differing']} bytes differ** from the run in peace, {same}; {lost}")]
+    if record["benchmark"] == "scaling":
+        what = f"{record['network']}, batch {record['batch_size']}: {record['processes']} processes on the same cores"
+        alone = record["average_alone"]
+        averaging = f"averaging {alone['bytes'] / 1e6:.0f} MB alone would take {alone['share_of_step']:.1%} of a step"
+        return [(what, f"**{record['efficiency']['median']:.1%}** of the speed of one; {averaging}")]
+    if record["benchmark"] == "training_speed":
+        what = f"{record['network']}, batch {record['batch_size']}, {record['precision']}"
+        return [
+            (
+                f"{what}, {stage['side']} px: a step of training",
+                f"{stage['images_per_s']['median']:,.1f} images/s, **{stage['share_of_convolutions_alone']:.1%}** of "
+                f"the speed of its convolutions alone, MFU {stage['mfu']:.1%} of the peak measured there",
+            )
+            for stage in record["stages"]
+        ]
+    if record["benchmark"] == "inference_speed":
+        return [
+            (
+                f"{record['network']}, {record['precision']}: prediction, {result['batch_size']} at once",
+                f"{1e3 * result['seconds']['median']:.1f} ms (p99 {1e3 * result['seconds']['p99']:.1f} ms), "
+                f"{result['images_per_s']:,.1f} images/s",
+            )
+            for result in record["results"]
+        ]
     if record["benchmark"] == "checkpoint":
         what = f"checkpoint of {record['network']}, {record['bytes'] / 1e6:.0f} MB"
         took = {name: figures["median"] for name, figures in record["seconds"].items()}

@@ -14,7 +14,7 @@ from wrn.training.processes import Together
 
 def come_and_go(number: int) -> None:
     processes = Together(replace(place(), attempt=number), torch.device("cpu"))
-    forward = processes.replica(nn.Linear(64, 64), compiled=False).forward
+    forward = processes.replica(nn.Linear(64, 64), compile=False).forward
     forward(torch.randn(4, 64)).sum().backward()
     processes.total(torch.ones(100_000))
     processes.close()

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a network, or go on with an interrupted run",
     "evaluate": "score a model directory on the test split",
     "predict": "name what is in a picture",
+    "bench": "measure speed on this machine: train, inference, data, checkpoint",
     "deploy": "train on AWS SageMaker; --dry-run prints every request, with no account and no network",
     "jobs": "list the training jobs on SageMaker that were started from here",
     "status": "show where a job stands: phase, epoch, accuracy, money",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -45,7 +45,7 @@ def _add_flag(group: argparse._ArgumentGroup, key: str, field: FieldInfo) -> Non
     default = "unset" if field.default in (None, "") else field.default
     text = f"{field.description} [{default}]".replace("%", "%%")
     common: dict[str, Any] = {"dest": key, "default": argparse.SUPPRESS}
-    if field.annotation is bool:
+    if field.annotation is bool or bool in get_args(field.annotation):
         group.add_argument(*spelled, nargs="?", const="true", metavar="BOOL", help=text, **common)
         negative = f"--no-{spelled[0][2:]}"
         group.add_argument(negative, action="store_const", const="false", help=argparse.SUPPRESS, **common)

@@ -98,6 +98,13 @@ def new_run_dir(recipe: str) -> Path:
     return path
 
 
+def compile_cache() -> Path:
+    """Where compiled code is kept between runs, unless torch's own variable says where."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("wrn") / "compiled"
+
+
 def failure_file(environ: Mapping[str, str] | None = None) -> Path | None:
     """Where SageMaker reads the reason of a failed job; None elsewhere."""
     base = sagemaker_base(os.environ if environ is None else environ)

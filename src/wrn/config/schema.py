@@ -234,8 +234,8 @@ class MachineSection(Section):
     channels_last: bool = True
     """Memory layout that the convolutions of GPUs and CPUs like best."""
 
-    compile: bool = False
-    """torch.compile: a minute of waiting for a faster step, worth it on a GPU."""
+    compile: bool | Literal["graphs"] = False
+    """torch.compile: a minute of waiting for faster steps, worth it on a GPU. graphs: CUDA graphs too (one process)."""
 
     processes: int | Literal["auto"] = "auto"
     """Processes that train together on each host. auto: on SageMaker one for each GPU, elsewhere one."""

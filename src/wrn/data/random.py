@@ -8,6 +8,7 @@ and on a GPU, and in a run of one process or of eight: there is no generator sta
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,6 +27,29 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def to_device_together(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
+    """The same for several arrays, in one transfer to a GPU: each costs its host about 10 us, however small."""
+    if device.type != "cuda":
+        return [to_device(values, device) for values in arrays]
+    return unpacked(to_device(packed(arrays), device), arrays)
+
+
+def packed(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The bytes of the arrays behind each other, each begun at a multiple of 8."""
+    padded = [np.pad(np.ascontiguousarray(a).reshape(-1).view(np.uint8), (0, -a.nbytes % 8)) for a in arrays]
+    return np.concatenate(padded)
+
+
+def unpacked(bytes_of_all: Tensor, like: Sequence[np.ndarray]) -> list[Tensor]:
+    """Undoes `packed(like)`: views of its bytes, uint8 (N,), with the types and shapes of the arrays."""
+    tensors, start = [], 0
+    for values in like:
+        dtype = torch.from_numpy(np.empty(0, values.dtype)).dtype
+        tensors.append(bytes_of_all[start : start + values.nbytes].view(dtype).view(values.shape))
+        start += values.nbytes + -values.nbytes % 8
+    return tensors
 
 
 class BatchRandom:

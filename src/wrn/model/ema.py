@@ -45,8 +45,7 @@ class AveragedModel(Generic[Network]):
         """Take one step of the average towards the model's present values."""
         share = 1 - decay_at(self.decay, self.updates)
         torch._foreach_lerp_([mine for mine, _ in self._averaged], [theirs for _, theirs in self._averaged], share)
-        for mine, theirs in self._copied:
-            mine.copy_(theirs)
+        torch._foreach_copy_([mine for mine, _ in self._copied], [theirs for _, theirs in self._copied])
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:

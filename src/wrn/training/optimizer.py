@@ -55,10 +55,6 @@ class Optimizers:
         for group in self._groups():
             group["lr"] = group["peak"] * share
 
-    def zero_grad(self) -> None:
-        for optimizer in self.all:
-            optimizer.zero_grad(set_to_none=True)
-
     def state_dict(self) -> dict[str, Tensor]:
         """The state by the names of the model's parameters: `conv1.weight/momentum_buffer` and so on."""
         return {

@@ -24,6 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from wrn.config.launch import Place
 from wrn.errors import Interrupted, LostProcess, WrnError
+from wrn.training.replica import Compile, Replica
 
 PATIENCE = timedelta(seconds=40)
 """How long a step may wait for another process: a hung one ends the job within a minute."""
@@ -39,20 +40,6 @@ in a loop hung within 50 rounds, three times of three; with it, 1,300 rounds pas
 Answer = TypeVar("Answer")
 
 
-class Replica:
-    """A model as a step sees it: its forward pass, whose backward pass averages gradients over the processes."""
-
-    def __init__(self, model: nn.Module, compiled: bool) -> None:
-        self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if compiled else model
-        self._model = model
-
-    def unsynchronised(self) -> AbstractContextManager[None]:
-        """Inside, backward passes keep their gradients to this process."""
-        if isinstance(self._model, nn.parallel.DistributedDataParallel):
-            return self._model.no_sync()
-        return nullcontext()
-
-
 class Alone:
     """The one process of an ordinary run."""
 
@@ -63,8 +50,10 @@ class Alone:
         """Whether this is the process that writes and reports."""
         return self.place.rank == 0
 
-    def replica(self, model: nn.Module, *, compiled: bool) -> Replica:
-        return Replica(model, compiled)
+    def replica(
+        self, model: nn.Module, compile: Compile, on_note: Callable[[str], None] = lambda note: None
+    ) -> Replica:
+        return Replica(model, compile, on_note)
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
         """(any process wants to stop, the first process wants to save): the same answer in all of them."""
@@ -130,7 +119,9 @@ class Together(Alone):
         self._word = PrefixStore("wrn", store)
         self._say("step", 0)
 
-    def replica(self, model: nn.Module, *, compiled: bool) -> Replica:
+    def replica(
+        self, model: nn.Module, compile: Compile, on_note: Callable[[str], None] = lambda note: None
+    ) -> Replica:
         # BN's statistics stay each process's own, so nothing is sent before a forward pass (torch 2.13 has a new name
         # for that). Gradients go out in buckets of 25 MB, six for WRN-28-10, while the rest is being computed.
         wrapper = nn.parallel.DistributedDataParallel
@@ -139,7 +130,7 @@ class Together(Alone):
             "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
         }
         devices = [self._device] if self._device.type == "cuda" else None
-        return Replica(wrapper(model, device_ids=devices, bucket_cap_mb=25, **quiet), compiled)
+        return Replica(wrapper(model, device_ids=devices, bucket_cap_mb=25, **quiet), compile, on_note)
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
         self._step = step

@@ -82,6 +82,8 @@ def for_processes(config: Config, here: Place) -> Config:
         return config
     if here.may_restart and config.output_dir is None and sagemaker_base(os.environ) is None:
         raise ConfigError("output_dir: unset, but torchrun may restart the run, which then has to find it; give one")
+    if config.compile == "graphs":
+        raise ConfigError("compile: graphs is for one process alone; give --compile true")
     if config.sync_bn and not torch.cuda.is_available():
         raise ConfigError("sync_bn: needs GPUs; leave it away")
     if config.scale_lr == "none":

@@ -37,7 +37,8 @@ def statistics_kept(model: nn.Module) -> Iterator[None]:
     """
     buffers = list(model.buffers())
     with torch.no_grad():
-        before = [buffer.clone() for buffer in buffers]
+        before = [torch.empty_like(buffer) for buffer in buffers]
+        torch._foreach_copy_(before, buffers)
     try:
         yield
     finally:

@@ -53,6 +53,7 @@ class TrainStep:
 
     micro_batch: images per forward pass. Halved when the device runs out of memory if the configuration says
     `auto`; the step still uses the mean gradient of the whole batch (BN sees the smaller batches, as it must).
+    on_phase: told "forward", "backward" and "optimizer" as each begins, for whoever times them.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class TrainStep:
         self._schedule = schedule
         self._on_note = on_note
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._replica = processes.replica(model, compiled=config.compile)
+        self._replica = processes.replica(model, config.compile, on_note)
+        self._usual = True
         self._processes = processes
+        self.on_phase: Callable[[str], None] = lambda phase: None
 
     def __call__(self, step: int, batch: Batch) -> None:
         """Step number `step` of the run. Does not wait for the device.
@@ -92,6 +95,7 @@ class TrainStep:
         purpose = f"dropout of process {rank}" if rank else "dropout"
         torch.manual_seed(int(generator(self._config.seed, purpose, step).integers(2**63)))
         self._optimizers.set_rate(self._schedule.lr_at(step) / self._schedule.peak)
+        self._usual = batch.global_size == self._config.batch_size
         counted = self.meters.values.clone()
         while True:
             try:
@@ -100,6 +104,7 @@ class TrainStep:
             except torch.OutOfMemoryError:
                 self._halve_micro_batch()
                 self.meters.values.copy_(counted)
+        self.on_phase("optimizer")
         for optimizer in self._optimizers.all:
             self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
@@ -114,7 +119,7 @@ class TrainStep:
 
     def _gradients(self, step: int, batch: Batch) -> None:
         """Leave the mean gradient over the batch in the parameters, the same in all processes."""
-        self._optimizers.zero_grad()
+        self._clear_gradients()
         # The mean over the processes of (sum of its losses / divisor) is the mean over all images.
         divisor = batch.global_size / self._processes.place.size
         if not self._config.sam_rho:
@@ -123,15 +128,19 @@ class TrainStep:
         # m-sharpness: each unit of images has a perturbation of its own; their gradients are averaged. The units of
         # different processes are different units, so the first pass of each is its own affair.
         units = list(chunks(batch, self._config.sam_batch or self.micro_batch))
-        total: list[Tensor | None] = [None] * len(self._parameters)
+        total = self._replica.new_gradients(self._parameters)
         for number, unit in enumerate(units, start=1):
-            self._optimizers.zero_grad()
+            self._clear_gradients()
             self._accumulate(step, unit, unit.size, synchronised=False)
             with perturbed(self._parameters, self._config.sam_rho), statistics_kept(self.model):
                 for parameter, gradient in zip(self._parameters, total, strict=True):
                     parameter.grad = gradient
                 self._accumulate(step, unit, divisor, synchronised=number == len(units), measured=False)
             total = [parameter.grad for parameter in self._parameters]
+
+    def _clear_gradients(self) -> None:
+        for parameter, gradient in zip(self._parameters, self._replica.new_gradients(self._parameters), strict=True):
+            parameter.grad = gradient
 
     def _accumulate(
         self, step: int, batch: Batch, divisor: float, *, synchronised: bool, measured: bool = True
@@ -144,9 +153,11 @@ class TrainStep:
         for number, part in enumerate(parts, start=1):
             own = not synchronised or number < len(parts)
             with self._replica.unsynchronised() if own else nullcontext():
+                self.on_phase("forward")
                 with self._precision.autocast():
-                    logits = self._replica.forward(part.images)
+                    logits = self._replica.forward(part.images, usual=self._usual)
                 loss_sum = mixed_loss(logits, part, self._config.label_smoothing).sum()
+                self.on_phase("backward")
                 self.scaler.scale(loss_sum / divisor).backward()  # type: ignore[no-untyped-call]
             if measured:
                 self.meters.add_pass(step, loss_sum.detach(), mixed_hits(logits.detach(), part), part.size)
@@ -158,7 +169,7 @@ class TrainStep:
                 "a smaller network, or --device cpu"
             ) from None
         self.micro_batch = (self.micro_batch + 1) // 2
-        self._optimizers.zero_grad()
+        self._clear_gradients()
         if self._precision.device.type == "cuda":
             torch.cuda.empty_cache()
         self._on_note(f"out of memory: going on with micro-batches of {self.micro_batch} images")

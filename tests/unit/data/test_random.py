@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrn.data.random import BatchRandom, generator
+from wrn.data.random import BatchRandom, generator, packed, unpacked
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**31))
@@ -41,3 +42,16 @@ def test_ranges_types_and_frequencies() -> None:
     assert chance.float().mean().item() == pytest.approx(0.25, abs=0.015)
     assert beta.mean().item() == pytest.approx(0.5, abs=0.015)
     assert beta.var().item() == pytest.approx(1 / 12, abs=0.005)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["int64", "int32", "float32", "uint8"]), st.integers(1, 5)), min_size=1, max_size=5
+    )
+)
+def test_arrays_survive_being_sent_together(kinds: list[tuple[str, int]]) -> None:
+    arrays = [np.arange(2 * rows, dtype=kind).reshape(rows, 2) for kind, rows in kinds]
+    together = unpacked(torch.from_numpy(packed(arrays)), arrays)
+    for values, tensor in zip(arrays, together, strict=True):
+        assert torch.equal(torch.from_numpy(values), tensor)
+        assert tensor.dtype == torch.from_numpy(values).dtype

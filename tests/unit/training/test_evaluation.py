@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from wrn.data.dataset import Split
+from wrn.model import WideResNet, predict_logits
 from wrn.model.precision import pick_precision
 from wrn.training.evaluation import evaluate
 
@@ -36,6 +40,21 @@ def test_every_image_counts_once_and_the_network_is_left_as_it_was() -> None:
     assert found.mirrored is None
     assert "tta" not in found.as_dict()
     assert model.training
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amp_dtype", ["bf16", "fp16"])
+def test_scores_of_a_gpu_are_those_of_fp32_on_the_cpu(amp_dtype: str) -> None:
+    """Logits within 2% of their norm: 16-bit convolutions keep 8 or 11 bits of each number."""
+    torch.manual_seed(0)
+    model = WideResNet(16, 2, 0.0, 5)
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    logits = []
+    for precision in (FP32, pick_precision(torch.device("cuda"), amp=True, amp_dtype=amp_dtype)):
+        network = copy.deepcopy(model).to(precision.device, memory_format=torch.channels_last)
+        found = predict_logits(network, images, mean=(0.5,) * 3, std=(0.25,) * 3, precision=precision)
+        logits.append(found.cpu())
+    assert (logits[0] - logits[1]).norm() <= 0.02 * logits[0].norm()
 
 
 def test_mirrored_figures_stand_beside_the_plain_ones() -> None:

@@ -81,7 +81,7 @@ def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
     x = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)
 
     def step(model: nn.Module, optimizers: Optimizers) -> None:
-        optimizers.zero_grad()
+        model.zero_grad()
         model(x).square().mean().backward()
         for optimizer in optimizers.all:
             optimizer.step()

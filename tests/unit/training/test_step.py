@@ -73,7 +73,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(monkeypatch: py
     step, notes = make(twin)
     forward = step._replica.forward
 
-    def small_device(images: torch.Tensor) -> torch.Tensor:
+    def small_device(images: torch.Tensor, usual: bool) -> torch.Tensor:
         if len(images) > 2:
             raise torch.OutOfMemoryError("too much")
         return forward(images)
@@ -90,7 +90,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(monkeypatch: py
 def test_out_of_memory_with_one_image_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     step, _ = make(WideResNet(10, 1, 0.0, 5))
 
-    def full(images: torch.Tensor) -> torch.Tensor:
+    def full(images: torch.Tensor, usual: bool) -> torch.Tensor:
         raise torch.OutOfMemoryError("too much")
 
     monkeypatch.setattr(step._replica, "forward", full)
@@ -138,24 +138,6 @@ def test_sam_is_the_mean_gradient_at_the_worst_point_of_each_unit(sam_batch: int
     make(model, sam_rho=rho, sam_batch=sam_batch, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)[0](0, whole)
     for p, start_value, gradient in zip(model.parameters(), before, expected, strict=True):
         assert torch.allclose(p, start_value - 0.1 * gradient, atol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile imports modules that torch deprecated
-def test_compile_gives_the_same_numbers() -> None:
-    torch.manual_seed(0)
-    model = WideResNet(10, 1, 0.0, 5)
-    compiled = copy.deepcopy(model)
-    torch._dynamo.reset()
-    losses = []
-    for network, keys in ((model, {}), (compiled, {"compile": True})):
-        step, _ = make(network, **keys)
-        if keys:
-            # The eager backend traces and runs like any other, without needing a C++ compiler here.
-            step._replica.forward = torch.compile(network, backend="eager")
-        for number in range(2):
-            step(number, batch())
-        losses.append(step.meters.read().loss)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.gpu

@@ -5,6 +5,8 @@ Results are channels-last. Numbers are float32 where that is exact, which vector
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -69,9 +71,10 @@ def equalize(images: Tensor, _: Tensor | None = None) -> Tensor:
     planes = _planes(images)
     rows = planes.shape[0] * planes.shape[1]
     values = planes.view(rows, -1).long()
-    counts = torch.bincount(
-        (values + 256 * torch.arange(rows, device=images.device).view(-1, 1)).view(-1), minlength=256 * rows
-    ).view(rows, 256)
+    # Not bincount: on a GPU it waits for the largest value to come to the host.
+    one = torch.ones((), dtype=torch.int64, device=images.device)
+    counts = torch.zeros(rows, 256, dtype=torch.int64, device=images.device)
+    counts.scatter_add_(1, values, one.expand_as(values))
     last = counts.gather(1, values.amax(dim=1, keepdim=True))
     step = (values.shape[1] - last) // 255
     below = counts.cumsum(1) - counts
@@ -83,10 +86,15 @@ def equalize(images: Tensor, _: Tensor | None = None) -> Tensor:
 def luma(images: Tensor) -> Tensor:
     """Grey values by the weights of ITU-R 601-2, rounded: float32 (B, 3, H, W), three times the same, channels-last."""
     batch, channels, height, width = images.shape
-    weights = torch.tensor(LUMA, device=images.device).view(3, 1).expand(3, channels)
-    sums = images.permute(0, 2, 3, 1).reshape(-1, 3).float() @ weights
+    sums = images.permute(0, 2, 3, 1).reshape(-1, 3).float() @ _luma_weights(images.device).expand(3, channels)
     grey = sums.add_(32768.0).mul_(1 / 65536).floor_()
     return grey.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _luma_weights(device: torch.device) -> Tensor:
+    """float32 (3, 1), kept per device: a batch that copied them there would wait for the copy."""
+    return torch.tensor(LUMA, device=device).view(3, 1)
 
 
 def _blend(other: Tensor, images: Tensor, factor: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def outside_box(images: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right
     """
     channels, height, width = images.shape[1:]
     row = torch.arange(height, device=images.device)
-    column = torch.arange(width, device=images.device).repeat_interleave(channels)
+    column = torch.arange(width * channels, device=images.device) // channels
     outside_rows = ((row < top[:, None]) | (row >= bottom[:, None])).float()
     outside_columns = ((column < left[:, None]) | (column >= right[:, None])).float()
     return torch.maximum(outside_rows[:, :, None], outside_columns[:, None, :])

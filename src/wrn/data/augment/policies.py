@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wrn.data.augment import colour, geometry
-from wrn.data.random import BatchRandom, to_device
+from wrn.data.random import BatchRandom, to_device_together
 
 LEVELS = 31
 """Strengths 0 to 30, in both policies as published."""
@@ -118,19 +118,23 @@ def _apply(
     # The images in the order of their operations, so that each operation's are one piece of the batch.
     order = np.argsort(chosen, kind="stable")
     bounds = np.searchsorted(chosen[order], np.arange(len(operations) + 1))
-    magnitude, ordered = magnitude[order], _rows(images, order)
-    results = []
+    magnitude = magnitude[order]
+    pieces, parameters = [], []
     for apply, group in groupby(range(len(operations)), key=lambda number: operations[number].apply):
         numbers = list(group)
         piece = slice(bounds[numbers[0]], bounds[numbers[-1] + 1])
         if piece.start < piece.stop:
-            pieces = ((number, magnitude[bounds[number] : bounds[number + 1]]) for number in numbers)
-            parameters = np.concatenate([operations[n].parameter(part, images.shape[-1]) for n, part in pieces])
-            results.append(apply(ordered[piece], to_device(parameters, images.device)))
-    return _rows(torch.cat(results), np.argsort(order)) if results else images
+            parts = ((number, magnitude[bounds[number] : bounds[number + 1]]) for number in numbers)
+            parameters.append(np.concatenate([operations[n].parameter(part, images.shape[-1]) for n, part in parts]))
+            pieces.append((apply, piece))
+    if not pieces:
+        return images
+    there, back, *shipped = to_device_together([order, np.argsort(order), *parameters], images.device)
+    ordered = _rows(images, there)
+    results = [apply(ordered[piece], values) for (apply, piece), values in zip(pieces, shipped, strict=True)]
+    return _rows(torch.cat(results), back)
 
 
-def _rows(images: Tensor, index: np.ndarray) -> Tensor:
-    """The images at `index`, by whole images as they lie in memory: channels-last."""
-    batch = images.permute(0, 2, 3, 1).contiguous()
-    return batch.index_select(0, to_device(index, images.device)).permute(0, 3, 1, 2)
+def _rows(images: Tensor, index: Tensor) -> Tensor:
+    """The images at `index`, int64 (B,), by whole images as they lie in memory: channels-last."""
+    return images.permute(0, 2, 3, 1).contiguous().index_select(0, index).permute(0, 3, 1, 2)

@@ -85,3 +85,18 @@ def test_rand_augment_at_level_0_hardly_changes_anything() -> None:
     unchanged = [(result == images).flatten(1).all(1).float().mean().item() for result in (gentle, strong)]
     assert unchanged[0] > 0.7
     assert unchanged[1] < 0.25
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", WIDE)
+def test_an_operation_on_a_gpu_gives_the_bytes_of_the_cpu(name: str) -> None:
+    """All arithmetic is in whole numbers or exact in its type; the enhancements may round one value in a thousand."""
+    operation = WIDE[name]
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (LEVELS, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    images = images.contiguous(memory_format=torch.channels_last)
+    parameter = torch.from_numpy(operation.parameter(np.array(operation.magnitudes), 32))
+    here = operation.apply(images, parameter)
+    there = operation.apply(images.cuda(), parameter.cuda()).cpu()
+    assert (here.int() - there.int()).abs().max() <= 1
+    assert (here != there).float().mean() < 1e-3

@@ -1,0 +1,81 @@
+"""What stands beside every figure: the machine, the versions, the commit, the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+import wrn
+
+
+def environment() -> dict[str, Any]:
+    """Hardware, versions, commit, date and command of this run."""
+    cuda = torch.cuda.is_available()
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
+    if cuda:
+        versions["cuda"] = str(torch.version.cuda)
+        versions["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command(),
+        "commit": commit(),
+        "hardware": {
+            "cpu": cpu_model(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "gpu": torch.cuda.get_device_name() if cuda else None,
+            "system": platform.system(),
+        },
+        "threads": torch.get_num_threads(),
+        "versions": {**versions, "wrn": wrn.__version__},
+    }
+
+
+def command() -> str:
+    """The command of this process, to be typed again."""
+    script = Path(sys.argv[0])
+    words = ["wrn"] if script.name in ("wrn", "__main__.py") else ["python", os.path.relpath(script)]
+    return shlex.join([*words, *sys.argv[1:]])
+
+
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str:
+    """The commit that this code is from, `+changes` behind it where files differ from it; `none` when installed."""
+    package = Path(wrn.__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An environment may lie within the repository of somebody's own project: that commit says nothing.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parents[1]:
+            return "none"
+        name = git("rev-parse", "--short=12", "HEAD")
+        return name + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

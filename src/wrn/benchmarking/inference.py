@@ -1,0 +1,116 @@
+"""`wrn bench inference`: what one picture takes, and how many a second, through the `Predictor` that users call."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wrn.benchmarking.environment import environment
+from wrn.benchmarking.limits import peak_flops
+from wrn.benchmarking.timing import seconds, spread
+from wrn.benchmarking.workload import noise
+from wrn.model import ModelInfo, WideResNet, multiply_adds, pick_device, pick_precision, save_model
+from wrn.serving.predictor import Predictor
+from wrn.training.machine import device_name, peak_memory, tune_cpu
+
+FEWEST = 3
+"""Calls of each batch size, however long they take."""
+MOST = 2000
+
+
+def measure(
+    model_dir: Path | None,
+    *,
+    depth: int = 28,
+    widen_factor: int = 10,
+    device: str = "auto",
+    batch_sizes: Sequence[int] = (1, 8, 64, 512),
+    at_least: float = 2.0,
+) -> dict[str, Any]:
+    """The record of one benchmark.
+
+    model_dir: a trained model; None: random weights of WRN-`depth`-`widen_factor`, which are as fast.
+    at_least: seconds for each batch size. A call goes from uint8 pictures in host memory to class names.
+    """
+    tune_cpu()
+    if model_dir is None:
+        with tempfile.TemporaryDirectory() as folder:
+            save_random(Path(folder), depth, widen_factor)
+            predictor = Predictor(Path(folder), device=device)
+    else:
+        predictor = Predictor(model_dir, device=device)
+    # The predictor's own choice, made again to tell it.
+    precision = pick_precision(pick_device(device), amp=True)
+    architecture = predictor.info.architecture
+    flops = 2 * multiply_adds(architecture)
+    peaks = peak_flops(precision)
+    results: list[dict[str, Any]] = []
+    for size in batch_sizes:
+        pictures = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
+        taken = calls(predictor, pictures, at_least)
+        results.append(
+            {
+                "batch_size": size,
+                "calls": len(taken),
+                "seconds": {**spread(taken), "p99": percentile(taken, 0.99)},
+                "images_per_s": size / spread(taken)["median"],
+            }
+        )
+    # Once more, and the most of both: a limit that was measured while something else ran is none.
+    peaks = {name: max(peak, peaks[name]) for name, peak in peak_flops(precision).items()}
+    for result in results:
+        result["share_of_peak"] = result["images_per_s"] * flops / max(peaks.values())
+    return {
+        "benchmark": "inference_speed",
+        "network": str(architecture),
+        "precision": precision.name,
+        "device": device_name(precision.device),
+        "flop_per_image": flops,
+        "peak_flops": peaks,
+        "results": results,
+        "peak_memory_bytes": peak_memory(precision.device),
+        "environment": environment(),
+    }
+
+
+def save_random(folder: Path, depth: int, widen_factor: int) -> None:
+    """A model directory like that of a finished run, its weights as they are before training."""
+    like = noise(1)
+    model = WideResNet(depth, widen_factor, num_classes=like.num_classes)
+    info = ModelInfo(model.architecture, like.mean, like.std, like.classes, (), (), like.name)
+    save_model(folder, model, info)
+
+
+def calls(predictor: Predictor, pictures: torch.Tensor, at_least: float) -> list[float]:
+    """Seconds of each call that fits into `at_least` seconds. The answers are on the host: no waiting is left out."""
+    for _ in range(2):  # kernels are chosen and memory is asked for in these
+        predictor.predict(pictures)
+    taken: list[float] = []
+    started = time.perf_counter()
+    while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() - started < at_least):
+        taken.append(seconds(lambda: predictor.predict(pictures)))
+    return taken
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def lines(record: dict[str, Any]) -> list[str]:
+    """The record for people."""
+    said = [f"{record['network']}, {record['precision']}, on {record['device']}"]
+    for result in record["results"]:
+        took = result["seconds"]
+        said.append(
+            f"batch {result['batch_size']:4}: {1e3 * took['median']:9.2f} ms (p99 {1e3 * took['p99']:.2f} ms, "
+            f"{result['calls']} calls), {result['images_per_s']:,.1f} images/s, "
+            f"{result['share_of_peak']:.1%} of the measured peak"
+        )
+    return said

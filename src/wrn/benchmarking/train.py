@@ -1,0 +1,119 @@
+"""`wrn bench train`: a training step and its phases, beside what the machine could do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from wrn.benchmarking.environment import environment
+from wrn.benchmarking.limits import convolutions_alone, copy_bytes_per_second, peak_flops
+from wrn.benchmarking.timing import PhaseClock, seconds, spread
+from wrn.benchmarking.workload import IMAGES_OF_CIFAR, Workload
+from wrn.config import Config
+from wrn.config.stages import parse_stages
+from wrn.data.augment.batch import Batch
+from wrn.model import multiply_adds
+from wrn.training.machine import device_name, peak_memory
+
+
+def measure(config: Config, *, rounds: int = 5, round_s: float = 2.0) -> dict[str, Any]:
+    """The record of one benchmark: each resolution of the recipe, then all of them by their shares.
+
+    rounds: whose median counts, after steps that are not timed. round_s: about how long one is, at least two steps.
+    """
+    work = Workload(config)
+    peaks = peak_flops(work.precision)
+    bandwidth = copy_bytes_per_second(work.device)
+    results = [stage(work, side, share, rounds, round_s) for side, share in parse_stages(config.resolutions)]
+    # Once more, and the most of both: a limit that was measured while something else ran is none.
+    peaks = {name: max(peak, peaks[name]) for name, peak in peak_flops(work.precision).items()}
+    for result in results:
+        result["mfu"] = result["images_per_s"]["median"] * result["flop_per_image"] / max(peaks.values())
+    epoch_s = sum(result["share"] * IMAGES_OF_CIFAR / result["images_per_s"]["median"] for result in results)
+    return {
+        "benchmark": "training_speed",
+        "network": str(work.model.architecture),
+        "batch_size": config.batch_size,
+        "precision": work.precision.name,
+        "device": device_name(work.device),
+        "peak_flops": peaks,
+        "copy_bytes_per_s": bandwidth,
+        "stages": results,
+        "seconds_per_epoch": epoch_s,
+        "peak_memory_bytes": peak_memory(work.device),
+        "rounds": rounds,
+        "config": config.model_dump(mode="json"),
+        "environment": environment(),
+    }
+
+
+def stage(work: Workload, side: int, share: float, rounds: int, round_s: float) -> dict[str, Any]:
+    """Everything about steps on images of `side` pixels, which are `share` of the recipe's steps."""
+    config = work.config
+    batches = work.batches(side)
+    first_s = seconds(lambda: work.run(batches, 1))
+    # The second step may still be slower: a graph is captured in it, or memory is asked for.
+    work.run(batches, 1)
+    usual_s = seconds(lambda: work.run(batches, 1))
+    steps = max(2, math.ceil(round_s / usual_s))
+    taken = [seconds(lambda: work.run(batches, steps)) / steps for _ in range(rounds)]
+    step_s = spread(taken)
+    passes = 2 if config.sam_rho else 1
+    # A multiply-add is two FLOP; the backward pass costs two forward passes.
+    flops = 2 * 3 * passes * multiply_adds(work.model.architecture, side)
+    rate = spread([config.batch_size / seconds for seconds in taken])
+    size = min(config.batch_size, work.take.micro_batch, config.sam_batch or config.batch_size)
+    alone_s = passes * config.batch_size / size * convolutions_alone(work.model, side, size, work.precision)
+    return {
+        "side": side,
+        "share": share,
+        "flop_per_image": flops,
+        "step_seconds": step_s,
+        "images_per_s": rate,
+        "convolutions_alone_seconds": alone_s,
+        "share_of_convolutions_alone": alone_s / step_s["median"],
+        "phases": phases(work, batches, max(2, math.ceil(round_s / step_s["median"]))),
+        "first_step_seconds": first_s,
+    }
+
+
+def phases(work: Workload, batches: Iterator[Batch], steps: int) -> dict[str, float]:
+    """Seconds of each phase of a step, the mean over `steps` steps."""
+    clock = PhaseClock(work.device)
+    work.take.on_phase = clock.begin
+    for _ in range(steps):
+        clock.begin("data")
+        batch = next(batches)
+        clock.begin("forward")
+        work.take(work.step, batch)
+    totals = clock.totals()
+    work.take.on_phase = lambda phase: None
+    return {name: taken / steps for name, taken in totals.items()}
+
+
+def lines(record: dict[str, Any]) -> list[str]:
+    """The record for people."""
+    peaks = record["peak_flops"]
+    said = [
+        f"{record['network']}, batch {record['batch_size']}, {record['precision']}, on {record['device']}",
+        "this machine: "
+        + ", ".join(f"{name} {flops / 1e12:.3g} TFLOP/s" for name, flops in peaks.items())
+        + f", copy {record['copy_bytes_per_s'] / 1e9:.3g} GB/s",
+    ]
+    for result in record["stages"]:
+        rate, step_s = result["images_per_s"], result["step_seconds"]["median"]
+        said += [
+            f"{result['side']} px: {rate['median']:,.1f} images/s ({rate['min']:,.1f} to {rate['max']:,.1f}), "
+            f"a step {1e3 * step_s:,.1f} ms, MFU {result['mfu']:.1%} of the measured peak",
+            f"  {result['share_of_convolutions_alone']:.1%} of the rate of its convolutions alone "
+            f"({1e3 * result['convolutions_alone_seconds']:,.1f} ms)",
+            "  " + ", ".join(f"{name} {1e3 * taken:,.1f} ms" for name, taken in result["phases"].items()),
+            f"  the first step took {result['first_step_seconds']:,.1f} s"
+            + (" with compiling" if record["config"]["compile"] else ""),
+        ]
+    said.append(
+        f"{record['seconds_per_epoch']:,.1f} s for an epoch of {IMAGES_OF_CIFAR:,} images; "
+        f"{record['peak_memory_bytes'] / 1e9:.2f} GB at most"
+    )
+    return said

@@ -1,0 +1,90 @@
+"""What is timed: the program's own step and batches, made as `wrn train` makes them, on images of noise.
+
+How long a step takes does not depend on what the pictures show, so no data set is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from wrn.benchmarking.timing import wait_for
+from wrn.config import Config
+from wrn.config.launch import Place
+from wrn.data.augment.batch import Batch
+from wrn.data.augment.pipeline import AugmentOptions
+from wrn.data.dataset import Dataset, Split
+from wrn.data.loader import Loader, make_loader
+from wrn.model import WideResNet, pick_device, pick_precision
+from wrn.training.machine import choose_kernels, tune_cpu
+from wrn.training.optimizer import Optimizers
+from wrn.training.parts import build_model
+from wrn.training.processes import Alone
+from wrn.training.schedule import make_schedule
+from wrn.training.step import TrainStep
+
+IMAGES_OF_CIFAR = 50_000
+MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+
+
+def noise(images: int, classes: int = 100) -> Dataset:
+    """A data set of so many 32x32 images of random bytes."""
+    draws = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    split = Split(pixels, torch.randint(0, classes, (images,), generator=draws))
+    names = tuple(f"class {number}" for number in range(classes))
+    return Dataset("noise", "random bytes", split, split.take(torch.arange(0)), names, (), (), MEAN, STD)
+
+
+def batches_of(config: Config, split: Split, device: torch.device, side: int = 32, here: Place | None = None) -> Loader:
+    """The loader of a run with this configuration, all its images `side` pixels large."""
+    here = here or Place()
+    options = AugmentOptions(**{name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__})
+    return make_loader(
+        options,
+        split,
+        MEAN,
+        STD,
+        config.batch_size,
+        seed=config.seed,
+        device=device,
+        rank=here.rank,
+        world_size=here.size,
+        num_workers=config.num_workers,
+        resolution_at=lambda step: side,
+    )
+
+
+class Workload:
+    """A run in its middle: network, optimiser and step as a configuration asks for, and endless whole batches."""
+
+    def __init__(self, config: Config, processes: Alone | None = None) -> None:
+        processes = processes or Alone()
+        tune_cpu()
+        choose_kernels(config.deterministic)
+        self.config = config
+        self.device = pick_device(config.device)
+        self.precision = pick_precision(self.device, amp=config.amp, amp_dtype=config.amp_dtype)
+        # Whole batches only: an epoch's last, smaller one would be compiled or planned for anew.
+        self._data = noise(config.batch_size * max(1, math.ceil(4000 / config.batch_size)))
+        self._place = processes.place
+        self.model: WideResNet = build_model(config, self._data, self.device)
+        schedule = make_schedule(config, math.ceil(IMAGES_OF_CIFAR / config.batch_size))
+        self.optimizers = Optimizers(config, self.model)
+        self.take = TrainStep(
+            config, self.model, self.optimizers, self.precision, schedule, lambda note: None, processes
+        )
+        # Rates are those of the middle of the run; nothing is learned from noise anyway.
+        self.step = schedule.total_steps // 2
+
+    def batches(self, side: int = 32) -> Iterator[Batch]:
+        """One after the other, for ever."""
+        return batches_of(self.config, self._data.train, self.device, side, self._place).batches(0, 2**31)
+
+    def run(self, batches: Iterator[Batch], steps: int) -> None:
+        """So many steps, as the training loop takes them, and until the device has done them."""
+        for _ in range(steps):
+            self.take(self.step, next(batches))
+        wait_for(self.device)

@@ -1,0 +1,154 @@
+"""`wrn bench`: how fast the program is on this machine, beside what the machine could do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wrn.config.flags import Parser, add_config_flags, parse_config
+from wrn.errors import DONE
+
+KINDS = """  train       images/s of the training step and its phases, MFU, seconds per epoch; flags of `wrn train`
+  inference   latency of one picture and throughput by batch size, as `wrn predict` runs the model
+  data        images/s of the batch path by augmentation policy
+  checkpoint  seconds to save and load a run's state, and what a checkpoint adds to a step
+
+Each measures the limits of the machine in the same run. --output FILE keeps the figures as JSON, with hardware,
+versions and commit. Other programs spoil figures: two threads that wait for each other lose far more than their
+share of the cores.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    kinds = {"train": train, "inference": inference, "data": data, "checkpoint": checkpoint}
+    parser = Parser(
+        prog="wrn bench",
+        usage=f"wrn bench {'|'.join(kinds)} [FLAGS]",
+        description=KINDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if not arguments or arguments[0] not in kinds:
+        parser.parse_known_args(arguments)  # --help ends here
+        parser.error(f"which benchmark? There are {', '.join(kinds)}")
+    kind, *rest = arguments
+    return kinds[kind](rest)
+
+
+def train(arguments: Sequence[str]) -> int:
+    own = common()
+    own.add_argument("--rounds", type=positive, default=5, metavar="N", help="whose median counts [5]")
+    own.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="length of a round [2.0]")
+    parser = Parser(
+        prog="wrn bench train", parents=[own], allow_abbrev=False, usage="wrn bench train [--KEY VALUE ...]"
+    )
+    add_config_flags(parser)
+    options, rest = own.parse_known_args(arguments)
+    if {"-h", "--help"} & set(rest):
+        parser.print_help()
+        return DONE
+    config = parse_config(parser, rest).config
+    from wrn.benchmarking import train as benchmark
+
+    return report(benchmark.measure(config, rounds=options.rounds, round_s=options.round_seconds), benchmark, options)
+
+
+def inference(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="wrn bench inference", parents=[common(), machine(28, 10)], allow_abbrev=False)
+    parser.add_argument("--model-dir", type=Path, metavar="D", help="a trained model [random weights]")
+    parser.add_argument(
+        "--batch-sizes", type=sizes, default=(1, 8, 64, 512), metavar="LIST", help='pictures at once ["1 8 64 512"]'
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="time for each of them [2.0]")
+    options = parser.parse_args(arguments)
+    from wrn.benchmarking import inference as benchmark
+
+    record = benchmark.measure(
+        options.model_dir,
+        depth=options.depth,
+        widen_factor=options.widen_factor,
+        device=options.device,
+        batch_sizes=options.batch_sizes,
+        at_least=options.seconds,
+    )
+    return report(record, benchmark, options)
+
+
+def data(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="wrn bench data", parents=[common()], allow_abbrev=False)
+    parser.add_argument("--batch-size", type=positive, default=256, metavar="N", help="images of a batch [256]")
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 or mps [auto]")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads on a CPU [all cores]")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each policy [5]")
+    parser.add_argument("--batches", type=positive, default=20, metavar="N", help="batches of a turn [20]")
+    options = parser.parse_args(arguments)
+    from wrn.benchmarking import data as benchmark
+
+    record = benchmark.measure(
+        options.device,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        rounds=options.rounds,
+        batches=options.batches,
+    )
+    return report(record, benchmark, options)
+
+
+def checkpoint(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="wrn bench checkpoint", parents=[common(), machine(28, 10)], allow_abbrev=False)
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images of a step [16]")
+    parser.add_argument("--steps", type=positive, default=6, metavar="N", help="steps around each checkpoint [6]")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="checkpoints [5]")
+    parser.add_argument("--folder", type=Path, metavar="D", help="where to write [a temporary folder]")
+    options = parser.parse_args(arguments)
+    from wrn.benchmarking import checkpoint as benchmark
+
+    record = benchmark.measure(
+        depth=options.depth,
+        widen_factor=options.widen_factor,
+        batch_size=options.batch_size,
+        device=options.device,
+        steps=options.steps,
+        rounds=options.rounds,
+        folder=options.folder,
+    )
+    return report(record, benchmark, options)
+
+
+def report(record: dict[str, Any], benchmark: Any, options: argparse.Namespace) -> int:
+    """Print the record as the benchmark's own lines, and keep it where asked."""
+    from wrn.benchmarking.environment import write_json
+
+    sys.stdout.write("\n".join(benchmark.lines(record)) + "\n")
+    if options.output:
+        write_json(options.output, record)
+    return DONE
+
+
+def common() -> Parser:
+    """The flag of all kinds."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="keep the figures as JSON")
+    return parser
+
+
+def machine(depth: int, widen_factor: int) -> Parser:
+    """The flags of kinds that take a network and a device, but no configuration."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--depth", type=int, default=depth, metavar="N", help=f"6n+4 [{depth}]")
+    parser.add_argument("--widen-factor", type=positive, default=widen_factor, metavar="N", help=f"[{widen_factor}]")
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 or mps [auto]")
+    return parser
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not allowed; give at least 1")
+    return number
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    return tuple(positive(word) for word in text.replace(",", " ").split())

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wrn.benchmarking.limits import Convolution, convolutions, convolutions_alone, peak_flops
+from wrn.model import Precision, WideResNet, multiply_adds
+
+FP32 = Precision(torch.device("cpu"), torch.float32, "a test")
+
+
+@pytest.mark.parametrize("side", [20, 32])
+def test_the_convolutions_of_a_network_are_all_of_its_arithmetic(side: int) -> None:
+    network = WideResNet(16, 2)
+    found = convolutions(network, side)
+    total = sum(layer.multiply_adds * count for layer, count in found.items())
+    assert total + 128 * 100 == multiply_adds(network.architecture, side)  # the classifier is no convolution
+    assert found[Convolution(3, 16, 3, 1, side)] == 1
+    assert found[Convolution(32, 32, 3, 1, side)] == 3
+    assert found[Convolution(64, 128, 3, 2, side // 2)] == 1
+
+
+def test_limits_are_measured() -> None:
+    assert set(peak_flops(FP32, at_least=0.01)) == {"matmul", "conv3x3"}
+    assert 0 < convolutions_alone(WideResNet(10, 1), 8, 2, FP32, at_least=0.001) < 10

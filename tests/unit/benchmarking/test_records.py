@@ -1,0 +1,82 @@
+"""Every kind of `wrn bench` runs, prints and keeps a record that says where its figures come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from wrn.benchmarking import checkpoint, data, inference, train
+from wrn.benchmarking.workload import Workload
+from wrn.cli import main
+from wrn.config import Config
+
+TINY = ["--depth", "10", "--widen-factor", "1", "--device", "cpu"]
+KINDS = {
+    "train": [*TINY, "--batch-size", "4", "--rounds", "1", "--round-seconds", "0", "--resolutions", "16:0.5 32:0.5"],
+    "inference": [*TINY, "--batch-sizes", "1 3", "--seconds", "0"],
+    "data": ["--batch-size", "8", "--rounds", "1", "--batches", "1", "--device", "cpu", "--threads", "1"],
+    "checkpoint": [*TINY, "--batch-size", "4", "--rounds", "1", "--steps", "1"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second is spent on the limits of the machine."""
+    monkeypatch.setattr(train, "peak_flops", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
+    monkeypatch.setattr(inference, "peak_flops", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
+    monkeypatch.setattr(train, "convolutions_alone", lambda *arguments: 1e-3)
+    for module in (train, data):
+        monkeypatch.setattr(module, "copy_bytes_per_second", lambda device: 1e10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:The ShiftScaleRotate:UserWarning")
+def test_it_prints_and_keeps_a_record(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    try:
+        assert main(["bench", kind, *KINDS[kind], "--output", str(tmp_path / "x.json")]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+    record: dict[str, Any] = json.loads((tmp_path / "x.json").read_text())
+    assert {"hardware", "versions", "commit", "command", "date"} <= set(record["environment"])
+
+
+def test_figures_of_a_step_follow_from_each_other() -> None:
+    config = Config(depth=10, widen_factor=1, batch_size=6, device="cpu", sam_rho=0.05, sam_batch=3)
+    record = train.measure(config, rounds=2, round_s=0)
+    (result,) = record["stages"]
+    rate = result["images_per_s"]["median"]
+    assert result["flop_per_image"] == 2 * 3 * 2 * 12_507_392  # two passes
+    assert result["mfu"] == pytest.approx(rate * result["flop_per_image"] / 2e12)
+    assert record["seconds_per_epoch"] == pytest.approx(50_000 / rate)
+    assert list(result["phases"]) == ["data", "forward", "backward", "optimizer"]
+    # Two units of three images, each passed twice.
+    assert result["convolutions_alone_seconds"] == pytest.approx(4e-3)
+
+
+def test_a_workload_has_whole_batches_for_ever() -> None:
+    work = Workload(Config(depth=10, widen_factor=1, batch_size=3000, device="cpu"))
+    batches = work.batches(16)
+    assert [next(batches).size for _ in range(5)] == [3000] * 5
+
+
+def test_what_is_no_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "everything"]) == 2
+    assert "which benchmark? There are train, inference, data, checkpoint" in capsys.readouterr().err
+    assert main(["bench", "train", "--dept", "10"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert main(["bench", "inference", "--batch-sizes", "0"]) == 2
+    assert main(["bench"]) == 2
+    assert main(["bench", "train", "--help"]) == 0
+    assert "--round-seconds" in capsys.readouterr().out
+
+
+def test_latency_of_the_slowest_call_in_a_hundred() -> None:
+    assert inference.percentile(list(range(1, 101)), 0.99) == 100
+    assert inference.percentile([5.0], 0.99) == 5.0
+    assert checkpoint.lines  # every kind has words for people

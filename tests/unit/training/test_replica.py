@@ -20,8 +20,10 @@ from wrn.training.schedule import Schedule
 from wrn.training.step import TrainStep
 
 FP32 = pick_precision(torch.device("cpu"), amp=False)
-COMPILING = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-"""torch.compile imports modules that torch itself deprecated."""
+COMPILING = pytest.mark.filterwarnings(
+    *(f"ignore::{kind}Warning" for kind in ("Deprecation", "Future", "User", "Runtime"))
+)
+"""torch.compile imports modules that torch itself deprecated, and complains of Python 3.13.0."""
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,8 +122,10 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
     for java, python in CLASSES.items():
         pattern = pattern.replace(java, python)
     try:
-        return re.compile(pattern)
-    except re.error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python 3.11 refuses, 3.10 only warns of
+            return re.compile(pattern)
+    except (re.error, DeprecationWarning):
         return None  # Java's syntax: AWS itself will tell
 
 

@@ -1,4 +1,7 @@
-"""`wrn deploy`: train on SageMaker, or with --dry-run show every request, checked, with no account and no network."""
+"""`wrn deploy`: train on SageMaker; with --dry-run show every request, checked; with --local run the job here.
+
+The latter two need no account and no network.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,10 @@ class Task:
 
 def main(arguments: Sequence[str]) -> int:
     task = read_task(arguments)
+    if task.flags["local"]:
+        from wrn.cli.deploy_local import rehearse
+
+        return rehearse(task)
     if task.flags["print_policy"]:
         places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
         sys.stdout.write(json.dumps(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
@@ -86,7 +93,7 @@ def read_task(arguments: Sequence[str]) -> Task:
         prog="wrn deploy",
         description="Train on AWS SageMaker. All flags of `wrn train` are taken as well.",
         allow_abbrev=False,
-        usage="wrn deploy [--dry-run] [--spot] [--instance-type T] [--max-cost $] [--recipe R] [--KEY VALUE ...]",
+        usage="wrn deploy [--dry-run | --local] [--spot] [--instance-type T] [--recipe R] [--KEY VALUE ...]",
     )
     add_deploy_flags(parser)
     add_config_flags(parser)

@@ -57,7 +57,7 @@ def add_deploy_flags(parser: Parser) -> None:
         ("role-arn", "none", "a role of yours, taken as it is"),
         ("role-name", DeployOptions.role_name, "the role to make"),
         ("account", "that of the credentials", "the account's 12 digits; another one is refused"),
-        ("image-uri", "AWS's PyTorch image", "the container image"),
+        ("image-uri", "AWS's PyTorch image", "the container image; auto: the one of `wrn image push`"),
         ("vpc-config", "none", "subnets and security groups: subnet-a,subnet-b,sg-c"),
         ("kms-key", "none", "encrypts results and disks: a key's id or ARN"),
         ("local-dir", "runs/local/<name>", "with --local: where the job and its results are"),

@@ -182,8 +182,11 @@ def _of_rehearsals(given: Mapping[str, Any]) -> list[str]:
 
 
 def moments(text: str) -> tuple[int, ...]:
-    """Seconds of each entry of `60,2m`."""
-    return tuple(duration(word) for word in text.split(","))
+    """Seconds of each entry of `60,2m`. Before the first second there is hardly a process to interrupt."""
+    found = tuple(duration(word) for word in text.split(","))
+    if not all(found):
+        raise ValueError("must be times of at least 1 s")
+    return found
 
 
 def duration(text: str) -> int:

@@ -141,6 +141,7 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
             ["--local", "--data-uri", "s3://b/x", "--interrupt-after", "9"],
             ["data_uri: with", "only spot instances are"],
         ),
+        (["--local", "--spot", "--interrupt-after", "9,0"], ["'9,0' must be times of at least 1 s"]),
         (["--local", "--spot", "--interrupt-after", "9,soon"], ["interrupt_after: '9,soon' is no time"]),
         (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
         (["--name", "my job", "--instance-count", "2x"], ["instance_count: '2x' must be a whole number above 0"]),

@@ -3,6 +3,8 @@
 #   wrn image push && wrn deploy --image-uri auto          build, send to the account's registry, train there
 #   docker run --rm --gpus all -v "$PWD:/opt/ml/code" wrn:TAG python src/train.py --recipe quickstart
 #
+# docker needs its buildx plugin for this file; podman and finch have what it takes.
+#
 # The code is not in it: a job brings its own, so the image stays the same while the code changes, and its tag is made
 # of this file and requirements.txt. AWS's own image (the default) has more in it, such as EFA for many machines.
 #

@@ -56,30 +56,46 @@ def push(session: Session, root: Path, tell: Tell) -> str:
     """The address of the image in the registry, where it is put unless it is there already."""
     tag = content_tag(root)
     uri = own_image(session.account, session.region, tag)
-    if is_pushed(session, tag):
+    if kind := manifest_of(session, tag):
+        _check_kind(session, tag, kind)
         tell(f"{uri} is there already")
         return uri
     engine = find_engine()
     _build(engine, root, local_name(tag), tell)
     ensure_repository(session, tell)
     engine.push(local_name(tag), uri, password=_password(session))
+    if kind := manifest_of(session, tag):
+        _check_kind(session, tag, kind)
     return uri
 
 
-def is_pushed(session: Session, tag: str) -> bool:
+def manifest_of(session: Session, tag: str) -> str:
+    """The media type of the image of this tag in the registry; empty where there is none."""
     request = {"repositoryName": OWN_REPOSITORY, "imageIds": [{"imageTag": tag}]}
     try:
-        return bool(session.call("ecr", "DescribeImages", request)["imageDetails"])
+        found = session.call("ecr", "DescribeImages", request)["imageDetails"]
     except NotThere:
-        return False
+        return ""
+    return str(found[0].get("imageManifestMediaType", "unknown")) if found else ""
 
 
 def check_pushed(session: Session, tag: str) -> None:
     """Raises AwsError where the image that --image-uri auto means is not in the session's region."""
-    if not is_pushed(session, tag):
+    if kind := manifest_of(session, tag):
+        _check_kind(session, tag, kind)
+    else:
         raise AwsError(
             f"image_uri: the image of this Dockerfile ({tag}) is not in {session.region}; "
             f"run: wrn image push --region {session.region}"
+        )
+
+
+def _check_kind(session: Session, tag: str, kind: str) -> None:
+    if ".oci." in kind:
+        raise AwsError(
+            f"image: {tag} in {session.region} has an OCI manifest ({kind}), which SageMaker refuses; remove it with "
+            f"aws ecr batch-delete-image --repository-name {OWN_REPOSITORY} --image-ids imageTag={tag} --region "
+            f"{session.region}, and push anew, with podman if docker makes no other"
         )
 
 

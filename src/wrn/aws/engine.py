@@ -15,6 +15,11 @@ ENGINES = ("docker", "podman", "finch")
 PLATFORM = "linux/amd64"
 """What SageMaker's GPU instances are, whatever is built on."""
 
+BUILDKIT = ("--provenance=false", "--output", "type=docker")
+FORMAT = {"docker": BUILDKIT, "podman": ("--format", "docker"), "finch": BUILDKIT}
+"""SageMaker refuses images with an OCI manifest (amazon-sagemaker-feedback, issue 180), which engines make by default;
+Docker's own format is what it takes."""
+
 ANSWER_SECONDS, LOGIN_SECONDS = 30, 60
 
 
@@ -30,7 +35,8 @@ class Engine:
     def build(self, root: Path, image: str) -> None:
         """Raises AwsError when the build fails; why, it has shown itself."""
         dockerfile = str(root / "Dockerfile")
-        self._show("build", "--platform", PLATFORM, "--file", dockerfile, "--tag", image, str(root))
+        how = ("--platform", PLATFORM, *FORMAT[self.name])
+        self._show("build", *how, "--file", dockerfile, "--tag", image, str(root))
 
     def push(self, image: str, uri: str, *, password: str) -> None:
         """Under another name to its registry. The password goes through a pipe, and is forgotten afterwards."""

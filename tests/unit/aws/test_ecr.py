@@ -70,9 +70,8 @@ def registry() -> Any:
     return boto3.client("ecr", REGION)
 
 
-def put_image() -> None:
+def put_image(kind: str = "application/vnd.docker.distribution.manifest.v2+json") -> None:
     """What a real engine's push would have done."""
-    kind = "application/vnd.docker.distribution.manifest.v2+json"
     config = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1, "digest": f"sha256:{'0' * 64}"}
     manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}
     registry().put_image(repositoryName="wrn", imageManifest=json.dumps(manifest), imageTag=TAG)
@@ -86,7 +85,8 @@ def test_pushed_once(faults: Faults, docker: Fake, capfd: pytest.CaptureFixture[
     assert docker.calls == [
         "ps --quiet",
         f"image inspect wrn:{TAG}",
-        f"build --platform linux/amd64 --file {ROOT}/Dockerfile --tag wrn:{TAG} {ROOT}",
+        f"build --platform linux/amd64 --provenance=false --output type=docker --file {ROOT}/Dockerfile "
+        f"--tag wrn:{TAG} {ROOT}",
         f"tag wrn:{TAG} {HOST}/wrn:{TAG}",
         f"login --username AWS --password-stdin {HOST}",
         f"push {HOST}/wrn:{TAG}",
@@ -142,7 +142,7 @@ def test_what_goes_wrong(
     assert "docker is installed but does not answer (Cannot connect to the daemon); start it" in told("build")
     other = Fake(tmp_path, "podman")
     assert main(["image", "build"]) == 0
-    assert other.calls[-1].startswith("build --platform linux/amd64")
+    assert other.calls[-1].startswith("build --platform linux/amd64 --format docker --file")
     assert capfd.readouterr().out == f"wrn:{TAG}\n"
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert "none of docker, podman, finch is on the PATH; install one" in told("build")
@@ -170,6 +170,16 @@ def test_deploying_with_it(
     assert main(["costs", "--region", REGION]) == 0
     assert main(["teardown", "--yes", "--region", REGION]) == 0
     assert registry().describe_repositories()["repositories"] == []
+
+
+def test_an_image_that_sagemaker_refuses(faults: Faults, docker: Fake, capfd: pytest.CaptureFixture[str]) -> None:
+    registry().create_repository(repositoryName="wrn", tags=[{"Key": "created-by", "Value": "wrn"}])
+    put_image("application/vnd.oci.image.manifest.v1+json")
+    deploy = ["deploy", "--yes", "--dataset", "synthetic", "--region", REGION, "--image-uri", "auto"]
+    for command in (["image", "push", "--region", REGION], deploy):
+        assert main(command) == 2
+        assert "which SageMaker refuses; remove it with aws ecr batch-delete-image" in capfd.readouterr().err
+    assert docker.calls == []
 
 
 def test_the_tag_is_the_content(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ class Faults:
             found: Any = {"Quotas": [{"QuotaName": name, "Value": value} for name, value in self.quotas.items()]}
         elif operation == "DescribeTrainingJob" and self.jobs:
             found = self.jobs.pop(0)
+        elif operation == "ListTagsForResource" and "budgets" in request.url:
+            found = {"ResourceTags": [{"Key": "created-by", "Value": "wrn"}]}  # there are no others in these tests
         elif operation in ("StopTrainingJob", "UpdateBudget"):
             found = {}
         elif operation == "CreateTrainingJob":

@@ -18,14 +18,27 @@ if [ -d /usr/local/cuda/compat ] && [ -r /proc/driver/nvidia/version ]; then
   fi
 fi
 
+base="${SAGEMAKER_BASE_DIR:-/opt/ml}"
+give_up() { # SageMaker reads why a job failed from a file
+  printf '%s\n' "$1" >&2
+  if [ -d "$base/output" ]; then printf '%s' "$1" >"$base/output/failure"; fi
+  exit 1
+}
+# Process 1 never gets a signal that it does not ask for: without this, stopping here would take the two minutes until
+# it is killed.
+trap 'exit 143' TERM
+
 python=$(command -v python || command -v python3)
-if [ -f requirements.txt ]; then
+if [ -f requirements.txt ] && ! missing=$("$python" - requirements.txt <src/wrn/aws/installed.py); then
+  if ! "$python" -c 'import pip' 2>/dev/null; then
+    give_up "$python has no pip and lacks $missing; install that there"
+  fi
   # A job without a network brings the packages along, in a channel of their own.
-  wheels="${SAGEMAKER_BASE_DIR:-/opt/ml}/input/data/wheels"
+  wheels="$base/input/data/wheels"
   from=()
   if [ -d "$wheels" ]; then from=(--no-index --find-links "$wheels"); fi
   "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
-    ${from[@]+"${from[@]}"} -r requirements.txt
+    ${from[@]+"${from[@]}"} -r requirements.txt || give_up "pip could not install $missing; its reasons are in the log"
 fi
 export PYTHONUNBUFFERED=1
 exec "$python" src/train.py "$@"

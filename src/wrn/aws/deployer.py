@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wrn.aws.alarms import BUDGET, DASHBOARD, FAILED, RULE, TOPIC, Notices, rule_name
+from wrn.aws.images import OWN_REPOSITORY
 from wrn.aws.options import DeployOptions, bucket_name, partition, role_arn
 from wrn.aws.policy import Document, allow, document, key_arn
 from wrn.aws.request import PREFIX
@@ -36,6 +37,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "GetRolePolicy": ("iam:GetRolePolicy",),
     "PutRolePolicy": ("iam:PutRolePolicy",),
     "AttachRolePolicy": ("iam:AttachRolePolicy",),
+    "DescribeImages": ("ecr:DescribeImages",),
     "ListServiceQuotas": ("servicequotas:ListServiceQuotas",),
     "CreateTrainingJob": ("sagemaker:CreateTrainingJob", "sagemaker:AddTags", "iam:PassRole"),
     "DescribeTrainingJob": ("sagemaker:DescribeTrainingJob",),
@@ -94,6 +96,9 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
     if not options.role_arn:
         operations = ("GetRole", "CreateRole", "UpdateAssumeRolePolicy", "GetRolePolicy", "PutRolePolicy")
         statements.append(allow("Role", rights(*operations), [role_arn(options)]))
+    if options.image_tag:
+        repositories = [f"{arn}:ecr:{region}:{options.account}:repository/{OWN_REPOSITORY}" for region in regions]
+        statements.append(allow("FindImage", rights("DescribeImages"), repositories))
     if options.full_access:
         full = f"{arn}:iam::aws:policy/AmazonSageMakerFullAccess"
         statements.append(

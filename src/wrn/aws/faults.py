@@ -52,6 +52,7 @@ LOG_IN = "log in again (aws sso login, or aws configure), or name a profile with
 
 _CODES: dict[str, type[AwsError]] = {
     **dict.fromkeys(("ResourceInUse", "EntityAlreadyExists", "ResourceInUseException"), NameInUse),
+    "RepositoryAlreadyExistsException": NameInUse,
     **dict.fromkeys(("BucketAlreadyExists", "BucketAlreadyOwnedByYou", "DuplicateRecordException"), NameInUse),
     **dict.fromkeys(
         ("OperationAborted", "ConcurrentModification", "ConcurrentModificationException", "ConflictException"), Conflict
@@ -82,7 +83,7 @@ _CODES: dict[str, type[AwsError]] = {
             *("ResourceNotFoundException", "NotFound", "NotFoundException", "RepositoryNotFoundException"),
             *("NoSuchLifecycleConfiguration", "NoSuchBucketPolicy", "NoSuchTagSet", "NoSuchResourceException"),
             *("NoSuchPublicAccessBlockConfiguration", "ServerSideEncryptionConfigurationNotFoundError"),
-            *("NoSuchUpload",),
+            *("NoSuchUpload", "ImageNotFoundException"),
         ),
         NotThere,
     ),

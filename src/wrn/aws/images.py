@@ -157,6 +157,16 @@ def registry(region: str) -> str:
     return f"{ACCOUNTS[region]}.dkr.ecr.{region}.{suffix}"
 
 
+OWN_REPOSITORY = "wrn"
+"""Of our own image, in the account's registry."""
+
+
+def own_image(account: str, region: str, tag: str) -> str:
+    """The address of our own image in an account."""
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"{account}.dkr.ecr.{region}.{suffix}/{OWN_REPOSITORY}:{tag}"
+
+
 def _newest_with(cuda: int | None) -> str:
     """The version to take on GPUs that CUDA supports up to this major version (None: all)."""
     if cuda is None or RELEASES[DEFAULT_TORCH].cuda <= cuda:

@@ -91,6 +91,8 @@ def take_inventory(session: Session, *, buckets: Iterable[str] = (), logs: bool 
         ("models", lambda: _of_sagemaker(session, "Model", "model")),
         ("alarms", lambda: _alarms(session)),
         ("dashboards", lambda: _dashboards(session)),
+        ("event rules", lambda: _rules(session)),
+        ("topics", lambda: _topics(session)),
         ("logs", lambda: _logs(session, details) if logs else ()),
         ("buckets", buckets_of_ours),
         ("image repositories", lambda: _repositories(session)),
@@ -186,6 +188,23 @@ def _alarms(session: Session) -> Iterator[Resource]:
             yield Resource("alarm", entry["AlarmName"], per_month=ALARM_PER_MONTH)
 
 
+def _rules(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("events", "ListRules", "Rules", {"NamePrefix": "wrn"}):
+        tags = session.call("events", "ListTagsForResource", {"ResourceARN": entry["Arn"]})
+        if has_our_tag(tags["Tags"]):
+            yield Resource("event rule", entry["Name"])
+
+
+def _topics(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("sns", "ListTopics", "Topics"):
+        arn = entry["TopicArn"]
+        name = arn.rpartition(":")[2]
+        if name.startswith("wrn"):
+            tags = session.call("sns", "ListTagsForResource", {"ResourceArn": arn})
+            if has_our_tag(tags.get("Tags", [])):
+                yield Resource("topic", name, "with its subscriptions", data={"arn": arn})
+
+
 def _dashboards(session: Session) -> Iterator[Resource]:
     for entry in session.pages("cloudwatch", "ListDashboards", "DashboardEntries", {"DashboardNamePrefix": "wrn"}):
         name = entry["DashboardName"]
@@ -257,7 +276,7 @@ def _roles(session: Session) -> Iterator[Resource]:
 
 def _unknown(session: Session) -> list[str]:
     """What carries our tag and is of no kind that is known here, so that it is at least told."""
-    known = ("s3", "sagemaker", "ecr", "cloudwatch", "iam", "budgets", "logs")
+    known = ("s3", "sagemaker", "ecr", "cloudwatch", "iam", "budgets", "logs", "events", "sns")
     request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}]}
     try:
         found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from wrn.aws.images import DEFAULT_TORCH, RELEASES, image_for, registry
+from wrn.aws.images import DEFAULT_TORCH, RELEASES, image_for, own_image, registry
 from wrn.errors import AwsError
 
 LOCAL_STORAGE = frozenset(
@@ -45,6 +45,8 @@ class DeployOptions:
     """Attach AWS's own AmazonSageMakerFullAccess to the role as well."""
     image_uri: str = ""
     """Empty: AWS's image for the instance type and region."""
+    image_tag: str = ""
+    """Of our own image in the account's registry, which goes before `image_uri`; empty: not that."""
     code_name: str = "code.tar.gz"
     """File name of the code archive."""
     wheels_name: str = ""
@@ -143,8 +145,8 @@ def role_arn(options: DeployOptions) -> str:
 def policy_name(options: DeployOptions) -> str:
     """Of the role's rights. Jobs that need others run under the same role, so each kind has a policy of its own:
     a deployment elsewhere must not take the rights of a job that is running."""
-    uri = image_uri(options)
-    image = "" if uri.startswith(f"{registry(options.region)}/{RELEASES[DEFAULT_TORCH].repository}:") else uri
+    uri = re.sub(r"[:@][^/]*$", "", image_uri(options))  # the role may pull all images of a repository
+    image = "" if uri == f"{registry(options.region)}/{RELEASES[DEFAULT_TORCH].repository}" else uri
     own = (options.bucket, options.data_uri, image, options.kms_key, options.subnets)
     name = f"{ROLE_NAME}-{options.region}"
     if any(own):
@@ -154,6 +156,8 @@ def policy_name(options: DeployOptions) -> str:
 
 def image_uri(options: DeployOptions) -> str:
     """The image that was asked for, else AWS's own. Raises AwsError where there is none that we know of."""
+    if options.image_tag:
+        return own_image(options.account, options.region, options.image_tag)
     return image_for(options.instance_type, options.region, today=date.today(), override=options.image_uri).uri
 
 

@@ -27,11 +27,11 @@ PREFIX = "wrn"
 CODE_CHANNEL, DATA_CHANNEL, WHEELS_CHANNEL = "code", "training", "wheels"
 
 COMMAND = (
-    "set -e; mkdir -p /opt/ml/code; cd /opt/ml/code; "
+    "set -e; trap 'exit 143' TERM; mkdir -p /opt/ml/code; cd /opt/ml/code; "
     f"tar -xzf /opt/ml/input/data/{CODE_CHANNEL}/*.tar.gz --no-same-owner; "
     "exec /bin/bash src/wrn/aws/container.sh"
 )
-"""At most 256 characters, by CreateTrainingJob. Each `exec` keeps the program process 1, which gets SIGTERM.
+"""At most 256 characters, by CreateTrainingJob. Each `exec` keeps the program process 1, which gets SIGTERM if it asks.
 SageMaker's own launcher does not pass it on (sagemaker-training-toolkit, issue 125)."""
 
 LOCAL_PATHS = ("output_dir", "model_dir", "checkpoint_dir", "albumentations_file")

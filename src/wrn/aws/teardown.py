@@ -71,6 +71,19 @@ def _warm_pool(session: Session, resource: Resource) -> None:
     session.call("sagemaker", "UpdateTrainingJob", request)
 
 
+def _rule(session: Session, resource: Resource) -> None:
+    """A rule with targets cannot be removed."""
+    rule = {"Rule": resource.name}
+    targets = [target["Id"] for target in session.pages("events", "ListTargetsByRule", "Targets", rule)]
+    if targets:
+        session.call("events", "RemoveTargets", {**rule, "Ids": targets})
+    session.call("events", "DeleteRule", {"Name": resource.name})
+
+
+def _topic(session: Session, resource: Resource) -> None:
+    session.call("sns", "DeleteTopic", {"TopicArn": resource.data["arn"]})
+
+
 def _log(session: Session, resource: Resource) -> None:
     from wrn.aws.events import GROUP
 
@@ -126,6 +139,8 @@ REMOVALS: dict[str, Callable[[Session, Resource], None]] = {
     "model": _by("sagemaker", "DeleteModel", "ModelName"),
     "alarm": _by_list("cloudwatch", "DeleteAlarms", "AlarmNames"),
     "dashboard": _by_list("cloudwatch", "DeleteDashboards", "DashboardNames"),
+    "event rule": _rule,
+    "topic": _topic,
     "log": _log,
     "objects": _objects,
     "bucket": _bucket,

@@ -25,6 +25,7 @@ COMMANDS = {
     "stop": "stop a job; it saves a checkpoint first",
     "resume": "go on from the checkpoints of a job that ended early, in a new job",
     "fetch": "bring a job's model and records to this machine, checked",
+    "image": "build our own training image and push it to the account's registry",
     "costs": "show what of ours is running or stored on AWS, and what it costs",
     "teardown": "remove everything that was made on AWS; --dry-run only lists it",
     "config": "print the configuration that a recipe and flags give, and where each value comes from",

@@ -7,9 +7,8 @@ import sys
 from argparse import Namespace
 
 from wrn.aws.options import DeployOptions
-from wrn.aws.session import Session
+from wrn.aws.session import Session, configured_region
 from wrn.config.flags import Parser
-from wrn.config.paths import aws_region
 from wrn.errors import AwsError
 
 
@@ -17,7 +16,7 @@ def aws_parser(name: str, description: str, usage: str) -> Parser:
     """A parser with the flags of all these commands."""
     parser = Parser(prog=f"wrn {name}", description=description, usage=f"wrn {name} {usage}", allow_abbrev=False)
     group = parser.add_argument_group("Account")
-    group.add_argument("--region", metavar="R", help="where [$AWS_REGION, then that of the profile]")
+    group.add_argument("--region", metavar="R", help="where [$AWS_REGION, the profile's, or us-east-1]")
     group.add_argument("--profile", metavar="P", help="whose credentials [$AWS_PROFILE, then the default]")
     group.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
     group.add_argument("--debug", action="store_true", help="say at the end which requests were sent")
@@ -26,13 +25,9 @@ def aws_parser(name: str, description: str, usage: str) -> Parser:
 
 def open_session(options: Namespace) -> Session:
     """The account that the flags and the environment name; AWS_ENDPOINT_URL is read by boto3 itself."""
-    session = Session(region=options.region or aws_region(), profile=options.profile)
-    try:
-        session.region  # noqa: B018 that of the profile, if it has one
-    except AwsError:
-        # Where `wrn deploy` goes when it is told nothing.
-        return Session(region=DeployOptions.region, profile=options.profile)
-    return session
+    # As `wrn deploy` finds it.
+    region = options.region or configured_region(options.profile) or DeployOptions.region
+    return Session(region=region, profile=options.profile)
 
 
 def tell_requests(options: Namespace, session: Session) -> None:

@@ -1,4 +1,7 @@
-"""`wrn deploy`: train on SageMaker, or with --dry-run show every request, checked, with no account and no network."""
+"""`wrn deploy`: train on SageMaker; with --dry-run show every request, checked; with --local run the job here.
+
+The latter two need no account and no network.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ from wrn.aws.bundle import Bundle, build_bundle
 from wrn.aws.capacity import Choice, check_regions, choices, options_for
 from wrn.aws.deployer import deployer_policy
 from wrn.aws.deployment import Call, calls_of
+from wrn.aws.ecr import check_pushed, content_tag
 from wrn.aws.estimate import Estimate, estimate
 from wrn.aws.launch import Launch, Launched, Order, with_key
-from wrn.aws.options import HOUR, DeployOptions, bucket_name, limits
+from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.parcel import Parcel, find_parcel, official_key
 from wrn.aws.request import code_prefix, data_uri
 from wrn.aws.session import Session, configured_region
@@ -31,6 +35,9 @@ from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError, DataError
+
+OWN_IMAGE = "auto"
+"""What --image-uri is given for our own image."""
 
 FOLLOWER = "wrn.cli.logs"
 """The module with `follow_job(session, name, *, ceiling) -> exit code`."""
@@ -62,6 +69,10 @@ class Task:
 
 def main(arguments: Sequence[str]) -> int:
     task = read_task(arguments)
+    if task.flags["local"]:
+        from wrn.cli.deploy_local import rehearse
+
+        return rehearse(task)
     if task.flags["print_policy"]:
         places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
         sys.stdout.write(json.dumps(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
@@ -86,7 +97,7 @@ def read_task(arguments: Sequence[str]) -> Task:
         prog="wrn deploy",
         description="Train on AWS SageMaker. All flags of `wrn train` are taken as well.",
         allow_abbrev=False,
-        usage="wrn deploy [--dry-run] [--spot] [--instance-type T] [--max-cost $] [--recipe R] [--KEY VALUE ...]",
+        usage="wrn deploy [--dry-run | --local] [--spot] [--instance-type T] [--recipe R] [--KEY VALUE ...]",
     )
     add_deploy_flags(parser)
     add_config_flags(parser)
@@ -95,7 +106,10 @@ def read_task(arguments: Sequence[str]) -> Task:
     bundle = build_bundle(recipe_root())
     home = None if flags["region"] else configured_region(flags["profile"])
     wishes = read_wishes(flags, resolved, bundle.name, home)
-    options = replace(wishes.options, wheels_name=wheels_name(recipe_root(), wishes.options))
+    options = wishes.options
+    if options.image_uri == OWN_IMAGE:
+        options = replace(options, image_uri="", image_tag=content_tag(recipe_root()))
+    options = replace(options, wheels_name=wheels_name(recipe_root(), options))
     wishes = replace(wishes, options=options)
     # What the container finds by the recipe's name; another file of the same name differs in keys, and those are sent.
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
@@ -114,6 +128,8 @@ def show(task: Task) -> int:
     if data is None and not options.data_uri:
         options = replace(options, data_key=official_key(task.config))
     calls = task.calls(options)
+    if options.image_tag:
+        notes = [*notes, f"image: {image_uri(options)}; it must have been pushed by `wrn image push`"]
     notes = [*facts(options), *expectations(_estimate(task), task.options, task.ways), *notes]
     if task.flags["write_json"]:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
@@ -161,6 +177,9 @@ def send(task: Task, session: Session) -> int:
     """Deploy: print where to look, and follow the job if that is asked for."""
     task = replace(task, wishes=replace(task.wishes, options=of_account(task.options, session, task.flags)))
     say("\n".join([*facts(task.options), *expectations(_estimate(task), task.options, task.ways)]))
+    if task.options.image_tag:
+        for region in dict.fromkeys(way.region for way in task.ways):
+            check_pushed(session.in_region(region), task.options.image_tag)
     agree(task)
     task, data = with_data(task)
     options = with_key(task.options, data)

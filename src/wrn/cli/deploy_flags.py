@@ -30,6 +30,7 @@ def add_deploy_flags(parser: Parser) -> None:
     group.add_argument("--dry-run", action="store_true", help="print every request as JSON and send nothing")
     group.add_argument("--write-json", metavar="FILE", help="write the job's request for the aws command, and the code")
     group.add_argument("--print-policy", action="store_true", help="print the rights that deploying so needs, as JSON")
+    group.add_argument("--local", action="store_true", help="run the job on this machine: no AWS account, no Docker")
     group.add_argument("--monitor", action="store_true", help="follow the job until it ends, as wrn logs -f does")
     group.add_argument("--yes", action="store_true", help="ask nothing; needed where there is no terminal to ask at")
     group.add_argument("--json", action="store_true", help="the result as one JSON object")
@@ -56,9 +57,11 @@ def add_deploy_flags(parser: Parser) -> None:
         ("role-arn", "none", "a role of yours, taken as it is"),
         ("role-name", DeployOptions.role_name, "the role to make"),
         ("account", "that of the credentials", "the account's 12 digits; another one is refused"),
-        ("image-uri", "AWS's PyTorch image", "the container image"),
+        ("image-uri", "AWS's PyTorch image", "the container image; auto: the one of `wrn image push`"),
         ("vpc-config", "none", "subnets and security groups: subnet-a,subnet-b,sg-c"),
         ("kms-key", "none", "encrypts results and disks: a key's id or ARN"),
+        ("local-dir", "runs/local/<name>", "with --local: where the job and its results are"),
+        ("interrupt-after", "never", "with --local --spot: interrupt the job after so long; 60,60: and once more"),
     ):
         group.add_argument(f"--{name}", metavar="X", help=f"{text} [{default}]")
     group.add_argument("--spot", action="store_true", help="spot instances: cheaper, and interrupted now and then")
@@ -76,6 +79,8 @@ class Wishes:
     fallback: tuple[tuple[str, str], ...]
     patience: Patience
     notices: Notices
+    interruptions: tuple[int, ...] = ()
+    """With --local: after how many seconds of each run the machine is taken away."""
 
 
 def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, home: str | None) -> Wishes:
@@ -146,10 +151,42 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
     notices = Notices(
         read("notify", read_target, ""), given["alarms"], read("budget", dollars, Notices.monthly_dollars)
     )
-    wishes = Wishes(options, read("fallback", read_fallback, ()), patience, notices)
+    problems += _of_rehearsals(given)
+    interruptions = read("interrupt_after", moments, ())
+    wishes = Wishes(options, read("fallback", read_fallback, ()), patience, notices, interruptions)
     if problems:
         raise AwsError("\n".join(problems))
     return wishes
+
+
+def _of_rehearsals(given: Mapping[str, Any]) -> list[str]:
+    """What --local goes with, and what goes with --local."""
+    problems = []
+    if given["local"]:
+        problems += [
+            f"{name}: runs nothing; leave out --{name.replace('_', '-')} or --local"
+            for name in ("dry_run", "write_json", "print_policy")
+            if given[name]
+        ]
+        if given["data_uri"]:
+            problems.append("data_uri: with --local the data come from this machine; give their folder as --data-dir")
+        if given["interrupt_after"] is not None and not given["spot"]:
+            problems.append("interrupt_after: only spot instances are interrupted; give --spot, or leave it out")
+    else:
+        problems += [
+            f"{name}: is for a job on this machine; give --local, or leave it out"
+            for name in ("local_dir", "interrupt_after")
+            if given[name] is not None
+        ]
+    return problems
+
+
+def moments(text: str) -> tuple[int, ...]:
+    """Seconds of each entry of `60,2m`. Before the first second there is hardly a process to interrupt."""
+    found = tuple(duration(word) for word in text.split(","))
+    if not all(found):
+        raise ValueError("must be times of at least 1 s")
+    return found
 
 
 def duration(text: str) -> int:

@@ -65,7 +65,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> R
         for key, value in vars(known).items()
         if key in Config.model_fields and value is not None
     }
-    stray = _stray_flags(unknown)
+    stray = _stray_flags(unknown, list(vars(known)))
     try:
         resolved = resolve(None if known.recipe is None else plain(known.recipe), flags)
     except ConfigError as error:
@@ -97,9 +97,12 @@ def unset(key: str, text: str) -> bool:
     return Config.model_fields[key].default is None and plain(text).lower() in ("", "none", "null")
 
 
-def _stray_flags(unknown: Sequence[str]) -> list[str]:
-    """One line per unknown flag. Its value is not repeated: it may be somebody's secret."""
-    known = [*Config.model_fields, *ALIASES, "recipe"]
+def _stray_flags(unknown: Sequence[str], others: Sequence[str]) -> list[str]:
+    """One line per unknown flag. Its value is not repeated: it may be somebody's secret.
+
+    others: what the command takes beside the configuration.
+    """
+    known = [*Config.model_fields, *ALIASES, *others]
     lines = []
     for argument in unknown:
         if argument.startswith("-") and argument.strip("-"):

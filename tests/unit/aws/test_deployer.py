@@ -58,7 +58,7 @@ def test_nothing_missing_and_nothing_more(
     capsys.readouterr()
     called = {operation for operation in faults.seen if operation != "GetCallerIdentity"}
     assert called <= set(RIGHTS)
-    assert set(RIGHTS) - called == {"UpdateAssumeRolePolicy", "AttachRolePolicy"}, "to mend, and when asked"
+    assert set(RIGHTS) - called == {"UpdateAssumeRolePolicy", "AttachRolePolicy", "DescribeImages"}, "when asked"
     needed = {right for operation in called for right in RIGHTS[operation]}
     assert needed | {"iam:UpdateAssumeRolePolicy"} == set(granted())
 
@@ -86,6 +86,8 @@ def test_what_was_named_needs_fewer() -> None:
         "servicequotas:ListServiceQuotas",
     }  # fmt: skip
     assert "iam:AttachRolePolicy" in granted(replace(OPTIONS, full_access=True))
+    own_image = granted(replace(OPTIONS, image_tag="py312-x"))
+    assert own_image["ecr:DescribeImages"] == ["arn:aws:ecr:eu-west-1:123456789012:repository/wrn"]
     assert "kms:GenerateDataKey" in granted(replace(OPTIONS, kms_key="abc"))
     own = Notices("arn:aws:sns:eu-west-1:123456789012:mine")
     assert {name for name in granted(notices=own) if name.startswith(("sns", "events"))} == {

@@ -192,7 +192,7 @@ def test_the_command_unpacks_the_code_and_ends_as_the_program(tmp_path: Path) ->
     (channel / bundle.name).write_bytes(bundle.content)
     fake = tmp_path / "bin/python"
     fake.parent.mkdir()
-    fake.write_text('#!/bin/bash\necho "$$ $PWD $*"\n')
+    fake.write_text('#!/bin/bash\n[ "$1" != - ] || exit 1\necho "$$ $PWD $*"\n')
     fake.chmod(0o755)
     started = subprocess.Popen(
         ["/bin/bash", "-c", COMMAND.replace("/opt/ml", str(tmp_path))],
@@ -203,8 +203,8 @@ def test_the_command_unpacks_the_code_and_ends_as_the_program(tmp_path: Path) ->
     out, _ = started.communicate(timeout=60)
     assert started.returncode == 0
     lines = out.splitlines()
-    assert lines[0].endswith("-r requirements.txt")
-    assert lines[1] == f"{started.pid} {tmp_path / 'code'} src/train.py"
+    assert lines[1].endswith("-r requirements.txt")
+    assert lines[2] == f"{started.pid} {tmp_path / 'code'} src/train.py"
 
 
 names = st.from_regex(r"[a-zA-Z0-9](-?[a-zA-Z0-9]){0,30}", fullmatch=True)

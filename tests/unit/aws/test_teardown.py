@@ -53,6 +53,11 @@ def everything_of_ours() -> None:
     body = {"widgets": [{"type": "text", "properties": {"markdown": "created-by=wrn"}}]}
     cloudwatch.put_dashboard(DashboardName="wrn-training", DashboardBody=json.dumps(body))
     client("ecr").create_repository(repositoryName="wrn", tags=OWNER)
+    topic = client("sns").create_topic(Name="wrn-jobs", Tags=OWNER)["TopicArn"]
+    client("sns").subscribe(TopicArn=topic, Protocol="email", Endpoint="me@example.com")
+    for name in ("wrn-jobs", "wrn-job-failed-0123abcd"):
+        client("events").put_rule(Name=name, EventPattern='{"source": ["aws.sagemaker"]}', Tags=OWNER)
+        client("events").put_targets(Rule=name, Targets=[{"Id": "topic", "Arn": topic}])
 
 
 def everything_of_others() -> None:
@@ -66,6 +71,8 @@ def everything_of_others() -> None:
     make_endpoint("theirs", ours=False)
     make_role("wrn-of-others", ours=False)
     client("ecr").create_repository(repositoryName="theirs")
+    client("sns").create_topic(Name="wrn-of-others")
+    client("events").put_rule(Name="wrn-of-others", EventPattern='{"source": ["aws.sagemaker"]}')
     body = {"widgets": [{"type": "text", "properties": {"markdown": "theirs"}}]}
     client("cloudwatch").put_dashboard(DashboardName="wrn-of-others", DashboardBody=json.dumps(body))
 
@@ -89,6 +96,9 @@ def what_is_there() -> dict[str, list[str]]:
         "dashboards": [entry["DashboardName"] for entry in cloudwatch.list_dashboards()["DashboardEntries"]],
         "roles": [entry["RoleName"] for entry in client("iam").list_roles()["Roles"]],
         "images": [entry["repositoryName"] for entry in client("ecr").describe_repositories()["repositories"]],
+        "topics": [entry["TopicArn"].rpartition(":")[2] for entry in client("sns").list_topics()["Topics"]],
+        "subscriptions": [entry["Endpoint"] for entry in client("sns").list_subscriptions()["Subscriptions"]],
+        "rules": [entry["Name"] for entry in client("events").list_rules()["Rules"]],
         "logs": [stream["logStreamName"] for stream in streams],
     }
 
@@ -111,6 +121,9 @@ def test_all_of_ours_goes_and_all_of_others_stays(capsys: pytest.CaptureFixture[
         "dashboards": ["wrn-of-others"],
         "roles": ["wrn-of-others"],
         "images": ["theirs"],
+        "topics": ["wrn-of-others"],
+        "subscriptions": [],
+        "rules": ["wrn-of-others"],
         "logs": ["wrn-a-2/algo-1-1", "wrn-theirs/algo-1-1"],
     }
     assert main(["teardown"]) == 0  # nothing left: nothing to confirm
@@ -135,6 +148,8 @@ def test_a_dry_run_removes_nothing_and_tells_sizes_and_cost(capsys: pytest.Captu
         "model",
         "alarm",
         "dashboard",
+        "event rule",
+        "topic",
         "log",
         "bucket",
         "image repository",

@@ -70,18 +70,19 @@ def test_what_pip_cannot_have(pip: Pip, tmp_path: Path) -> None:
 def test_the_container_installs_from_them(isolated: bool, tmp_path: Path) -> None:
     tree = tmp_path / "code"
     (tree / "src/wrn/aws").mkdir(parents=True)
-    (tree / "src/wrn/aws/container.sh").write_bytes((ROOT / "src/wrn/aws/container.sh").read_bytes())
+    for name in ("container.sh", "installed.py"):
+        (tree / "src/wrn/aws" / name).write_bytes((ROOT / "src/wrn/aws" / name).read_bytes())
     (tree / "requirements.txt").write_text("yaml\n")
     (tree / "src/train.py").touch()
     fake = tmp_path / "bin/python"
     fake.parent.mkdir()
-    fake.write_text(f'#!/bin/bash\nprintf "%s\\n" "$*" >> {tmp_path}/calls\n')
+    fake.write_text(f'#!/bin/bash\n[ "$1" != - ] || exit 1\nprintf "%s\\n" "$*" >> {tmp_path}/calls\n')
     fake.chmod(0o755)
     if isolated:
         (tmp_path / "ml/input/data/wheels").mkdir(parents=True)
     environ = {"PATH": f"{fake.parent}:/usr/bin:/bin", "SAGEMAKER_BASE_DIR": str(tmp_path / "ml")}
     subprocess.run(["bash", str(tree / "src/wrn/aws/container.sh"), "--lr", "1"], env=environ, check=True)
-    install, train = (tmp_path / "calls").read_text().splitlines()
+    _, install, train = (tmp_path / "calls").read_text().splitlines()
     offline = f"--no-index --find-links {tmp_path}/ml/input/data/wheels " if isolated else ""
     assert install.endswith(f"--root-user-action ignore {offline}-r requirements.txt")
     assert train == "src/train.py --lr 1"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wrn.cli import main
-from wrn.cli.deploy_flags import duration, minutes, network, read_tags
+from wrn.cli.deploy_flags import duration, minutes, moments, network, read_tags
 
 pytest.importorskip("botocore", reason="needs the extra aws")
 
@@ -131,7 +131,18 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     ("flags", "words"),
     [
         (["--lr", "-1"], ["lr (flag): '-1' is not allowed"]),
-        (["--sopt"], ["--sopt: is no known flag"]),
+        (["--sopt"], ["--sopt: is no known flag; did you mean --spot?"]),
+        (["--local"], ["dry_run: runs nothing; leave out --dry-run or --local"]),
+        (
+            ["--local-dir", "x", "--interrupt-after", "9"],
+            ["local_dir: is for a job on this", "interrupt_after: is for"],
+        ),
+        (
+            ["--local", "--data-uri", "s3://b/x", "--interrupt-after", "9"],
+            ["data_uri: with", "only spot instances are"],
+        ),
+        (["--local", "--spot", "--interrupt-after", "9,0"], ["'9,0' must be times of at least 1 s"]),
+        (["--local", "--spot", "--interrupt-after", "9,soon"], ["interrupt_after: '9,soon' is no time"]),
         (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
         (["--name", "my job", "--instance-count", "2x"], ["instance_count: '2x' must be a whole number above 0"]),
         (["--name", "my job", "--kms-key", "a;b"], ["kms_key: 'a;b' is no key"]),
@@ -181,4 +192,5 @@ def test_words_of_flags() -> None:
     assert [duration(text) for text in ("90", "90s", "1.5h", "2d")] == [90, 90, 5400, 172800]
     assert [minutes(text) for text in ("20", "1.5", "90s", "2h")] == [1200, 90, 90, 7200]
     assert network("sg-1, subnet-2,subnet-1") == (("subnet-2", "subnet-1"), ("sg-1",))
+    assert moments("60,2m") == (60, 120)
     assert read_tags("a=b=c, d=") == {"a": "b=c", "d": ""}

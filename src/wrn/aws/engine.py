@@ -1,0 +1,95 @@
+"""Building and pushing our image with the container engine that this machine has: docker, podman or finch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from wrn.errors import AwsError
+
+ENGINES = ("docker", "podman", "finch")
+"""By preference. They take the same commands."""
+
+PLATFORM = "linux/amd64"
+"""What SageMaker's GPU instances are, whatever is built on."""
+
+BUILDKIT = ("--provenance=false", "--output", "type=docker")
+FORMAT = {"docker": BUILDKIT, "podman": ("--format", "docker"), "finch": BUILDKIT}
+"""SageMaker refuses images with an OCI manifest (amazon-sagemaker-feedback, issue 180), which engines make by default;
+Docker's own format is what it takes."""
+
+ANSWER_SECONDS, LOGIN_SECONDS = 30, 60
+
+
+class Engine:
+    """One that answers. What it prints while it builds and pushes goes to standard error."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def has(self, image: str) -> bool:
+        return self._ask("image", "inspect", image).returncode == 0
+
+    def build(self, root: Path, image: str) -> None:
+        """Raises AwsError when the build fails; why, it has shown itself."""
+        dockerfile = str(root / "Dockerfile")
+        how = ("--platform", PLATFORM, *FORMAT[self.name])
+        self._show("build", *how, "--file", dockerfile, "--tag", image, str(root))
+
+    def push(self, image: str, uri: str, *, password: str) -> None:
+        """Under another name to its registry. The password goes through a pipe, and is forgotten afterwards."""
+        registry = uri.partition("/")[0]
+        self._show("tag", image, uri)
+        try:
+            done = self._ask("login", "--username", "AWS", "--password-stdin", registry, text=password)
+            if done.returncode:
+                raise AwsError(f"{self.name} cannot log in to {registry} ({_reason(done.stderr)}); mend that")
+            self._show("push", uri)
+        finally:
+            self._ask("logout", registry)
+
+    def _ask(self, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [self.name, *words], input=text, capture_output=True, text=True, timeout=LOGIN_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise AwsError(f"{self.name} {words[0]} did not end within {LOGIN_SECONDS} s; start it anew") from None
+
+    def _show(self, *words: str) -> None:
+        done = subprocess.run([self.name, *words], stdin=subprocess.DEVNULL, stdout=2, check=False)
+        if done.returncode:
+            raise AwsError(f"{self.name} {words[0]} failed with exit code {done.returncode}; its reasons are above")
+
+
+def find_engine() -> Engine:
+    """The first that is installed and answers. Raises AwsError where there is none."""
+    silent = []
+    for name in ENGINES:
+        if shutil.which(name) is None:
+            continue
+        reason = _silence([name, "ps", "--quiet"])
+        if reason is None:
+            return Engine(name)
+        silent.append(f"{name} is installed but does not answer ({reason}); start it, or build on another machine")
+    raise AwsError(
+        "\n".join(silent) or f"none of {', '.join(ENGINES)} is on the PATH; install one, or build on another machine"
+    )
+
+
+def _silence(command: Sequence[str]) -> str | None:
+    """Why an engine does not answer; None where it does."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "no answer in time" if isinstance(error, subprocess.TimeoutExpired) else str(error.strerror)
+    return _reason(done.stderr) if done.returncode else None
+
+
+def _reason(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "without a reason"

@@ -1,0 +1,137 @@
+"""`wrn deploy --local`: the job of this deployment on this machine, with no AWS account and no Docker."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wrn.aws.launch import with_key
+from wrn.aws.options import limits, span
+from wrn.aws.rehearsal import LOG, Rehearsal
+from wrn.aws.request import training_job
+from wrn.aws.runner import GRACE, Outcome
+from wrn.aws.sandbox import best_isolation
+from wrn.cli.deploy import Task, say, with_data
+from wrn.errors import DONE, INTERRUPTED, AwsError
+
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that mean what StopTrainingJob means; a second one ends at once. Windows has not all of them."""
+
+
+def rehearse(task: Task) -> int:
+    """Run the job; its output is shown as it comes. Raises AwsError, with the reason, when it fails."""
+    task, data = with_data(task)
+    options = with_key(task.options, data)
+    folder = Path(task.flags["local_dir"] or Path("runs/local", options.name))
+    job = Rehearsal(
+        request=training_job(task.config, task.base, task.recipe, options),
+        folder=folder,
+        code=task.bundle,
+        data=data,
+        region=options.region,
+        show=lambda host, line: None,
+        tell=lambda text: say(f"-- {text}"),
+        interruptions=task.wishes.interruptions,
+        grace=GRACE,
+    )
+    job.show = _shower(job, to_stderr=task.flags["json"], hosts=options.instance_count)
+    job.claim()
+    how = "as process 1 with its own /opt/ml" if best_isolation() == "namespaces" else "in a folder instead of /opt/ml"
+    say(f"{options.name} runs on this machine, {how}; nothing is sent to AWS. All of it: {folder}")
+    if options.network_isolation:
+        say("network_isolation: is not rehearsed; the job has this machine's network")
+    try:
+        with stopping(job):
+            outcome = job.run()
+    except KeyboardInterrupt:
+        say(kept(job))
+        raise
+    if task.flags["json"]:
+        sys.stdout.write(json.dumps(as_json(options.name, job, outcome), indent=2) + "\n")
+    if outcome.status == "Failed":
+        raise AwsError(
+            f"{options.name}: failed: {outcome.reason}\nthe log is {folder / LOG}, and the job's folders stay: {folder}"
+        )
+    if not task.flags["json"]:
+        sys.stdout.write("\n".join(told(task, job, outcome)) + "\n")
+        sys.stdout.flush()
+    return DONE if outcome.status == "Completed" else INTERRUPTED
+
+
+def _shower(job: Rehearsal, *, to_stderr: bool, hosts: int) -> Any:
+    stream = sys.stderr if to_stderr else sys.stdout
+
+    def show(host: str, line: str) -> None:
+        try:
+            stream.write(f"{host}: {line}\n" if hosts > 1 else f"{line}\n")
+            stream.flush()
+        except BrokenPipeError:  # nobody reads on, as in `wrn deploy --local | head`
+            job.stop()
+
+    return show
+
+
+@contextmanager
+def stopping(job: Rehearsal) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal stop the job, which saves first; the second time they end it at once."""
+
+    def note(number: int, frame: Any) -> None:
+        if job.stopped:
+            raise KeyboardInterrupt
+        job.stop()
+        say(f"-- stopping: SIGTERM, and up to {job.grace:g} s to save, as on AWS; once more ends it at once")
+
+    before = {name: signal.signal(getattr(signal, name), note) for name in STOPS if hasattr(signal, name)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def told(task: Task, job: Rehearsal, outcome: Outcome) -> list[str]:
+    """How it ended, and what can be done now."""
+    ends = {
+        "Completed": "completed",
+        "Stopped": "stopped",
+        "MaxRuntimeExceeded": f"stopped at its time limit of {span(limits(task.options).runtime)}",
+    }
+    lines = [f"{job.request['TrainingJobName']}: {ends[outcome.status]} after {outcome.seconds:.0f} s of training"]
+    model = job.folder / "model"
+    if outcome.model is not None:
+        lines.append(f"model: {model} ({outcome.model.stat().st_size / 1e6:.1f} MB as {outcome.model.name})")
+    lines.append(f"log: {job.folder / LOG}")
+    if outcome.status != "Completed":
+        return [*lines, kept(job)]
+    where = ["--data-dir", str(task.config.data_dir)] if task.config.data_dir else []
+    return [*lines, f"next: {shlex.join(['wrn', 'evaluate', '--model-dir', str(model), *where])}"]
+
+
+def kept(job: Rehearsal) -> str:
+    """Where the checkpoints are, if any."""
+    if not job.has_checkpoints:
+        return "no checkpoint was saved; the same command begins afresh"
+    return (
+        f"checkpoints: {job.checkpoints}; to go on from them, give the same command with "
+        f"--local-dir {shlex.quote(str(job.folder))}"
+    )
+
+
+def as_json(name: str, job: Rehearsal, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "name": name,
+        "status": outcome.status,
+        "exit_code": outcome.exit_code,
+        "reason": outcome.reason or None,
+        "training_seconds": round(outcome.seconds, 1),
+        "folder": str(job.folder),
+        "model": str(job.folder / "model") if outcome.model else None,
+        "checkpoints": str(job.checkpoints) if job.has_checkpoints else None,
+        "log": str(job.folder / LOG),
+    }

@@ -1,0 +1,40 @@
+"""`wrn image`: build our own training image, and push it to the account's registry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from wrn.aws.ecr import build, push
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.config.layers import recipe_root
+from wrn.errors import DONE
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = aws_parser(
+        "image",
+        "Build the image of the Dockerfile with docker, podman or finch; push it to the account's registry (ECR). "
+        "Its tag is made of its content: the same image is built and sent once.",
+        "build | push [--region R] [--profile P] [--json]",
+    )
+    parser.add_argument("action", choices=("build", "push"), help="build: here alone, with no account; push: both")
+    options = parser.parse_args(arguments)
+    if options.action == "build":
+        image = build(recipe_root(), say)
+        following = f"wrn image push{f' --region {options.region}' if options.region else ''}"
+    else:
+        session = open_session(options)
+        image = push(session, recipe_root(), say)
+        following = f"wrn deploy --image-uri auto --region {session.region}"
+        tell_requests(options, session)
+    sys.stdout.write(json.dumps({"image": image}) + "\n" if options.json else f"{image}\n")
+    if not options.json:
+        say(f"next: {following}")
+    return DONE
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,69 @@
+"""What a training container finds out before it calls pip, and what it says where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wrn.aws import installed
+from wrn.aws.installed import missing, numbers
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_what_this_project_needs_is_here() -> None:
+    assert missing((ROOT / "requirements.txt").read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "there"),
+    [
+        ("some>=1.9", True),
+        ("some", True),
+        ("some >= 1.10.0  # why", True),
+        ("some>=1.11", False),
+        ("some>=2", False),
+        ("some[extra]>=1", False),
+        ("some==1.10", False),
+        ("-r other.txt", False),
+        ("no-such-package>=1", False),
+    ],
+)
+def test_a_line(line: str, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = installed.metadata.version
+    monkeypatch.setattr(installed.metadata, "version", lambda name: "1.10.post1+x" if name == "some" else real(name))
+    assert (missing(f"# first\n\n{line}\n") == []) is there
+
+
+def test_versions() -> None:
+    assert numbers("1.10") > numbers("1.9.9")
+    assert numbers("2.0.0") == numbers("2")
+
+
+@pytest.mark.parametrize("has_pip", [False, True])
+def test_without_pip_or_with_one_that_fails(has_pip: bool, tmp_path: Path) -> None:
+    tree, fake = tmp_path / "code", tmp_path / "bin/python"
+    (tree / "src/wrn/aws").mkdir(parents=True)
+    (tmp_path / "output").mkdir()
+    for name in ("container.sh", "installed.py"):
+        (tree / "src/wrn/aws" / name).write_bytes((ROOT / "src/wrn/aws" / name).read_bytes())
+    (tree / "requirements.txt").write_text("no-such-package>=1\n")
+    fake.parent.mkdir()
+    fake.write_text(
+        f'#!/bin/bash\ncase "$1" in -) exec {sys.executable} "$@" ;; -c) exit {0 if has_pip else 1} ;; esac\nexit 1\n'
+    )
+    fake.chmod(0o755)
+    environ = {"PATH": f"{fake.parent}:/usr/bin:/bin", "SAGEMAKER_BASE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", str(tree / "src/wrn/aws/container.sh")], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    told = (tmp_path / "output/failure").read_text()
+    assert done.stderr.strip() == told
+    if has_pip:
+        assert told == "pip could not install no-such-package>=1; its reasons are in the log"
+    else:
+        assert told == f"{fake} has no pip and lacks no-such-package>=1; install that there"

@@ -34,6 +34,8 @@ _S3 = {
 
 _BUDGETS = {"CreateBudget": "ModifyBudget", "UpdateBudget": "ModifyBudget", "DeleteBudget": "ModifyBudget"}
 
+_PREFIXES = {"service-quotas": "servicequotas", "resourcegroupstaggingapi": "tag", "tagging": "tag"}
+
 FREE = ("sts:GetCallerIdentity",)
 """What needs no right."""
 
@@ -47,8 +49,8 @@ def actions_of(call: Call) -> tuple[str, ...]:
         return (f"s3:{_S3.get(call.operation, call.operation)}",)
     if call.service == "budgets":
         return (f"budgets:{_BUDGETS.get(call.operation, 'ViewBudget')}",)
-    if call.service == "service-quotas":
-        return (f"servicequotas:{call.operation}",)
+    if call.service in _PREFIXES:
+        return (f"{_PREFIXES[call.service]}:{call.operation}",)
     rights = [name]
     if name == "sagemaker:CreateTrainingJob":
         rights.append("iam:PassRole")

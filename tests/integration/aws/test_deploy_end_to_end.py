@@ -1,4 +1,4 @@
-"""`wrn deploy` to the end, with what can go wrong on the way: against the stand-in for AWS, with jobs that really run."""
+"""`wrn deploy` to the end, with what can go wrong on the way: against the stand-in for AWS, whose jobs really run."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_pa
         source = ROOT / name
         shutil.copytree(source, code / name, ignore=ignored) if source.is_dir() else shutil.copy(source, code / name)
     runner = code / "src/wrn/training/trainer.py"
-    mark = 'import os\nprint("rank", os.environ.get("RANK"), "of", os.environ.get("WORLD_SIZE"), __file__, flush=True)\n'
+    mark = (
+        'import os\nprint("rank", *(os.environ.get(name) for name in ("RANK", "WORLD_SIZE")), __file__, flush=True)\n'
+    )
     runner.write_text(runner.read_text() + mark)
     desk = Desk(desk.aws, desk.folder, code)
     data = folder_flags(write_pictures(tmp_path / "pictures", each=4))
@@ -82,7 +84,7 @@ def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_pa
     ranks = sorted(line for line in job.output.splitlines() if line.startswith("rank ") and "None" not in line)
     where = "/opt/ml/code/src/wrn/training/trainer.py"
     if job._run is not None and job._run.isolation == "namespaces":
-        assert ranks == [f"rank {rank} of 2 {where}" for rank in (0, 1)]
+        assert ranks == [f"rank {rank} 2 {where}" for rank in (0, 1)]
     assert len(ranks) == 2
     assert all(str(code) not in line for line in ranks)
     assert job.output.count("fresh start") == 1, "the two trained each for itself"

@@ -33,7 +33,7 @@ def pictures(tmp_path: Path) -> tuple[str, ...]:
 
 def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, pictures: tuple[str, ...]) -> None:
     """Both make what is missing, neither makes anything twice; and interruptions change nothing of the result."""
-    flags = (*pictures, "--epochs", "40", "--checkpoint-minutes", "0")
+    flags = (*pictures, "--epochs", "24", "--checkpoint-minutes", "0")
     with ThreadPoolExecutor(2) as pool:
         spot = pool.submit(desk.deploy, "often", flags, "--spot")
         calm = pool.submit(desk.deploy, "never", flags)
@@ -119,21 +119,17 @@ def test_capacity_comes_with_the_third_choice(desk: Desk, pictures: tuple[str, .
     assert len(client("s3").list_buckets()["Buckets"]) == 2
 
 
-def test_every_third_call_throttled(desk: Desk, tmp_path: Path) -> None:
-    """Few files: a client that is throttled slows down by itself, and waits longer than it works."""
-    pictures = folder_flags(write_pictures(tmp_path / "few", each=1))
+def test_every_third_call_throttled(desk: Desk) -> None:
+    """Without data to send: a client that is throttled slows down by itself, and waits longer than it works."""
     desk.aws.throttle(3)
-    done = desk.deploy("patient", pictures, "--epochs", "1", "--batch-size", "2", "--debug")
-    desk.aws.job("patient").join()
-    desk.wrn("fetch", "patient", "--output-dir", "fetched")
+    done = desk.deploy("patient", ("--dataset", "synthetic"), "--debug")
     desk.aws.throttle(0)
-    assert describe("patient")["TrainingJobStatus"] == "Completed"
-    assert (desk.folder / "fetched/model/model.safetensors").stat().st_size > 0
-    assert len(desk.aws.sent("CreateTrainingJob")) <= 2, "sent again, if it was the one that was throttled"
-    assert len([name for name, _ in _jobs()]) == 1
-    uploaded = keys_of(BUCKET, "wrn/data/")
-    assert len(uploaded) == len(set(uploaded)) == 5  # 4 pictures, and the mark that all are there
-    assert done.requests < 60
+    assert done.requests <= 30, "14 that are needed, and those that were refused"
+    assert desk.aws.job("patient").status == "InProgress"
+    assert [name for name, _ in _jobs()] == ["patient"]
+    assert client("s3").get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert client("iam").list_role_policies(RoleName="wrn-training")["PolicyNames"] == ["wrn-training-us-east-1"]
+    assert len(keys_of(BUCKET)) == 1, "the code, once"
 
 
 def test_a_name_in_use(desk: Desk, pictures: tuple[str, ...]) -> None:
@@ -161,6 +157,7 @@ def test_killed_on_the_way_and_repeated(desk: Desk, pictures: tuple[str, ...]) -
     assert {rule["ID"] for rule in rules} == {"old-checkpoints", "broken-uploads"}
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_data_set(desk: Desk, real_data: Path) -> None:
     """The official archive goes up in parts, once; the job finds it, trains on some of it, and its model works."""

@@ -1,4 +1,4 @@
-# train | test | check | bench | results: each sets up what it needs by itself, once.
+# train | test | contract | check | bench | results: each sets up what it needs by itself, once.
 
 PYTHON ?= python3
 # This very version first: an open range would fetch gigabytes of CUDA packages where a CPU build is at hand.
@@ -9,7 +9,7 @@ FLAGS ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test check bench results clean
+.PHONY: train test contract check bench results clean
 
 train: $(VENV)/.installed
 	$(BIN)/wrn train --recipe $(RECIPE) $(FLAGS)
@@ -17,10 +17,15 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(FLAGS)
 
+# What AWS's own toolkit makes of our code: its packages are many, so `make test` goes without them.
+contract: $(VENV)/.installed-contract
+	$(BIN)/python -m pytest tests/contract $(FLAGS)
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_data.py $(FLAGS)
@@ -54,3 +59,7 @@ $(VENV)/.installed-aws: $(VENV)/.torch pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-aws
+
+$(VENV)/.installed-contract: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[contract]'
+	@touch $@

@@ -68,7 +68,11 @@ def steps(name: str) -> list[str]:
 
 
 def keys(prefix: str) -> list[str]:
-    found = client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    return keys_of(BUCKET, prefix)
+
+
+def keys_of(bucket: str, prefix: str = "") -> list[str]:
+    found = client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
     return [entry["Key"] for entry in found]
 
 

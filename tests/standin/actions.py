@@ -15,6 +15,7 @@ _S3 = {
     "DeleteObjects": "DeleteObject",
     "DeletePublicAccessBlock": "PutBucketPublicAccessBlock",
     "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetBucketLifecycle": "GetLifecycleConfiguration",
     "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
     "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
     "HeadBucket": "ListBucket",
@@ -26,6 +27,7 @@ _S3 = {
     "ListObjectsV2": "ListBucket",
     "ListParts": "ListMultipartUploadParts",
     "PutBucketEncryption": "PutEncryptionConfiguration",
+    "PutBucketLifecycle": "PutLifecycleConfiguration",
     "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
     "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
     "UploadPart": "PutObject",
@@ -33,6 +35,8 @@ _S3 = {
 }
 
 _BUDGETS = {"CreateBudget": "ModifyBudget", "UpdateBudget": "ModifyBudget", "DeleteBudget": "ModifyBudget"}
+
+_PREFIXES = {"service-quotas": "servicequotas", "resourcegroupstaggingapi": "tag", "tagging": "tag"}
 
 FREE = ("sts:GetCallerIdentity",)
 """What needs no right."""
@@ -47,8 +51,8 @@ def actions_of(call: Call) -> tuple[str, ...]:
         return (f"s3:{_S3.get(call.operation, call.operation)}",)
     if call.service == "budgets":
         return (f"budgets:{_BUDGETS.get(call.operation, 'ViewBudget')}",)
-    if call.service == "service-quotas":
-        return (f"servicequotas:{call.operation}",)
+    if call.service in _PREFIXES:
+        return (f"{_PREFIXES[call.service]}:{call.operation}",)
     rights = [name]
     if name == "sagemaker:CreateTrainingJob":
         rights.append("iam:PassRole")

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class StandIn:
             def log(self, *arguments: Any, **keys: Any) -> None:
                 pass
 
+        self._restore = _allow_conditional_denials()
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server(LOOPBACK, port, self._serve, threaded=True, request_handler=Handler)
         self.url = f"http://{LOOPBACK}:{self._server.server_port}"
@@ -84,6 +85,7 @@ class StandIn:
         self.training.reset()
         self._server.shutdown()
         self._server.server_close()
+        self._restore()
 
     def reset(self) -> None:
         """As new: no job, no bucket, no role, no fault."""
@@ -143,6 +145,22 @@ def _keep_policies_of_sagemaker() -> None:
     known = json.loads(models.aws_managed_policies_data)
     few = {name: policy for name, policy in known.items() if name.startswith("AmazonSageMaker")}
     models.aws_managed_policies_data = json.dumps(few)
+
+
+def _allow_conditional_denials() -> Callable[[], None]:
+    """Keep moto from taking a bucket policy's Deny under a condition for one without: after `wrn deploy` made its
+    bucket, which denies what comes without TLS or from other accounts, every object would be refused to everyone.
+    What is returned undoes it."""
+    from moto.iam.access_control import PermissionResult
+    from moto.s3.models import FakeBucket
+
+    original = FakeBucket.get_permission
+    FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL  # type: ignore[method-assign]
+
+    def restore() -> None:
+        FakeBucket.get_permission = original  # type: ignore[method-assign]
+
+    return restore
 
 
 def _drain(environ: Environ) -> None:

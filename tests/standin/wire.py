@@ -77,7 +77,8 @@ def identify(environ: Environ) -> Call:
         words = dict(parse_qsl(_body(environ).decode("utf-8"), keep_blank_values=True))
         return Call(service, words.get("Action", "?"), region, words, by, "query")
     if service == "s3":
-        return Call("s3", _s3_operation(environ), region, {"path": environ.get("PATH_INFO", "")}, by, "s3")
+        asked = {"path": environ.get("PATH_INFO", ""), "query": environ.get("QUERY_STRING", "")}
+        return Call("s3", _s3_operation(environ), region, asked, by, "s3")
     return Call(service, f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '')}", region, {}, by)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wrn.aws.alarms import BUDGET, DASHBOARD, FAILED, RULE, TOPIC, Notices, rule_name
+from wrn.aws.events import GROUP
 from wrn.aws.images import OWN_REPOSITORY
 from wrn.aws.options import DeployOptions, bucket_name, partition, role_arn
 from wrn.aws.policy import Document, allow, document, key_arn
@@ -61,7 +62,8 @@ OBJECTS = ("HeadObject", "PutObject", "ListParts")
 
 
 def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Document:
-    """What deploying to each of these places calls, on what is made there."""
+    """What deploying to each of these places calls, on what is made there, and what it takes to follow, stop, resume
+    and fetch its jobs. Removing is another matter: see `wrn.aws.clearing`."""
     all_of = list(places)
     options = all_of[0]
     arn = f"arn:{partition(options.region)}"
@@ -106,7 +108,22 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
         )
     if options.kms_key:
         statements.append(allow("UseKey", ["kms:GenerateDataKey", "kms:Decrypt"], [key_arn(options)]))
-    return document(*statements, *_notices(options, regions, arn, notices))
+    return document(*statements, *_following(options, buckets, regions), *_notices(options, regions, arn, notices))
+
+
+def _following(options: DeployOptions, buckets: list[str], regions: list[str]) -> list[Document]:
+    """For wrn logs, status, jobs, stop, resume and fetch."""
+    arn = f"arn:{partition(options.region)}"
+    places = [f"{region}:{options.account}" for region in regions]
+    jobs = [f"{arn}:sagemaker:{place}:training-job/*" for place in places]
+    group = [f"{arn}:logs:{place}:log-group:{GROUP}:*" for place in places]
+    return [
+        allow("ReadLog", ["logs:DescribeLogStreams", "logs:GetLogEvents"], group),
+        allow("FetchResults", ["s3:GetObject"], [f"{bucket}/{PREFIX}/output/*" for bucket in buckets]),
+        # SageMaker and the index of tags know no smaller place than all for these two.
+        allow("FindJobs", ["sagemaker:ListTrainingJobs", "tag:GetResources"], ["*"]),
+        allow("TagsOfJobs", ["sagemaker:ListTags"], jobs),
+    ]
 
 
 def _notices(options: DeployOptions, regions: list[str], arn: str, notices: Notices) -> list[Document]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from wrn.aws.clearing import clearing_policy
 from wrn.aws.inventory import Inventory, bucket_given, take_inventory
+from wrn.aws.options import DeployOptions
 from wrn.aws.session import Session
 from wrn.aws.teardown import remove
 from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests
@@ -22,9 +25,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "teardown",
         "Remove everything in the account that this tool made, found by its tag created-by=wrn.",
-        "[--dry-run] [--yes] [--bucket B] [--region R] [--json]",
+        "[--dry-run] [--print-policy] [--yes] [--bucket B] [--region R] [--json]",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
+    parser.add_argument(
+        "--print-policy", action="store_true", help="print the rights that this takes, as a policy, and remove nothing"
+    )
     parser.add_argument("--yes", action="store_true", help="remove without asking; running jobs are stopped")
     parser.add_argument(
         "--bucket",
@@ -36,6 +42,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     session = open_session(options)
     buckets = [bucket_given(name) for name in options.bucket]
+    if options.print_policy:
+        places = [DeployOptions(name="any", account=session.account, region=session.region)]
+        places += [replace(places[0], bucket=name) for name in buckets]
+        sys.stdout.write(json.dumps(clearing_policy(places), indent=2) + "\n")
+        return DONE
     inventory = take_inventory(session, buckets=buckets)
     if not options.json or not inventory.resources:
         show(inventory, session)

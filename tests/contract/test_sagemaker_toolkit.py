@@ -1,0 +1,110 @@
+"""AWS's own toolkit (sagemaker-training with sagemaker-pytorch-training, as in AWS's images) runs what we send.
+
+Tuning jobs cannot name an entry point, so there this toolkit fetches the code from S3, makes flags of hyperparameters
+and starts `src/train.py`; here it does so on this machine. `make contract` installs it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
+# Not imported here: on import it makes folders and sets variables.
+if importlib.util.find_spec("sagemaker_training") is None or not Path(sys.executable).with_name("train").exists():
+    pytest.skip("needs sagemaker-training, of the extra contract: make contract", allow_module_level=True)
+
+from aws_account import BUCKET, client, create, describe, furnish, keys, weights, wrn_job
+from data_files import write_pictures
+from standin import StandIn
+from standin.job import TrainingJob
+from wrn.aws.sandbox import best_isolation
+
+PYTORCH = "sagemaker_pytorch_container.training:main"
+"""What AWS's PyTorch images set as SAGEMAKER_TRAINING_MODULE."""
+
+
+@pytest.fixture
+def aws(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """With /opt/ml in its place where the machine allows it, unless another isolation is asked for."""
+    server = StandIn(tmp_path / "jobs", isolation=getattr(request, "param", best_isolation()), grace=20)
+    server.start()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    furnish(server.account)
+    for path in write_pictures(tmp_path / "pictures", each=4).rglob("*.png"):
+        client("s3").upload_file(str(path), BUCKET, f"pictures/{path.relative_to(tmp_path / 'pictures').as_posix()}")
+    yield server
+    server.reset()
+    server.close()
+
+
+def run(aws: StandIn, name: str, hosts: int = 1, **hyperparameters: str) -> TrainingJob:
+    """The job as a tuning job would start it: no entry point, no channel with the code."""
+    request = wrn_job(name, {"instance_count": hosts}, epochs=2)
+    algorithm = request["AlgorithmSpecification"]
+    del algorithm["ContainerEntrypoint"], algorithm["ContainerArguments"]
+    (code,) = [channel for channel in request["InputDataConfig"] if channel["ChannelName"] == "code"]
+    request["InputDataConfig"].remove(code)
+    (archive,) = keys("wrn/code/")
+    request["HyperParameters"] |= {
+        "sagemaker_program": "src/train.py",
+        "sagemaker_submit_directory": f"s3://{BUCKET}/{archive}",
+        "sagemaker_region": "us-east-1",
+        "_tuning_objective_metric": "top1",
+        **hyperparameters,
+    }
+    request["Environment"] = {"SAGEMAKER_TRAINING_MODULE": PYTORCH}
+    if hosts == 1:
+        # The toolkit waits until the name of each host is known, which without namespaces is that of no machine.
+        request["Environment"]["SM_STUDIO_LOCAL_MODE"] = "true"
+    create(request)
+    job = aws.job(name)
+    job.join(75)
+    return job
+
+
+@pytest.mark.parametrize("aws", sorted({"folders", best_isolation()}), indirect=True)
+def test_one_host(aws: StandIn) -> None:
+    job = run(aws, "one", nesterov="false")
+    assert job.status == "Completed", f"{job.reason}\n{job.output}"
+    assert "Reporting training SUCCESS" in job.output
+    assert "would have been extracted outside" not in job.output
+    assert (job.output.count("fresh start"), job.output.count(" epoch=2 ")) == (1, 1)
+    assert {"s3:GetObject"} <= aws.actions("job"), "the toolkit fetched the code itself, with the role"
+    found = describe("one")
+    assert {entry["MetricName"]: entry["Value"] for entry in found["FinalMetricDataList"]}["epoch"] == 2
+    assert len(weights(found["ModelArtifacts"]["S3ModelArtifacts"])) > 1000
+
+
+@pytest.mark.parametrize("launcher", ["ours", "theirs"])
+def test_two_hosts_train_together(aws: StandIn, launcher: str) -> None:
+    """ours: the toolkit starts one process on each host, which starts torchrun. theirs: the toolkit starts torchrun."""
+    theirs = {"sagemaker_torch_distributed_enabled": "true", "sagemaker_instance_type": "ml.m5.large"}
+    job = run(aws, f"pair-{launcher}", 2, **(theirs if launcher == "theirs" else {}))
+    assert job.status == "Completed", f"{job.reason}\n{job.output}"
+    assert ("Starting distributed training through torchrun" in job.output) == (launcher == "theirs")
+    assert job.output.count("fresh start") == 1, "the two trained each for itself"
+    assert job.output.count(" epoch=2 ") == 1
+    assert len(weights(describe(job.name)["ModelArtifacts"]["S3ModelArtifacts"])) > 1000
+
+
+def test_the_reason_of_a_failure_is_ours(aws: StandIn) -> None:
+    """The toolkit would say "ExecuteUserScriptError", and leaves alone what a program has written before it."""
+    job = run(aws, "wrong", depth="11")
+    assert job.status == "Failed"
+    assert job.reason.startswith("AlgorithmError: ConfigError: depth (flag): ")
+
+
+def test_signals_are_not_handed_on() -> None:
+    """Why jobs name their own entry point: nothing in the toolkit hands SIGTERM on (its issue 125)."""
+    spec = importlib.util.find_spec("sagemaker_training")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    sources = [path.read_text() for path in Path(spec.submodule_search_locations[0]).rglob("*.py")]
+    assert not any("SIGTERM" in source for source in sources), "it does now: the entry point may no longer be needed"

@@ -1,6 +1,7 @@
 """Requests checked against botocore's own description of the service, with the sentences that AWS answers.
 
-Written apart from `wrn.aws.validate`, which has other sentences: what one of them overlooks, the other may find.
+Written apart from `wrn.aws.requests.validate`, which has other sentences: what one of them overlooks, the other may
+find.
 """
 
 from __future__ import annotations

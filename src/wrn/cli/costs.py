@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from wrn.aws.inventory import Resource, bucket_given, take_inventory
-from wrn.aws.storage import GB, USD_PER_GB_MONTH
+from wrn.aws.clearing.inventory import Resource, bucket_given, take_inventory
+from wrn.aws.clearing.storage import GB, USD_PER_GB_MONTH
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
 from wrn.cli.report import table
 from wrn.errors import DONE

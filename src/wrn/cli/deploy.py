@@ -15,19 +15,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.alarms import check_topic
-from wrn.aws.bundle import Bundle, build_bundle
-from wrn.aws.capacity import Choice, check_regions, choices, options_for
-from wrn.aws.deployer import deployer_policy
-from wrn.aws.deployment import Call, calls_of
-from wrn.aws.ecr import check_pushed, content_tag
-from wrn.aws.estimate import Estimate, estimate
-from wrn.aws.launch import Launch, Launched, Order, with_key
+from wrn.aws.deploying.alarms import check_topic
+from wrn.aws.deploying.capacity import Choice, check_regions, choices, options_for
+from wrn.aws.deploying.deployer import deployer_policy
+from wrn.aws.deploying.launch import Launch, Launched, Order, with_key
+from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
+from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
+from wrn.aws.imaging.ecr import check_pushed, content_tag
 from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
-from wrn.aws.parcel import Parcel, find_parcel, official_key
-from wrn.aws.request import code_prefix, data_uri
+from wrn.aws.planning.estimate import Estimate, estimate
+from wrn.aws.requests.bundle import Bundle, build_bundle
+from wrn.aws.requests.deployment import Call, calls_of
+from wrn.aws.requests.request import code_prefix, data_uri
 from wrn.aws.session import Session, configured_region
-from wrn.aws.wheels import fetch_wheels, wheels_name
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import expectations, facts, outcome, progress_line
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config

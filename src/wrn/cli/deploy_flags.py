@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wrn.aws.alarms import Notices, read_target
-from wrn.aws.capacity import read_fallback
-from wrn.aws.launch import Patience
+from wrn.aws.deploying.alarms import Notices, read_target
+from wrn.aws.deploying.capacity import read_fallback
+from wrn.aws.deploying.launch import Patience
 from wrn.aws.options import DAY, HOUR, DeployOptions, job_name
 from wrn.aws.prices import bundled_prices
 from wrn.config.flags import Parser

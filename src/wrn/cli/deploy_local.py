@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.launch import with_key
+from wrn.aws.deploying.launch import with_key
 from wrn.aws.options import limits, span
-from wrn.aws.rehearsal import LOG, Rehearsal
-from wrn.aws.request import training_job
-from wrn.aws.runner import GRACE, Outcome
-from wrn.aws.sandbox import best_isolation
+from wrn.aws.rehearsing.rehearsal import LOG, Rehearsal
+from wrn.aws.rehearsing.runner import GRACE, Outcome
+from wrn.aws.rehearsing.sandbox import best_isolation
+from wrn.aws.requests.request import training_job
 from wrn.cli.deploy import Task, say, with_data
 from wrn.errors import DONE, INTERRUPTED, AwsError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from wrn.aws.capacity import Choice, options_for
 from wrn.aws.console import job_url, logs_url
-from wrn.aws.estimate import Estimate
-from wrn.aws.launch import Launched
+from wrn.aws.deploying.capacity import Choice, options_for
+from wrn.aws.deploying.launch import Launched
 from wrn.aws.options import HOUR, DeployOptions, limits, span
+from wrn.aws.planning.estimate import Estimate
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wrn.aws.fetch import fetch
+from wrn.aws.following.fetch import fetch
 from wrn.aws.jobs import describe
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
 from wrn.errors import DONE

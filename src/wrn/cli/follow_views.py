@@ -8,9 +8,9 @@ import sys
 import time
 from typing import Any
 
-from wrn.aws.events import LogEvent
-from wrn.aws.follow import State, View
-from wrn.aws.progress import Money, Phase, duration, parse_epoch, phase_text
+from wrn.aws.following.events import LogEvent
+from wrn.aws.following.follow import State, View
+from wrn.aws.following.progress import Money, Phase, duration, parse_epoch, phase_text
 from wrn.cli.report import percent
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")

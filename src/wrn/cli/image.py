@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from wrn.aws.ecr import build, push
+from wrn.aws.imaging.ecr import build, push
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
 from wrn.config.layers import recipe_root
 from wrn.errors import DONE

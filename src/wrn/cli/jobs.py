@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from wrn.aws.following.progress import WORDS, duration
 from wrn.aws.jobs import NEWEST, moment, our_jobs
-from wrn.aws.progress import WORDS, duration
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
 from wrn.cli.report import table
 from wrn.errors import DONE

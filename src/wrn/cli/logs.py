@@ -9,11 +9,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from wrn.aws.events import LogFollower
 from wrn.aws.faults import reason_of_failure
-from wrn.aws.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
+from wrn.aws.following.events import LogFollower
+from wrn.aws.following.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
+from wrn.aws.following.progress import Progress, duration, interruptions, money, spot_savings
 from wrn.aws.jobs import Job, describe, stop
-from wrn.aws.progress import Progress, duration, interruptions, money, spot_savings
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import at_terminal, aws_parser, open_session, tell_requests
 from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text

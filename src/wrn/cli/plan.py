@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from wrn.aws import workload
 from wrn.aws.images import ACCOUNTS, registry
 from wrn.aws.instances import Mfu
-from wrn.aws.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
+from wrn.aws.planning import workload
+from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
 from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, Source, bundled_prices, live_prices
 from wrn.cli.report import table
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config

@@ -6,9 +6,9 @@ import json
 import sys
 from collections.abc import Sequence
 
+from wrn.aws.following.resume import free_name, resume_request, tags_of
 from wrn.aws.jobs import checkpoint_objects, describe
-from wrn.aws.resume import free_name, resume_request, tags_of
-from wrn.aws.validate import check_request
+from wrn.aws.requests.validate import check_request
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
 from wrn.errors import DONE
 

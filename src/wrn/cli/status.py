@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from wrn.aws.events import GROUP, LogEvent
 from wrn.aws.faults import NotThere
-from wrn.aws.follow import State
-from wrn.aws.freshness import checkpoint_freshness
+from wrn.aws.following.events import GROUP, LogEvent
+from wrn.aws.following.follow import State
+from wrn.aws.following.freshness import checkpoint_freshness
+from wrn.aws.following.progress import Progress, duration, interruptions, money, phase_text, phases, spot_savings
 from wrn.aws.jobs import Job, describe
-from wrn.aws.progress import Progress, duration, interruptions, money, phase_text, phases, spot_savings
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
 from wrn.cli.follow_views import clock, figures_text, money_text, phase_line

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from wrn.aws.clearing import clearing_policy
-from wrn.aws.inventory import Inventory, bucket_given, take_inventory
+from wrn.aws.clearing.clearer import clearing_policy
+from wrn.aws.clearing.inventory import Inventory, bucket_given, take_inventory
+from wrn.aws.clearing.teardown import remove
 from wrn.aws.options import DeployOptions
 from wrn.aws.session import Session
-from wrn.aws.teardown import remove
 from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests
 from wrn.cli.costs import resource_json, resource_table
 from wrn.errors import DONE, AwsError

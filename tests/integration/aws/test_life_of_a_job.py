@@ -26,11 +26,11 @@ from deployed import Desk, Said, folder_flags
 from iam_rights import missing, unused
 from standin import StandIn
 from standin.wire import Call
-from wrn.aws.alarms import Notices
-from wrn.aws.clearing import clearing_policy
-from wrn.aws.deployer import deployer_policy
+from wrn.aws.clearing.clearer import clearing_policy
+from wrn.aws.deploying.alarms import Notices
+from wrn.aws.deploying.deployer import deployer_policy
 from wrn.aws.options import DeployOptions
-from wrn.aws.policy import role_policy
+from wrn.aws.requests.policy import role_policy
 
 BUCKET = f"wrn-{StandIn.account}-us-east-1"
 OPTIONS = DeployOptions(name="any", account=StandIn.account, instance_type="ml.m5.large")

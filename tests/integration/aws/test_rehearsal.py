@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from data_files import write_pictures
-from wrn.aws.bundle import Bundle
-from wrn.aws.parcel import Parcel
-from wrn.aws.rehearsal import Rehearsal
-from wrn.aws.sandbox import best_isolation
+from wrn.aws.deploying.parcel import Parcel
+from wrn.aws.rehearsing.rehearsal import Rehearsal
+from wrn.aws.rehearsing.sandbox import best_isolation
+from wrn.aws.requests.bundle import Bundle
 from wrn.errors import AwsError
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from wrn.aws.bundle import build_bundle
-from wrn.aws.request import COMMAND
-from wrn.aws.runner import JobRun, Outcome
-from wrn.aws.sandbox import best_isolation
+from wrn.aws.rehearsing.runner import JobRun, Outcome
+from wrn.aws.rehearsing.sandbox import best_isolation
+from wrn.aws.requests.bundle import build_bundle
+from wrn.aws.requests.request import COMMAND
 from wrn.errors import AwsError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -31,7 +31,7 @@ from aws_account import (
 )
 from data_files import write_pictures
 from standin import StandIn
-from wrn.aws.policy import trust_policy
+from wrn.aws.requests.policy import trust_policy
 
 
 def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: StandIn, tmp_path: Path) -> None:

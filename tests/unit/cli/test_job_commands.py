@@ -19,10 +19,10 @@ from moto.sagemaker.models import sagemaker_backends
 import wrn.cli.logs as logs_command
 from fake_account import ACCOUNT, BUCKET, REGION, archive, client, make_bucket, make_job, make_log
 from fake_job import START, FakeJob, epoch_line
-from wrn.aws.events import LogEvent
-from wrn.aws.follow import State
+from wrn.aws.following.events import LogEvent
+from wrn.aws.following.follow import State
+from wrn.aws.following.progress import Money, Phase, Progress, money
 from wrn.aws.jobs import Job
-from wrn.aws.progress import Money, Phase, Progress, money
 from wrn.cli import main
 from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_text, phase_line
 from wrn.errors import AwsError

@@ -1,0 +1,1 @@
+"""What of ours is on AWS, what it costs, and how it goes away."""

@@ -1,0 +1,106 @@
+"""The rights that `wrn costs` and `wrn teardown` need: apart from those of deploying, for they remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wrn.aws.following.events import GROUP
+from wrn.aws.options import DeployOptions, bucket_name, partition
+from wrn.aws.requests.policy import Document, allow, document
+from wrn.aws.requests.request import PREFIX
+
+LOOK = (
+    "budgets:ListTagsForResource",
+    "budgets:ViewBudget",
+    "cloudwatch:DescribeAlarms",
+    "cloudwatch:GetDashboard",
+    "cloudwatch:ListDashboards",
+    "cloudwatch:ListTagsForResource",
+    "ecr:DescribeImages",
+    "ecr:DescribeRepositories",
+    "ecr:ListTagsForResource",
+    "events:ListRules",
+    "events:ListTagsForResource",
+    "events:ListTargetsByRule",
+    "iam:ListRoleTags",
+    "iam:ListRoles",
+    "s3:GetBucketLocation",
+    "s3:GetBucketTagging",
+    "s3:ListAllMyBuckets",
+    "sagemaker:DescribeEndpoint",
+    "sagemaker:DescribeEndpointConfig",
+    "sagemaker:DescribeTrainingJob",
+    "sagemaker:ListEndpointConfigs",
+    "sagemaker:ListEndpoints",
+    "sagemaker:ListHyperParameterTuningJobs",
+    "sagemaker:ListModels",
+    "sagemaker:ListTags",
+    "sagemaker:ListTrainingJobs",
+    "sns:ListTagsForResource",
+    "sns:ListTopics",
+    "tag:GetResources",
+)
+"""What is ours is found by its tag, among all that the account has: this cannot be limited to what is ours."""
+
+SAGEMAKER = (
+    "sagemaker:DeleteEndpoint",
+    "sagemaker:DeleteEndpointConfig",
+    "sagemaker:DeleteModel",
+    "sagemaker:StopHyperParameterTuningJob",
+    "sagemaker:StopTrainingJob",
+    "sagemaker:UpdateTrainingJob",
+)
+
+BUCKET = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
+OBJECTS = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+ROLE = (
+    "iam:ListRolePolicies",
+    "iam:DeleteRolePolicy",
+    "iam:ListAttachedRolePolicies",
+    "iam:DetachRolePolicy",
+    "iam:DeleteRole",
+)
+
+
+def clearing_policy(places: Iterable[DeployOptions]) -> Document:
+    """What it takes to see and to remove all that was made in these places."""
+    all_of = list(places)
+    options = all_of[0]
+    arn = f"arn:{partition(options.region)}"
+    here = [f"{region}:{options.account}" for region in dict.fromkeys(place.region for place in all_of)]
+    # The user's own bucket is emptied of what is ours, and stays.
+    made = list(dict.fromkeys(f"{arn}:s3:::{bucket_name(place)}" for place in all_of if not place.bucket))
+    given = list(dict.fromkeys(f"{arn}:s3:::{bucket_name(place)}" for place in all_of if place.bucket))
+    objects = [f"{bucket}/*" for bucket in made] + [f"{bucket}/{PREFIX}/*" for bucket in given]
+    tagged = {"StringEquals": {"aws:ResourceTag/created-by": "wrn"}}
+    statements = [
+        allow("Look", list(LOOK), ["*"]),
+        allow("LookAtLogs", ["logs:DescribeLogStreams"], [f"{arn}:logs:{place}:log-group:{GROUP}:*" for place in here]),
+        allow("LookIntoBuckets", list(BUCKET), made + given),
+        allow("EndJobsAndEndpoints", list(SAGEMAKER), [f"{arn}:sagemaker:{place}:*" for place in here], **tagged),
+        allow("EmptyBuckets", list(OBJECTS), objects),
+        allow(
+            "DeleteLogs",
+            ["logs:DeleteLogStream"],
+            [f"{arn}:logs:{place}:log-group:{GROUP}:log-stream:*" for place in here],
+        ),
+        allow(
+            "DeleteAlarms",
+            ["cloudwatch:DeleteAlarms", "cloudwatch:DeleteDashboards"],
+            [f"{arn}:cloudwatch:{place}:alarm:wrn*" for place in here]
+            + [f"{arn}:cloudwatch::{options.account}:dashboard/wrn*"],
+        ),
+        allow(
+            "DeleteNotices",
+            ["events:RemoveTargets", "events:DeleteRule", "sns:DeleteTopic"],
+            [f"{arn}:{kind}wrn*" for place in here for kind in (f"events:{place}:rule/", f"sns:{place}:")],
+        ),
+        allow("DeleteBudget", ["budgets:ModifyBudget"], [f"{arn}:budgets::{options.account}:budget/wrn*"]),
+        allow("DeleteImages", ["ecr:DeleteRepository"], [f"{arn}:ecr:{place}:repository/wrn*" for place in here]),
+    ]
+    if made:
+        statements.append(allow("DeleteBuckets", ["s3:DeleteBucket"], made))
+    if not options.role_arn:
+        role = f"{arn}:iam::{options.account}:role/{options.role_name}"
+        statements.append(allow("DeleteRole", list(ROLE), [role]))
+    return document(*statements)

@@ -1,0 +1,297 @@
+"""What of ours is in the account: found by its tag, with its size and what it costs as long as it stays.
+
+What carries no tag of ours is not ours, whatever its name; of a bucket that the user named, only our prefix is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wrn.aws.clearing import storage
+from wrn.aws.faults import Denied, NoAnswer, NotThere
+from wrn.aws.following.events import GROUP
+from wrn.aws.jobs import RUNNING, Job, describe, has_our_tag, is_ours, split_uri, summaries, tagged_arns
+from wrn.aws.options import OWNER_TAG
+from wrn.aws.prices import SPOT_SHARE, bundled_prices
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+HOURS_PER_MONTH = 730
+
+MARK = "=".join(OWNER_TAG)
+"""Stands in the body of our dashboards, which have no tags."""
+
+ALARM_PER_MONTH, DASHBOARD_PER_MONTH, ECR_PER_GB_MONTH = 0.10, 3.00, 0.10
+"""US dollars, us-east-1, from public price lists of 2026; the first 3 dashboards and 10 alarms cost nothing."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something of ours. Money in US dollars, None where no price is known; `data`: what its removal needs."""
+
+    kind: str
+    name: str
+    detail: str = ""
+    bytes: int = 0
+    per_hour: float | None = 0.0
+    per_month: float | None = 0.0
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def monthly(self) -> float | None:
+        """If it stays as it is for a month; a job ends by itself, and is counted by the hour alone."""
+        if self.kind in ("training job", "warm pool"):
+            return 0.0
+        if self.per_hour is None or self.per_month is None:
+            return None
+        return self.per_month + HOURS_PER_MONTH * self.per_hour
+
+
+@dataclass
+class Inventory:
+    """resources: in the order of their removal. notes: what could not be looked at, and what stays, with the reason."""
+
+    resources: list[Resource] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    finished_jobs: int = 0
+
+
+def take_inventory(session: Session, *, buckets: Iterable[str] = (), logs: bool = True) -> Inventory:
+    """Everything of ours in the session's region, and our roles.
+
+    buckets: the user's own that a deployment may have used, beside those that our jobs name. logs: also the log streams
+    of our jobs, a request for each. Raises AwsError; what the caller may not look at becomes a note.
+    """
+    inventory = Inventory()
+    jobs = tagged_jobs(session)
+    inventory.finished_jobs = sum(entry["TrainingJobStatus"] not in RUNNING for entry in jobs)
+    details = [describe(session, entry["TrainingJobName"]) for entry in jobs]
+    elsewhere: list[str] = []
+
+    def buckets_of_ours() -> Iterator[Resource]:
+        own, others = storage.own_buckets(session)
+        elsewhere.extend(others)
+        named = {*buckets, *(split_uri(job.output)[0] for job in details if job.output)}
+        for name in own:
+            yield _bucket(session, name, "", "bucket")
+        for name in sorted(named - set(own)):
+            found = _bucket(session, name, storage.PREFIX, "objects")
+            if found.data["objects"] or found.data["uploads"]:
+                yield found
+
+    looks: list[tuple[str, Callable[[], Iterable[Resource]]]] = [
+        ("training jobs", lambda: _running(details)),
+        ("tuning jobs", lambda: _tuning_jobs(session)),
+        ("endpoints", lambda: _endpoints(session)),
+        ("endpoint configurations", lambda: _of_sagemaker(session, "EndpointConfig", "endpoint configuration")),
+        ("models", lambda: _of_sagemaker(session, "Model", "model")),
+        ("alarms", lambda: _alarms(session)),
+        ("dashboards", lambda: _dashboards(session)),
+        ("event rules", lambda: _rules(session)),
+        ("topics", lambda: _topics(session)),
+        ("logs", lambda: _logs(session, details) if logs else ()),
+        ("buckets", buckets_of_ours),
+        ("image repositories", lambda: _repositories(session)),
+        ("budgets", lambda: _budgets(session)),
+        ("roles", lambda: _roles(session)),
+    ]
+    for what, look in looks:
+        try:
+            found = list(look())
+        except Denied as error:
+            inventory.notes.append(f"{what} were not looked at: {error}")
+            continue
+        if what in ("roles", "budgets") and elsewhere and found:
+            names = ", ".join(resource.name for resource in found)
+            inventory.notes.append(f"{names} stays: {', '.join(elsewhere)} in other regions is ours too; see --region")
+            continue
+        inventory.resources += found
+    inventory.notes += _unknown(session)
+    return inventory
+
+
+def tagged_jobs(session: Session) -> list[dict[str, Any]]:
+    """Summaries of the jobs with our tag: a name alone does not make one ours."""
+    tagged = tagged_arns(session, "sagemaker:training-job")
+    # The index of tags lags by some seconds, so a running job is asked itself.
+    return [
+        entry
+        for entry in summaries(session)
+        if entry["TrainingJobArn"] in tagged
+        or ((entry["TrainingJobStatus"] in RUNNING or not tagged) and is_ours(session, entry["TrainingJobArn"]))
+    ]
+
+
+def instance_cost(instance_type: str, count: int, *, spot: bool = False) -> float | None:
+    """US dollars an hour by the bundled list; with spot an estimate. None where the type is not in it."""
+    price = bundled_prices().get(instance_type)
+    return None if price is None else price.usd_per_hour * count * (SPOT_SHARE if spot else 1)
+
+
+def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
+    for job in jobs:
+        machines = f"{job.instances} x {job.instance_type}"
+        if not job.is_over:
+            cost = instance_cost(job.instance_type, job.instances, spot=job.spot)
+            detail = f"{machines}{', spot (price assumed)' if job.spot else ''}, {job.secondary.lower()}"
+            yield Resource("training job", job.name, detail, per_hour=cost)
+        elif (job.answer.get("WarmPoolStatus") or {}).get("Status") == "Available":
+            cost = instance_cost(job.instance_type, job.instances)
+            yield Resource("warm pool", job.name, f"{machines} kept ready", per_hour=cost)
+
+
+def _tuning_jobs(session: Session) -> Iterator[Resource]:
+    request = {"StatusEquals": "InProgress"}
+    for entry in session.pages(
+        "sagemaker", "ListHyperParameterTuningJobs", "HyperParameterTuningJobSummaries", request
+    ):
+        running = entry["HyperParameterTuningJobStatus"] == "InProgress"
+        if running and is_ours(session, entry["HyperParameterTuningJobArn"]):
+            yield Resource("tuning job", entry["HyperParameterTuningJobName"], "its jobs are listed by themselves")
+
+
+def _endpoints(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("sagemaker", "ListEndpoints", "Endpoints"):
+        if not is_ours(session, entry["EndpointArn"]):
+            continue
+        cost: float | None = 0.0
+        machines = []
+        try:
+            told = session.call("sagemaker", "DescribeEndpoint", {"EndpointName": entry["EndpointName"]})
+            config = {"EndpointConfigName": told["EndpointConfigName"]}
+            for variant in session.call("sagemaker", "DescribeEndpointConfig", config)["ProductionVariants"]:
+                if "InstanceType" in variant:  # a serverless one costs per request
+                    count = int(variant.get("InitialInstanceCount", 1))
+                    part = instance_cost(variant["InstanceType"], count)
+                    cost = None if cost is None or part is None else cost + part
+                    machines.append(f"{count} x {variant['InstanceType']}")
+        except NotThere:
+            cost = None
+        detail = f"{', '.join(machines) or 'serverless'}, {entry['EndpointStatus']}"
+        yield Resource("endpoint", entry["EndpointName"], detail, per_hour=cost)
+
+
+def _of_sagemaker(session: Session, noun: str, kind: str) -> Iterator[Resource]:
+    for entry in session.pages("sagemaker", f"List{noun}s", f"{noun}s"):
+        if is_ours(session, entry[f"{noun}Arn"]):
+            yield Resource(kind, entry[f"{noun}Name"])
+
+
+def _alarms(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("cloudwatch", "DescribeAlarms", "MetricAlarms", {"AlarmNamePrefix": "wrn"}):
+        tags = session.call("cloudwatch", "ListTagsForResource", {"ResourceARN": entry["AlarmArn"]})
+        if has_our_tag(tags["Tags"]):
+            yield Resource("alarm", entry["AlarmName"], per_month=ALARM_PER_MONTH)
+
+
+def _rules(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("events", "ListRules", "Rules", {"NamePrefix": "wrn"}):
+        tags = session.call("events", "ListTagsForResource", {"ResourceARN": entry["Arn"]})
+        if has_our_tag(tags["Tags"]):
+            yield Resource("event rule", entry["Name"])
+
+
+def _topics(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("sns", "ListTopics", "Topics"):
+        arn = entry["TopicArn"]
+        name = arn.rpartition(":")[2]
+        if name.startswith("wrn"):
+            tags = session.call("sns", "ListTagsForResource", {"ResourceArn": arn})
+            if has_our_tag(tags.get("Tags", [])):
+                yield Resource("topic", name, "with its subscriptions", data={"arn": arn})
+
+
+def _dashboards(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("cloudwatch", "ListDashboards", "DashboardEntries", {"DashboardNamePrefix": "wrn"}):
+        name = entry["DashboardName"]
+        if MARK in session.call("cloudwatch", "GetDashboard", {"DashboardName": name})["DashboardBody"]:
+            yield Resource("dashboard", name, per_month=DASHBOARD_PER_MONTH)
+
+
+def _budgets(session: Session) -> Iterator[Resource]:
+    account = session.account
+    try:
+        for entry in session.pages("budgets", "DescribeBudgets", "Budgets", {"AccountId": account}):
+            name = entry["BudgetName"]
+            if name.startswith("wrn"):
+                arn = f"arn:aws:budgets::{account}:budget/{name}"
+                tags = session.call("budgets", "ListTagsForResource", {"ResourceARN": arn})
+                if has_our_tag(tags.get("ResourceTags") or ()):
+                    yield Resource("budget", name)
+    except NotThere:
+        return
+
+
+def _logs(session: Session, jobs: Iterable[Job]) -> Iterator[Resource]:
+    for job in jobs:
+        request = {"logGroupName": GROUP, "logStreamNamePrefix": f"{job.name}/"}
+        try:
+            found = list(session.pages("logs", "DescribeLogStreams", "logStreams", request))
+        except NotThere:
+            return
+        if found:
+            streams = [stream["logStreamName"] for stream in found]
+            detail = f"{len(streams)} stream{'s' if len(streams) > 1 else ''}"
+            yield Resource("log", job.name, detail, data={"streams": streams})
+
+
+def _bucket(session: Session, name: str, prefix: str, kind: str) -> Resource:
+    size = storage.measure(session, name, prefix)
+    detail = f"{size.objects:,} objects and versions"
+    if size.uploads:
+        detail += f", {size.uploads} unfinished upload{'s' if size.uploads > 1 else ''}"
+    return Resource(
+        kind,
+        f"{name}/{prefix}" if prefix else name,
+        detail,
+        bytes=size.bytes,
+        per_month=storage.monthly(size.bytes),
+        data={"bucket": name, "prefix": prefix, "objects": size.objects, "uploads": size.uploads},
+    )
+
+
+def _repositories(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("ecr", "DescribeRepositories", "repositories"):
+        name = entry["repositoryName"]
+        tags = session.call("ecr", "ListTagsForResource", {"resourceArn": entry["repositoryArn"]})
+        if has_our_tag(tags["tags"]):
+            images = list(session.pages("ecr", "DescribeImages", "imageDetails", {"repositoryName": name}))
+            size = sum(image.get("imageSizeInBytes", 0) for image in images)
+            cost = size / storage.GB * ECR_PER_GB_MONTH
+            yield Resource("image repository", name, f"{len(images)} images", bytes=size, per_month=cost)
+
+
+def _roles(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("iam", "ListRoles", "Roles"):
+        if "sagemaker.amazonaws.com" not in json.dumps(entry.get("AssumeRolePolicyDocument", "")):
+            continue  # ours are for SageMaker alone, and asking each role of an account takes minutes
+        tags = session.call("iam", "ListRoleTags", {"RoleName": entry["RoleName"]})
+        if has_our_tag(tags["Tags"]):
+            yield Resource("role", entry["RoleName"])
+
+
+def _unknown(session: Session) -> list[str]:
+    """What carries our tag and is of no kind that is known here, so that it is at least told."""
+    known = ("s3", "sagemaker", "ecr", "cloudwatch", "iam", "budgets", "logs", "events", "sns")
+    request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}]}
+    try:
+        found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
+        return [
+            f"{entry['ResourceARN']} carries our tag, but is nothing that this command knows to remove"
+            for entry in found
+            if entry["ResourceARN"].split(":")[2] not in known
+        ]
+    except (Denied, NoAnswer):
+        return []
+
+
+def bucket_given(name: str) -> str:
+    """A bucket's name as given, with or without s3://. Raises AwsError for an address inside one."""
+    name = name.removeprefix("s3://").rstrip("/")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+        raise AwsError(f"bucket: {name!r} is no bucket's name; give it alone, without a folder")
+    return name

@@ -1,0 +1,117 @@
+"""Our buckets: which are ours, how much is in them, and emptying them to the last version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wrn.aws.faults import Denied, NotThere
+from wrn.aws.jobs import has_our_tag
+from wrn.aws.requests.request import PREFIX as FOLDER
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+PREFIX = f"{FOLDER}/"
+"""Of everything of ours in a bucket that is the user's own."""
+
+GB = 1 << 30
+"""Bytes, as S3 counts them for its price."""
+
+USD_PER_GB_MONTH = 0.023
+"""S3 Standard, first 50 TB, us-east-1: public price lists of 2026. Other regions cost up to a third more."""
+
+AT_ONCE = 1000
+"""Objects in one DeleteObjects."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """objects: versions and delete markers. bytes: of all versions, and of the parts of unfinished uploads."""
+
+    objects: int
+    bytes: int
+    uploads: int
+
+
+def monthly(size: int) -> float:
+    """US dollars for so many bytes."""
+    return size / GB * USD_PER_GB_MONTH
+
+
+def own_buckets(session: Session) -> tuple[list[str], list[str]]:
+    """The buckets that this tool made: those in the session's region, and those elsewhere."""
+    here: list[str] = []
+    elsewhere: list[str] = []
+    for entry in session.pages("s3", "ListBuckets", "Buckets"):
+        name = entry["Name"]
+        if not name.startswith("wrn-"):
+            continue
+        try:
+            tags = session.call("s3", "GetBucketTagging", {"Bucket": name})["TagSet"]
+            place = session.call("s3", "GetBucketLocation", {"Bucket": name}).get("LocationConstraint")
+        except (NotThere, Denied):
+            continue
+        if has_our_tag(tags):
+            # S3's first region has no name here, its second an old one.
+            region = {None: "us-east-1", "": "us-east-1", "EU": "eu-west-1"}.get(place, place)
+            (here if region == session.region else elsewhere).append(name)
+    return here, elsewhere
+
+
+def measure(session: Session, bucket: str, prefix: str = "") -> Size:
+    """What is under a prefix. A bucket that does not exist is empty."""
+    objects = total = uploads = 0
+    try:
+        for entry in versions(session, bucket, prefix):
+            objects += 1
+            total += int(entry.get("Size") or 0)
+        for upload in _uploads(session, bucket, prefix):
+            uploads += 1
+            request = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+            total += sum(int(part["Size"]) for part in session.pages("s3", "ListParts", "Parts", request))
+    except NotThere:
+        pass
+    return Size(objects, total, uploads)
+
+
+def versions(session: Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Every version and every delete marker, each with Key and VersionId."""
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        answer = session.call("s3", "ListObjectVersions", request)
+        yield from answer.get("Versions") or ()
+        yield from answer.get("DeleteMarkers") or ()
+        if not answer.get("IsTruncated"):
+            return
+        request["KeyMarker"] = answer["NextKeyMarker"]
+        if answer.get("NextVersionIdMarker"):
+            request["VersionIdMarker"] = answer["NextVersionIdMarker"]
+
+
+def _uploads(session: Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    request = {"Bucket": bucket, "Prefix": prefix}
+    yield from session.pages("s3", "ListMultipartUploads", "Uploads", request)
+
+
+def empty(session: Session, bucket: str, prefix: str = "") -> None:
+    """Remove every version and every unfinished upload under a prefix.
+
+    Raises AwsError with the first refusal, after having tried all.
+    """
+    refused: list[dict[str, Any]] = []
+    # Listed as a whole first: deleting under a listing's feet makes it skip.
+    found = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions(session, bucket, prefix)]
+    for start in range(0, len(found), AT_ONCE):
+        batch = {"Objects": found[start : start + AT_ONCE], "Quiet": True}
+        answer = session.call("s3", "DeleteObjects", {"Bucket": bucket, "Delete": batch})
+        refused += answer.get("Errors") or ()
+    for upload in list(_uploads(session, bucket, prefix)):
+        request = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+        session.call("s3", "AbortMultipartUpload", request)
+    if refused:
+        first = refused[0]
+        raise AwsError(
+            f"{len(refused)} objects in {bucket} cannot be removed; the first, {first.get('Key')}: "
+            f"{first.get('Message') or first.get('Code')}"
+        )

@@ -1,0 +1,151 @@
+"""Removing what this tool made, in an order in which nothing is used any more when it goes; repeating it converges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from wrn.aws.clearing import storage
+from wrn.aws.clearing.inventory import Resource
+from wrn.aws.faults import NotThere
+from wrn.aws.jobs import describe
+from wrn.aws.jobs import stop as stop_job
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+STOP_MINUTES = 10
+"""A job has two minutes to save; then its model is uploaded."""
+
+Tell = Callable[[str], None]
+
+
+def remove(
+    session: Session, resources: Sequence[Resource], tell: Tell, *, sleep: Callable[[float], None] = time.sleep
+) -> list[str]:
+    """Remove these, in their order; a sentence for each that could not be. What is gone already counts as removed."""
+    faults = []
+    jobs = [resource for resource in resources if resource.kind in ("training job", "tuning job", "warm pool")]
+    for resource in jobs:
+        faults += _remove_one(session, resource, tell)
+    # A job that still runs would write into the bucket while it is emptied.
+    faults += _await_end(session, [job for job in jobs if job.kind == "training job"], tell, sleep)
+    for resource in resources:
+        if resource not in jobs:
+            faults += _remove_one(session, resource, tell)
+    return faults
+
+
+def _remove_one(session: Session, resource: Resource, tell: Tell) -> list[str]:
+    try:
+        REMOVALS[resource.kind](session, resource)
+    except NotThere:
+        pass  # somebody else was quicker
+    except AwsError as error:
+        return [f"{resource.kind} {resource.name}: {error}"]
+    verb = {"training job": "stopping", "tuning job": "stopping", "warm pool": "released"}.get(resource.kind, "removed")
+    tell(f"{verb} {resource.kind} {resource.name}")
+    return []
+
+
+def _await_end(session: Session, jobs: Sequence[Resource], tell: Tell, sleep: Callable[[float], None]) -> list[str]:
+    for waited in range(0, 60 * STOP_MINUTES, 5):
+        running = [job.name for job in jobs if not describe(session, job.name).is_over]
+        if not running:
+            return []
+        if not waited:
+            tell(f"waiting for {', '.join(running)} to stop: it saves first, which takes some minutes")
+        sleep(5)
+    return [f"{', '.join(running)} did not stop within {STOP_MINUTES} min; repeat this command"] if jobs else []
+
+
+def _training_job(session: Session, resource: Resource) -> None:
+    stop_job(session, describe(session, resource.name))
+
+
+def _tuning_job(session: Session, resource: Resource) -> None:
+    session.call("sagemaker", "StopHyperParameterTuningJob", {"HyperParameterTuningJobName": resource.name})
+
+
+def _warm_pool(session: Session, resource: Resource) -> None:
+    request = {"TrainingJobName": resource.name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
+    session.call("sagemaker", "UpdateTrainingJob", request)
+
+
+def _rule(session: Session, resource: Resource) -> None:
+    """A rule with targets cannot be removed."""
+    rule = {"Rule": resource.name}
+    targets = [target["Id"] for target in session.pages("events", "ListTargetsByRule", "Targets", rule)]
+    if targets:
+        session.call("events", "RemoveTargets", {**rule, "Ids": targets})
+    session.call("events", "DeleteRule", {"Name": resource.name})
+
+
+def _topic(session: Session, resource: Resource) -> None:
+    session.call("sns", "DeleteTopic", {"TopicArn": resource.data["arn"]})
+
+
+def _log(session: Session, resource: Resource) -> None:
+    from wrn.aws.following.events import GROUP
+
+    for stream in resource.data["streams"]:
+        try:
+            session.call("logs", "DeleteLogStream", {"logGroupName": GROUP, "logStreamName": stream})
+        except NotThere:
+            continue
+
+
+def _objects(session: Session, resource: Resource) -> None:
+    storage.empty(session, resource.data["bucket"], resource.data["prefix"])
+
+
+def _bucket(session: Session, resource: Resource) -> None:
+    storage.empty(session, resource.name)
+    session.call("s3", "DeleteBucket", {"Bucket": resource.name})
+
+
+def _budget(session: Session, resource: Resource) -> None:
+    session.call("budgets", "DeleteBudget", {"AccountId": session.account, "BudgetName": resource.name})
+
+
+def _role(session: Session, resource: Resource) -> None:
+    name = {"RoleName": resource.name}
+    for policy in list(session.pages("iam", "ListRolePolicies", "PolicyNames", name)):
+        session.call("iam", "DeleteRolePolicy", {**name, "PolicyName": policy})
+    for attached in list(session.pages("iam", "ListAttachedRolePolicies", "AttachedPolicies", name)):
+        session.call("iam", "DetachRolePolicy", {**name, "PolicyArn": attached["PolicyArn"]})
+    session.call("iam", "DeleteRole", name)
+
+
+def _by(service: str, operation: str, key: str, **more: object) -> Callable[[Session, Resource], None]:
+    def removal(session: Session, resource: Resource) -> None:
+        session.call(service, operation, {key: resource.name, **more})
+
+    return removal
+
+
+def _by_list(service: str, operation: str, key: str) -> Callable[[Session, Resource], None]:
+    def removal(session: Session, resource: Resource) -> None:
+        session.call(service, operation, {key: [resource.name]})
+
+    return removal
+
+
+REMOVALS: dict[str, Callable[[Session, Resource], None]] = {
+    "training job": _training_job,
+    "tuning job": _tuning_job,
+    "warm pool": _warm_pool,
+    "endpoint": _by("sagemaker", "DeleteEndpoint", "EndpointName"),
+    "endpoint configuration": _by("sagemaker", "DeleteEndpointConfig", "EndpointConfigName"),
+    "model": _by("sagemaker", "DeleteModel", "ModelName"),
+    "alarm": _by_list("cloudwatch", "DeleteAlarms", "AlarmNames"),
+    "dashboard": _by_list("cloudwatch", "DeleteDashboards", "DashboardNames"),
+    "event rule": _rule,
+    "topic": _topic,
+    "log": _log,
+    "objects": _objects,
+    "bucket": _bucket,
+    "image repository": _by("ecr", "DeleteRepository", "repositoryName", force=True),
+    "budget": _budget,
+    "role": _role,
+}
+"""By kind of resource. Each raises NotThere where it is gone already."""

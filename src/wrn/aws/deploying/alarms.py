@@ -1,0 +1,246 @@
+"""Who is told when a job ends, and what watches over failures and spending: requests as pure functions, then sent.
+
+A topic (SNS) is the hub: an event rule sends the end of each of our jobs to it, and the alarms do the same. Each
+request may be sent again: it then changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from wrn.aws.console import LOG_GROUP
+from wrn.aws.faults import NameInUse, NotThere
+from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, partition
+from wrn.aws.requests.deployment import OWNER, Call
+from wrn.aws.requests.policy import Document
+from wrn.aws.requests.request import PREFIX
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+TOPIC, RULE, FAILED, DASHBOARD, BUDGET = "wrn-jobs", "wrn-jobs", "wrn-job-failed", "wrn", "wrn-sagemaker"
+
+MONTHLY_DOLLARS = 100.0
+
+CURVES = ("train_loss", "test_loss", "test_top1", "test_top5", "lr", "images_per_s", "mfu", "resumed_from_step")
+"""Figures on the dashboard, one picture each."""
+
+
+@dataclass(frozen=True)
+class Notices:
+    """What was asked for. target: a topic's ARN, a mail address, an https address, or empty."""
+
+    target: str = ""
+    alarms: bool = False
+    monthly_dollars: float = MONTHLY_DOLLARS
+
+
+def read_target(text: str) -> str:
+    """The target of --notify, checked. Raises ValueError."""
+    topic = r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}"
+    if re.fullmatch(rf"{topic}|https://[^\s@]+|[^\s@:/]+@[^\s@:/]+\.[^\s@:/]+", text, re.ASCII) is None:
+        raise ValueError("is neither the ARN of an SNS topic, nor a mail address, nor an https address")
+    return text
+
+
+def topic_arn(options: DeployOptions, notices: Notices) -> str:
+    if notices.target.startswith("arn:"):
+        return notices.target
+    return f"arn:{partition(options.region)}:sns:{options.region}:{options.account}:{TOPIC}"
+
+
+def check_topic(notices: Notices, regions: Iterable[str]) -> None:
+    """Raises AwsError for a topic that a rule cannot reach: it must be in the job's region."""
+    place = notices.target.split(":")[3] if notices.target.startswith("arn:") else ""
+    others = sorted({region for region in regions if place and region != place})
+    if others:
+        raise AwsError(
+            f"notify: the topic is in {place}, and events of jobs in {', '.join(others)} cannot reach it; "
+            "give a topic there, or a mail address"
+        )
+
+
+def topic_policy(options: DeployOptions, topic: str) -> Document:
+    """AWS's own services may speak to the topic on behalf of this account alone."""
+    services = ("events.amazonaws.com", "cloudwatch.amazonaws.com", "budgets.amazonaws.com")
+    statement = {
+        "Sid": "NoticesOfThisAccount",
+        "Effect": "Allow",
+        "Principal": {"Service": list(services)},
+        "Action": "SNS:Publish",
+        "Resource": topic,
+        "Condition": {"StringEquals": {"aws:SourceAccount": options.account}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def rule_calls(options: DeployOptions, topic: str, name: str, states: tuple[str, ...]) -> list[Call]:
+    """The end of our jobs, which are known by where they put their results, as a sentence to the topic."""
+    pattern = {
+        "source": ["aws.sagemaker"],
+        "detail-type": ["SageMaker Training Job State Change"],
+        "detail": {
+            "TrainingJobStatus": list(states),
+            "OutputDataConfig": {"S3OutputPath": [f"s3://{bucket_name(options)}/{PREFIX}/output"]},
+        },
+    }
+    sentence = {
+        "InputPathsMap": {"job": "$.detail.TrainingJobName", "status": "$.detail.TrainingJobStatus"},
+        "InputTemplate": '"SageMaker job <job>: <status>; see: wrn status <job>"',
+    }
+    name = rule_name(options, name)
+    return [
+        Call(
+            "events",
+            "PutRule",
+            {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED", "Tags": OWNER},
+        ),
+        Call(
+            "events",
+            "PutTargets",
+            {"Rule": name, "Targets": [{"Id": "topic", "Arn": topic, "InputTransformer": sentence}]},
+        ),
+    ]
+
+
+def rule_name(options: DeployOptions, name: str) -> str:
+    """A bucket of one's own has rules of its own."""
+    return f"{name}-{hashlib.sha256(options.bucket.encode()).hexdigest()[:8]}" if options.bucket else name
+
+
+def alarm_call(options: DeployOptions, topic: str) -> Call:
+    """In alarm for five minutes after one of our jobs has failed, which its event rule counts."""
+    return Call(
+        "cloudwatch",
+        "PutMetricAlarm",
+        {
+            "AlarmName": rule_name(options, FAILED),
+            "AlarmDescription": "A training job of wrn has failed; wrn jobs says which.",
+            "Namespace": "AWS/Events",
+            "MetricName": "TriggeredRules",
+            "Dimensions": [{"Name": "RuleName", "Value": rule_name(options, FAILED)}],
+            "Statistic": "Sum",
+            "Period": 300,
+            "EvaluationPeriods": 1,
+            "Threshold": 1.0,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "notBreaching",
+            "AlarmActions": [topic],
+            "Tags": OWNER,
+        },
+    )
+
+
+def dashboard_call(options: DeployOptions) -> Call:
+    """A picture for each figure, with a curve for each job."""
+    widgets = [
+        {
+            "type": "metric",
+            "x": 12 * (number % 2),
+            "y": 6 * (number // 2),
+            "width": 12,
+            "height": 6,
+            "properties": {
+                "title": name,
+                "region": options.region,
+                "view": "timeSeries",
+                "metrics": [[{"expression": _search(name), "id": "e1"}]],
+            },
+        }
+        for number, name in enumerate(CURVES)
+    ]
+    # Dashboards have no tags: by this text teardown knows its own.
+    mark = {"type": "text", "width": 24, "height": 1, "properties": {"markdown": "=".join(OWNER_TAG)}}
+    widgets.append(mark | {"x": 0, "y": 3 * len(CURVES)})
+    return Call(
+        "cloudwatch", "PutDashboard", {"DashboardName": DASHBOARD, "DashboardBody": json.dumps({"widgets": widgets})}
+    )
+
+
+def _search(name: str) -> str:
+    return f"SEARCH('{{{LOG_GROUP},TrainingJobName}} MetricName=\"{name}\"', 'Average', 60)"
+
+
+def budget_calls(options: DeployOptions, notices: Notices, topic: str) -> tuple[Call, Call]:
+    """A monthly limit on what SageMaker costs the account, told when it is passed or about to be: made, or changed."""
+    budget: dict[str, Any] = {
+        "BudgetName": BUDGET,
+        "BudgetLimit": {"Amount": f"{notices.monthly_dollars:.2f}", "Unit": "USD"},
+        "CostFilters": {"Service": ["Amazon SageMaker"]},
+        "TimeUnit": "MONTHLY",
+        "BudgetType": "COST",
+    }
+    told = [
+        {
+            "Notification": {
+                "NotificationType": kind,
+                "ComparisonOperator": "GREATER_THAN",
+                "Threshold": 100.0,
+                "ThresholdType": "PERCENTAGE",
+            },
+            "Subscribers": [{"SubscriptionType": "SNS", "Address": topic}],
+        }
+        for kind in ("ACTUAL", "FORECASTED")
+    ]
+    account = {"AccountId": options.account}
+    return (
+        Call(
+            "budgets",
+            "CreateBudget",
+            {**account, "Budget": budget, "NotificationsWithSubscribers": told, "ResourceTags": OWNER},
+        ),
+        Call("budgets", "UpdateBudget", {**account, "NewBudget": budget}),
+    )
+
+
+def ensure_notices(session: Session, options: DeployOptions, notices: Notices, tell: Callable[[str], None]) -> None:
+    """Topic, rules, alarms, dashboard and budget, as far as they were asked for. Raises AwsError."""
+    if not notices.target and not notices.alarms:
+        return
+    topic = topic_arn(options, notices)
+    if topic != notices.target:
+        _ensure_topic(session, options, topic)
+        _ensure_subscription(session, notices, topic, tell)
+    calls = rule_calls(options, topic, RULE, ("Completed", "Failed", "Stopped")) if notices.target else []
+    if notices.alarms:
+        calls += [*rule_calls(options, topic, FAILED, ("Failed",)), alarm_call(options, topic), dashboard_call(options)]
+    for call in calls:
+        session.call(call.service, call.operation, call.request)
+    if notices.alarms:
+        if not notices.target:
+            tell("alarms: they show in the console alone; --notify says who is told")
+        create, update = budget_calls(options, notices, topic)
+        try:
+            session.call(create.service, create.operation, create.request)
+            tell(f"budget: told when SageMaker costs the account more than ${notices.monthly_dollars:.0f} a month")
+        except NameInUse:
+            session.call(update.service, update.operation, update.request)
+
+
+def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> None:
+    session.call("sns", "CreateTopic", {"Name": TOPIC, "Tags": OWNER})
+    there = session.call("sns", "GetTopicAttributes", {"TopicArn": topic})["Attributes"].get("Policy", "{}")
+    wanted = topic_policy(options, topic)
+    if json.loads(there).get("Statement") != wanted["Statement"]:
+        request = {"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": json.dumps(wanted)}
+        session.call("sns", "SetTopicAttributes", request)
+
+
+def _ensure_subscription(session: Session, notices: Notices, topic: str, tell: Callable[[str], None]) -> None:
+    """A second subscription would send a second mail that asks to confirm."""
+    if not notices.target:
+        return
+    try:
+        there = list(session.pages("sns", "ListSubscriptionsByTopic", "Subscriptions", {"TopicArn": topic}))
+    except NotThere:
+        there = []
+    if any(entry["Endpoint"] == notices.target for entry in there):
+        return
+    kind = "https" if notices.target.startswith("https://") else "email"
+    session.call("sns", "Subscribe", {"TopicArn": topic, "Protocol": kind, "Endpoint": notices.target})
+    who = "confirm the mail that AWS sends now" if kind == "email" else "the address must confirm what AWS sends it now"
+    tell(f"notify: {who}, or nothing will come")

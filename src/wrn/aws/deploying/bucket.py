@@ -1,0 +1,146 @@
+"""The bucket of a deployment: made where it is missing, set right where it differs, refused where it is not ours."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wrn.aws.faults import Conflict, Denied, NameInUse, NotThere
+from wrn.aws.options import DeployOptions, bucket_name
+from wrn.aws.requests.deployment import Call, bucket_calls
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+REPEATS, PAUSE_SECONDS = 8, 1.0
+"""Two deployments at once, or a bucket that has just been made, settle within seconds."""
+
+Sleep = Callable[[float], None]
+
+
+def ensure_bucket(
+    session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
+) -> None:
+    """Our bucket made or repaired; one that was named only looked at.
+
+    Raises AwsError where it belongs to someone else, lies in another region, or is named and not there.
+    """
+    name = bucket_name(options)
+    if options.bucket:
+        if not _found(session, options):
+            raise AwsError(f"bucket: there is no {name}; create it, or leave out --bucket and one is made")
+        return
+    create, *settings = bucket_calls(options)
+    if _found(session, options):
+        for call in settings:
+            if _repair(session, call, sleep):
+                tell(f"bucket: {name} differed in {_setting(call)}, which is right again")
+        return
+    try:
+        patiently(session, create, sleep)
+    except NameInUse:
+        # Another deployment was quicker; or it is someone else's, which the next look tells.
+        for _ in range(REPEATS):
+            if _found(session, options):
+                break
+            sleep(PAUSE_SECONDS)
+    for call in settings:
+        patiently(session, call, sleep, (NotThere, Conflict))
+    tell(f"bucket: made {name} (private, encrypted, TLS only)")
+
+
+def patiently(
+    session: Session, call: Call, sleep: Sleep, kinds: tuple[type[AwsError], ...] = (Conflict,)
+) -> dict[str, Any]:
+    """The answer to a call, repeated for a while where it fails in these ways."""
+    for _ in range(REPEATS - 1):
+        try:
+            return session.call(call.service, call.operation, call.request)
+        except kinds:
+            sleep(PAUSE_SECONDS)
+    return session.call(call.service, call.operation, call.request)
+
+
+def _found(session: Session, options: DeployOptions) -> bool:
+    """Whether the bucket is there. Raises AwsError where it is and cannot be used."""
+    name = bucket_name(options)
+    owner = {} if options.bucket else {"ExpectedBucketOwner": options.account}
+    try:
+        answer = session.call("s3", "HeadBucket", {"Bucket": name, **owner})
+    except NotThere:
+        return False
+    except Denied:
+        raise AwsError(
+            f"bucket: {name} belongs to another account, or refuses {session.caller['arn']}; give another as --bucket"
+        ) from None
+    place = answer.get("BucketRegion") or session.region
+    if place != session.region:
+        raise AwsError(
+            f"bucket: {name} lies in {place}, and a job reads and writes in its own region, {session.region}; "
+            f"give --region {place}, or another --bucket"
+        )
+    return True
+
+
+READERS: Mapping[str, tuple[str, str]] = {
+    "PutPublicAccessBlock": ("GetPublicAccessBlock", "PublicAccessBlockConfiguration"),
+    "PutBucketEncryption": ("GetBucketEncryption", "ServerSideEncryptionConfiguration"),
+    "PutBucketPolicy": ("GetBucketPolicy", "Policy"),
+    "PutBucketLifecycleConfiguration": ("GetBucketLifecycleConfiguration", ""),
+    "PutBucketTagging": ("GetBucketTagging", ""),
+}
+"""For each request that sets something: the one that reads it, and where in its answer it is (empty: on top)."""
+
+LISTS = {"Statement": "Sid", "Rules": "ID", "TagSet": "Key"}
+"""Lists of which we own some entries, and what names an entry; what others have added stays."""
+
+
+def _repair(session: Session, call: Call, sleep: Sleep) -> bool:
+    """Set right what one request would set, if it differs. What was added beside it stays."""
+    reader, member = READERS[call.operation]
+    place = {key: value for key, value in call.request.items() if key in ("Bucket", "ExpectedBucketOwner")}
+    (name, wanted) = next((key, value) for key, value in call.request.items() if key not in place)
+    try:
+        answer = session.call(call.service, reader, place)
+        there: Any = answer.get(member, {}) if member else answer
+    except NotThere:
+        there = {}
+    if call.operation == "PutBucketPolicy":
+        there = json.loads(there) if there else {}
+        wanted = json.loads(wanted)
+    if covers(there, wanted):
+        return False
+    whole: Any = merged(there, wanted)
+    if call.operation == "PutBucketPolicy":
+        whole = json.dumps(whole)
+    patiently(session, Call(call.service, call.operation, {**place, name: whole}), sleep)
+    return True
+
+
+def covers(there: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is there, whatever else is."""
+    if isinstance(wanted, dict):
+        return isinstance(there, dict) and all(
+            key in there and covers(there[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(there, list) and all(any(covers(entry, one) for entry in there) for one in wanted)
+    return bool(there == wanted)
+
+
+def merged(there: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """What is wanted, with the entries of others that have names of their own."""
+    whole = dict(wanted)
+    for member, name in LISTS.items():
+        if member in wanted:
+            ours = {entry.get(name) for entry in wanted[member]}
+            others = [entry for entry in there.get(member, []) if entry.get(name) and entry[name] not in ours]
+            whole[member] = [*wanted[member], *others]
+    return whole
+
+
+def _setting(call: Call) -> str:
+    """`PutBucketPolicy` as "policy"."""
+    words = {"PutPublicAccessBlock": "its block of public access", "PutBucketLifecycleConfiguration": "its lifecycle"}
+    return words.get(call.operation, f"its {call.operation.removeprefix('PutBucket').lower()}")

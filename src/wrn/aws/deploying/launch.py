@@ -1,0 +1,229 @@
+"""A job sent to SageMaker: what it needs is put in place, the job is started, and where there is no machine for it,
+the next place is tried.
+
+Everything here can be cut off at any point and run again: what is there already is found and kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from wrn.aws.deploying.alarms import Notices, ensure_notices
+from wrn.aws.deploying.bucket import Sleep, covers, ensure_bucket
+from wrn.aws.deploying.capacity import Choice, options_for
+from wrn.aws.deploying.parcel import Parcel
+from wrn.aws.deploying.quota import check_quota
+from wrn.aws.deploying.role import ensure_role
+from wrn.aws.deploying.upload import Bucket, Content, Progress, all_there, is_there, upload, upload_files
+from wrn.aws.faults import NameInUse, NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled, reason_of_failure
+from wrn.aws.options import DeployOptions, bucket_name, span
+from wrn.aws.requests.bundle import Bundle
+from wrn.aws.requests.policy import role_policy
+from wrn.aws.requests.request import code_prefix, data_uri, training_job, wheels_prefix
+from wrn.aws.session import Session
+from wrn.config.schema import Config
+from wrn.errors import AwsError
+
+ROLE_SECONDS, ROLE_PAUSE = 120.0, 4.0
+"""A new role is known everywhere within seconds, by AWS's word; within a minute, by everyone's experience."""
+
+POLL_SECONDS = 10.0
+
+WAITING = ("Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack")
+"""Secondary states of a job that has no machine yet."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a machine before the next place is tried, in seconds."""
+
+    each: float = 600.0
+    """At each place but the last, where the job is left to wait."""
+    on_demand_after: float | None = None
+    """After so long in all without a spot instance: those on demand. None: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to run, with what, and where."""
+
+    config: Config
+    base: Config
+    recipe: str
+    options: DeployOptions
+    code: Bundle
+    data: Parcel | None = None
+    """None: the job takes no data, or data that is in S3 already."""
+    wheels: Parcel | None = None
+    notices: Notices = field(default_factory=Notices)
+    choices: tuple[Choice, ...]
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A job that SageMaker has accepted, and the options of the attempt that it was."""
+
+    name: str
+    session: Session
+    options: DeployOptions
+
+
+@dataclass
+class Launch:
+    """One order on its way. `started` is the job that was started last, whatever happens after that."""
+
+    session: Session
+    order: Order
+    tell: Callable[[str], None]
+    on_progress: Progress | None = None
+    sleep: Sleep = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    started: str = ""
+    _fresh: bool = field(default=False, init=False)
+    """Whether the role was made a moment ago."""
+    _ready: list[tuple[str, Any]] = field(default_factory=list, init=False)
+    """The regions, and the rights of the role, for which all is in place."""
+
+    def run(self) -> Launched:
+        """Try each choice in order. Raises AwsError: the last refusal, or what is wrong with all of them."""
+        begun = self.clock()
+        ways = self.order.choices
+        number = 0
+        while True:
+            way, last = ways[number], number == len(ways) - 1
+            options = options_for(self.order.options, way, number + 1)
+            session = self.session.in_region(way.region)
+            try:
+                self.prepare(session, options)
+                self.create(session, options)
+                if last or self._has_machine(session, options, self._time_for(number, begun)):
+                    return Launched(options.name, session, options)
+            except (QuotaReached, NoCapacity) as error:
+                if last:
+                    raise
+                self.tell(f"{error}")
+            number += 1
+            if self._spot_is_over(begun) and any(not way.spot for way in ways[number:]):
+                number = next(index for index in range(number, len(ways)) if not ways[index].spot)
+            self.tell(f"next: {ways[number]}")
+
+    def prepare(self, session: Session, options: DeployOptions) -> None:
+        """Bucket, role, data and code, as far as they are not there. A quota of zero is told before a long upload."""
+        order = self.order
+        place = (options.region, role_policy(options))
+        if place in self._ready:
+            return
+        ensure_bucket(session, options, self.tell, self.sleep)
+        # Before the uploads: a new role needs some time to spread.
+        self._fresh = ensure_role(session, options, self.tell, self.sleep)
+        bucket = Bucket(bucket_name(options), "" if options.bucket else options.account, options.kms_key)
+        if order.data and not self._data_is_there(session, bucket, options, order.data):
+            check_quota(session, options)
+            order.data.check()
+            prefix = _key(data_uri(order.config, options), bucket)
+            self.tell(f"data: {order.data.size / 1e6:.1f} MB to s3://{bucket.name}/{prefix}")
+            if len(order.data.files) == 1:
+                ((name, path),) = order.data.files
+                upload(session, bucket, prefix + name, path, self.on_progress)
+            else:
+                upload_files(session, bucket, prefix, order.data.files, self.on_progress)
+        upload(session, bucket, _key(code_prefix(options), bucket) + order.code.name, order.code.content)
+        if order.wheels:
+            upload_files(session, bucket, _key(wheels_prefix(options), bucket), order.wheels.files)
+        ensure_notices(session, options, order.notices, self.tell)
+        self._ready.append(place)
+
+    def _data_is_there(self, session: Session, bucket: Bucket, options: DeployOptions, data: Parcel) -> bool:
+        prefix = _key(data_uri(self.order.config, options), bucket)
+        if len(data.files) > 1:
+            return all_there(session, bucket, prefix)
+        ((name, path),) = data.files
+        return is_there(session, bucket, prefix + name, Content(path))
+
+    def create(self, session: Session, options: DeployOptions) -> None:
+        """Start the job. A role that has just been made is waited for."""
+        order = self.order
+        request = training_job(order.config, order.base, order.recipe, options)
+        before = len(session.sent)
+        until = self.clock() + ROLE_SECONDS
+        self.started = options.name
+        while True:
+            try:
+                session.call("sagemaker", "CreateTrainingJob", request)
+                return
+            except RoleNotReady:
+                if not self._fresh or self.clock() > until:
+                    self.started = ""
+                    raise
+                self.sleep(ROLE_PAUSE)
+            except NameInUse:
+                # A request that got no answer is repeated, and the first may have arrived after all.
+                if session.sent[before:].count(("sagemaker", "CreateTrainingJob")) > 1 and _is_this(session, request):
+                    return
+                self.started = ""
+                raise NameInUse(
+                    f"name: there is a job {options.name} in {options.region} already; give another --name, or see "
+                    f"it with: wrn status {options.name}"
+                ) from None
+            except NoAnswer:
+                raise
+            except AwsError:
+                self.started = ""
+                raise
+
+    def _time_for(self, number: int, begun: float) -> float:
+        """How long this choice may wait: the last spot one until on demand is allowed, the others their share."""
+        ways, patience = self.order.choices, self.order.patience
+        if not ways[number].spot or patience.on_demand_after is None:
+            return patience.each
+        left = max(0.0, begun + patience.on_demand_after - self.clock())
+        last_of_spot = number + 1 == len(ways) or not ways[number + 1].spot
+        return left if last_of_spot else min(left, patience.each)
+
+    def _spot_is_over(self, begun: float) -> bool:
+        after = self.order.patience.on_demand_after
+        return after is not None and self.clock() >= begun + after
+
+    def _has_machine(self, session: Session, options: DeployOptions, seconds: float) -> bool:
+        """Whether the job gets a machine in time; else it is stopped. Raises NoCapacity where AWS has none."""
+        until = self.clock() + seconds
+        self.tell(f"waiting up to {span(seconds)} for {options.instance_type} in {options.region}")
+        while True:
+            try:
+                job = session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": options.name})
+            except (NoAnswer, Throttled):
+                job = {"SecondaryStatus": WAITING[0]}
+            if job.get("TrainingJobStatus") == "Failed":
+                self.started = ""
+                failure = reason_of_failure(options.name, options.instance_type, str(job.get("FailureReason", "")))
+                if isinstance(failure, NoCapacity):
+                    raise failure
+                return True  # it had a machine, and failed for a reason of its own: not ours to repeat
+            if job.get("SecondaryStatus") not in WAITING:
+                return True
+            if self.clock() >= until:
+                session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": options.name})
+                self.tell(f"{options.name}: no {options.instance_type} within {span(seconds)}; stopped")
+                self.started = ""
+                return False
+            self.sleep(min(POLL_SECONDS, max(0.0, until - self.clock())))
+
+
+def _is_this(session: Session, request: dict[str, Any]) -> bool:
+    """Whether the job of this name is the one that the request asks for."""
+    job = session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": request["TrainingJobName"]})
+    same = ("RoleArn", "HyperParameters", "ResourceConfig", "InputDataConfig")
+    return all(covers(job.get(member, {}), request.get(member, {})) for member in same)
+
+
+def _key(uri: str, bucket: Bucket) -> str:
+    return uri.removeprefix(f"s3://{bucket.name}/")
+
+
+def with_key(options: DeployOptions, data: Parcel | None) -> DeployOptions:
+    """The options with the place that follows from the content of the data."""
+    return replace(options, data_key=data.key) if data else options

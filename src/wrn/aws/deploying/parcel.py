@@ -1,0 +1,74 @@
+"""The data set as the files that a job's channel must hold, found where training would find it. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wrn.aws.requests.request import data_name
+from wrn.config.schema import Config
+from wrn.errors import DataError
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Files with their names in the channel. `key` is made of their content: what is there under it never changes."""
+
+    files: tuple[tuple[str, Path], ...]
+    key: str
+    check: Callable[[], object] = lambda: None
+    """Raises DataError for files that are damaged: found before they are sent, not in a machine that costs money."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(path.stat().st_size for _, path in self.files)
+
+
+def find_parcel(config: Config, search: Sequence[Path], *, download: bool = True) -> Parcel:
+    """The files of the configured data set, fetched first where that is allowed and needed.
+
+    One archive goes by its md5, several files by the SHA-256 of their names and contents. Raises DataError as training
+    would; OutOfReach where `auto` has to do without.
+    """
+    from wrn.data.layout import list_pictures
+    from wrn.data.locate import locate_cifar, locate_folder, places_of
+
+    places = places_of(config.data_dir, search)
+    if config.dataset == "folder":
+        folder = locate_folder(config.data_dir, places)
+        train, test, _ = list_pictures(folder)
+        return _parcel([(path.relative_to(folder).as_posix(), path) for path, _ in train + test])
+    found = locate_cifar(config.dataset, places, download=config.download and download)
+    if found.path.is_dir():
+        if missing := [file for file in found.files if not file.is_file()]:
+            raise DataError(f"{missing[0]}: is missing; fetch the data set again")
+        files = [(f"{found.form.folder}/{name}", found.path / name) for name in found.form.md5]
+        return replace(_parcel(files), check=found.members)
+    key = _digest(found.path, "md5")
+    # The official archive is known to be whole; one that was packed again is looked into.
+    check = (lambda: None) if key == official_key(config) else found.members
+    return Parcel(((found.path.name, found.path),), key, check)
+
+
+def official_key(config: Config) -> str:
+    """The key of the official archive: what a download would give. Empty for a folder of one's own."""
+    from wrn.data.download import ARCHIVES
+
+    archive = ARCHIVES.get(data_name(config))
+    return archive.md5 if archive else ""
+
+
+def _parcel(files: list[tuple[str, Path]]) -> Parcel:
+    lines = "".join(f"{_digest(path, 'sha256')} {name}\n" for name, path in sorted(files))
+    return Parcel(tuple(files), hashlib.sha256(lines.encode()).hexdigest()[:32])
+
+
+def _digest(path: Path, kind: str) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

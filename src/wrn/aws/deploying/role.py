@@ -1,0 +1,92 @@
+"""The role of training jobs: made where it is missing, its rights set right where they differ, those of others left."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from wrn.aws.deploying.bucket import Sleep, covers, patiently
+from wrn.aws.faults import Conflict, Denied, NameInUse, NotThere
+from wrn.aws.options import OWNER_TAG, DeployOptions
+from wrn.aws.requests.deployment import Call, role_calls
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+FRESH_SECONDS = 300
+"""For so long a role may be unknown in places: another deployment may have made it just now."""
+
+
+def ensure_role(
+    session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
+) -> bool:
+    """Whether the role is fresh, so that SageMaker may not know it yet.
+
+    A role that was named by --role-arn is not looked at. One of our name that we did not make is taken as it is.
+    Raises AwsError where rights are missing to make it.
+    """
+    if options.role_arn:
+        return False
+    try:
+        return _ensure(session, options, tell, sleep)
+    except Denied as error:
+        raise Denied(f"{error}; or give a role that is there already as --role-arn") from None
+
+
+def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep) -> bool:
+    name = options.role_name
+    create, *rights = role_calls(options)
+    made = fresh = False
+    role = _role(session, name)
+    if role is None:
+        try:
+            patiently(session, create, sleep)
+            tell(f"role: made {name}")
+        except NameInUse:
+            pass  # another deployment was quicker
+        made = fresh = True
+    elif {"Key": OWNER_TAG[0], "Value": OWNER_TAG[1]} not in role.get("Tags", []):
+        if "sagemaker.amazonaws.com" not in json.dumps(role.get("AssumeRolePolicyDocument")):
+            raise AwsError(
+                f"role: {name} is there, was not made by this program and does not trust sagemaker.amazonaws.com; "
+                "give another --role-name, or let SageMaker assume it"
+            )
+        tell(f"role: {name} was not made by this program and is taken as it is")
+        return False
+    elif not covers(role.get("AssumeRolePolicyDocument"), trust := json.loads(create.request[TRUST])):
+        request = {"RoleName": name, "PolicyDocument": json.dumps(trust)}
+        patiently(session, Call("iam", "UpdateAssumeRolePolicy", request), sleep)
+        tell(f"role: {name} is trusted by SageMaker again")
+        fresh = True
+    if role is not None and "CreateDate" in role:
+        fresh = fresh or time.time() - role["CreateDate"].timestamp() < FRESH_SECONDS
+    for call in rights:
+        if call.operation == "AttachRolePolicy":
+            patiently(session, call, sleep)
+        elif made or not _has(session, call.request):
+            # A role that was made a moment ago may not be everywhere yet.
+            patiently(session, call, sleep, (NotThere, Conflict))
+            if not made:
+                tell(f"role: set the rights of {name} for this deployment")
+    return fresh
+
+
+TRUST = "AssumeRolePolicyDocument"
+
+
+def _role(session: Session, name: str) -> dict[str, Any] | None:
+    try:
+        return dict(session.call("iam", "GetRole", {"RoleName": name})["Role"])
+    except NotThere:
+        return None
+
+
+def _has(session: Session, request: dict[str, Any]) -> bool:
+    """Whether a role has this policy, to the letter: a right too many is taken away as well."""
+    asked = {"RoleName": request["RoleName"], "PolicyName": request["PolicyName"]}
+    try:
+        there = session.call("iam", "GetRolePolicy", asked)["PolicyDocument"]
+    except NotThere:
+        return False
+    return bool(there == json.loads(request["PolicyDocument"]))

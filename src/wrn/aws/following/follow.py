@@ -1,0 +1,208 @@
+"""Following a job until it ends: one look after another at its state, its log and its checkpoints, as events.
+
+boto3's own waiter looks every two minutes and tells nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from wrn.aws.faults import Denied, NoAnswer, NoCredentials, NotThere, Throttled
+from wrn.aws.following.events import LogEvent, LogFollower
+from wrn.aws.following.freshness import Freshness, checkpoint_freshness
+from wrn.aws.following.progress import Money, Phase, Progress, money, phases
+from wrn.aws.jobs import Job, describe
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+LOOK_SECONDS, STATE_SECONDS, FRESHNESS_SECONDS = 2.0, 5.0, 60.0
+"""Between two looks at the log, at the state of the job, at its checkpoints."""
+
+REMIND_SECONDS = 900
+"""Until a warning is repeated that still holds."""
+
+SETTLE_SECONDS = 8.0
+"""So long nothing new must have come before the log of a job that just ended is believed to be whole."""
+
+SETTLE_LONGEST = 60.0
+OLD_SECONDS = 300
+"""The log of a job that ended longer ago is whole."""
+
+PATIENCE_SECONDS = 900
+"""How long AWS may give no answer before following ends; the job itself does not care."""
+
+
+class View(Protocol):
+    """Shows what happens to people or programs."""
+
+    def lines(self, events: list[LogEvent], several_hosts: bool) -> None: ...
+    def phase(self, phase: Phase) -> None: ...
+    def epoch(self, figures: dict[str, float]) -> None: ...
+    def warn(self, text: str) -> None: ...
+    def state(self, state: State) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class State:
+    """What is known of a job at a moment (seconds since 1970)."""
+
+    job: Job
+    progress: Progress
+    money: Money
+    now: float
+    freshness: Freshness | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+class Follower:
+    """A job that is followed. `step` looks once; `run` looks until the end."""
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        view: View,
+        *,
+        ceiling: float | None = None,
+        clock: Callable[[], float] = time.time,
+        look: float = LOOK_SECONDS,
+        settle: float = SETTLE_SECONDS,
+    ) -> None:
+        """ceiling: US dollars that the job may cost at most, if known. look: seconds between two looks at the log.
+
+        Raises NotThere, with near names, when there is no such job.
+        """
+        self._session, self._view, self._clock = session, view, clock
+        self._ceiling, self._look, self._settle = ceiling, look, settle
+        self._log = LogFollower(session, name, clock=clock)
+        self._progress = Progress()
+        self._told: dict[tuple[str, float], str] = {}
+        self._freshness: Freshness | None = None
+        self._warned = self._looked_at_checkpoints = float("-inf")
+        self._failing_since: float | None = None
+        self._may_look_at_checkpoints = True
+        self.name = name
+        self.job = describe(session, name)
+        self._described = clock()
+
+    def run(self, wait: Callable[[float], bool]) -> bool:
+        """Follow until the job is over. `wait(seconds)` sleeps, and says whether someone wants to leave.
+
+        True when the job is over, False when somebody left; then `run` can be called again. Raises AwsError.
+        """
+        while True:
+            self.step()
+            if self.job.is_over:
+                self._finish(wait)
+                return True
+            if wait(self._look):
+                return False
+
+    def step(self) -> None:
+        """One look. Passing faults of the network are waited out; others are raised."""
+        try:
+            now = self._clock()
+            if now - self._described >= max(self._look, min(STATE_SECONDS, 2.5 * self._look)):
+                self.job = describe(self._session, self.name)
+                self._described = now
+            self._show(self._log.poll())
+            self._look_at_checkpoints(now)
+        except (Throttled, NoAnswer) as error:
+            self._bear(error)
+        except NoCredentials as error:
+            raise NoCredentials(
+                f"{error}; the job itself goes on: `wrn logs -f {self.name}` follows it again"
+            ) from None
+        else:
+            if self._failing_since is not None:
+                self._view.warn("AWS answers again; nothing of the log is lost")
+            self._failing_since = None
+        self._view.state(self.state())
+
+    def use(self, view: View) -> None:
+        """Go on in another view."""
+        self._view = view
+
+    def state(self) -> State:
+        now = self._clock()
+        costs = money(self.job, now, ceiling=self._ceiling)
+        return State(self.job, self._progress, costs, now, self._freshness)
+
+    def _show(self, events: list[LogEvent]) -> None:
+        """Lines and phases, both by their time."""
+        for phase in phases(self.job):
+            key = (phase.status, phase.start)
+            if self._told.get(key) == phase.message:
+                continue
+            if key not in self._told:
+                before = [event for event in events if event.timestamp < 1000 * phase.start]
+                self._show_lines(before)
+                events = events[len(before) :]
+            self._told[key] = phase.message
+            self._view.phase(phase)
+        self._show_lines(events)
+
+    def _show_lines(self, events: list[LogEvent]) -> None:
+        if not events:
+            return
+        self._view.lines(events, len(self._log.hosts) > 1)
+        for figures in self._progress.take(events):
+            self._view.epoch(figures)
+
+    def _look_at_checkpoints(self, now: float) -> None:
+        if not self._may_look_at_checkpoints or now - self._looked_at_checkpoints < FRESHNESS_SECONDS:
+            return
+        try:
+            found = checkpoint_freshness(self._session, self.job, self._progress)
+        except (Denied, NotThere) as error:
+            self._may_look_at_checkpoints = False
+            self._view.warn(f"whether checkpoints arrive in S3 cannot be seen: {error}")
+            return
+        if found is not None:
+            self._looked_at_checkpoints = now
+        was_late = self._freshness is not None and self._freshness.is_late
+        self._freshness = found
+        if found is not None and found.is_late:
+            if now - self._warned >= REMIND_SECONDS:
+                self._view.warn(found.warning)
+                self._warned = now
+        elif was_late and found is not None:
+            self._view.warn("checkpoints arrive in S3 again")
+            self._warned = float("-inf")
+
+    def _bear(self, error: AwsError) -> None:
+        now = self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+            self._view.warn(f"{error}; the job goes on, and so does this")
+        elif now - self._failing_since > PATIENCE_SECONDS:
+            raise AwsError(f"{error}; the job itself goes on: `wrn logs -f {self.name}` follows it again")
+
+    def _finish(self, wait: Callable[[float], bool]) -> None:
+        """Lines reach CloudWatch some seconds after they were written: wait for the last ones."""
+        began = quiet_since = self._clock()
+        settle = 0.0 if began - (self.job.ended or began) > OLD_SECONDS else self._settle
+        while True:
+            try:
+                events = self._log.drain()
+            except (Throttled, NoAnswer) as error:
+                self._bear(error)
+                events = []
+            now = self._clock()
+            if events:
+                self._show(events)
+                self._view.state(self.state())
+                quiet_since = now
+            if now - quiet_since >= settle or now - began > SETTLE_LONGEST:
+                break
+            if wait(min(self._look, settle)):
+                break
+        with contextlib.suppress(Throttled, NoAnswer):
+            self.job = describe(self._session, self.name)  # BillableTimeInSeconds comes a little after the end
+        self._show([])
+        self._view.state(self.state())

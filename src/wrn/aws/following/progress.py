@@ -1,0 +1,236 @@
+"""How far a job is: its phases, the figures of its epochs, the money so far. Pure functions of what AWS answered."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wrn.aws.following.events import LogEvent
+from wrn.aws.jobs import Job, moment
+from wrn.aws.options import HOUR, STOP_SECONDS
+from wrn.aws.prices import SPOT_SHARE, Price, bundled_prices
+
+EPOCH_LINE = re.compile(r"(?:^|\s)dataset=\S+ epoch=\d+ epochs=\d+ \S.*")
+"""Of `wrn train`, as in `dataset=cifar100 epoch=3 epochs=100 train_loss=2.1000 ... images_per_s=2875.1000 ...`."""
+
+RESUMED = re.compile(r"resumed from step (\d+) \(epoch (\d+)\)")
+FRESH = "fresh start: no checkpoint in"
+"""The first line of the training proper is this one or that above."""
+
+DONE = "done in "
+"""Of the last line: the figures of the model that counts."""
+
+WORDS = {
+    "Pending": "waiting for its turn",
+    "Starting": "starting",
+    "LaunchingMLInstances": "starting",
+    "PreparingTrainingStack": "starting",
+    "Downloading": "downloading the data",
+    "DownloadingTrainingImage": "downloading the image",
+    "Training": "training",
+    "Uploading": "uploading the model",
+    "Interrupted": "interrupted: AWS took the spot instance back; waiting for another",
+    "Restarting": "restarting after a fault of the platform",
+    "Updating": "updating",
+    "Stopping": "stopping",
+    "Stopped": "stopped",
+    "Completed": "completed",
+    "Failed": "failed",
+    "MaxRuntimeExceeded": "stopped at its time limit",
+    "MaxWaitTimeExceeded": "stopped: waited for spot instances as long as it may",
+}
+
+BILLED = frozenset(("Downloading", "DownloadingTrainingImage", "Training", "Uploading", "Stopping", "Updating"))
+"""Phases that cost money: waiting for an instance costs none."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a job did from `start` to `end` (seconds since 1970; None: still does)."""
+
+    status: str
+    text: str
+    message: str
+    start: float
+    end: float | None
+
+
+def phases(job: Job) -> list[Phase]:
+    """All of a job's phases in their order; those after an interruption are told as such."""
+    found: list[Phase] = []
+    interruptions = 0
+    for entry in job.transitions:
+        status = str(entry["Status"])
+        text = WORDS.get(status, status)
+        if interruptions and status == "Starting":
+            text = f"starting again, after {_times(interruptions, 'interruption')}"
+        if interruptions and status == "Training":
+            text = "training again: resumed"
+        interruptions += status in ("Interrupted", "Restarting")
+        start = moment(entry.get("StartTime")) or job.created
+        found.append(Phase(status, text, str(entry.get("StatusMessage") or ""), start, moment(entry.get("EndTime"))))
+    return found
+
+
+def interruptions(job: Job) -> int:
+    return sum(entry["Status"] == "Interrupted" for entry in job.transitions)
+
+
+def phase_text(job: Job) -> str:
+    """What the job is doing, in words."""
+    told = phases(job)
+    if told and told[-1].status == job.secondary:
+        return told[-1].text
+    return WORDS.get(job.secondary, job.secondary)
+
+
+def parse_epoch(message: str) -> dict[str, float] | None:
+    """The figures of an epoch line by their names, else None."""
+    found = EPOCH_LINE.search(message)
+    if found is None:
+        return None
+    figures = {}
+    for pair in found[0].split():
+        key, _, value = pair.partition("=")
+        try:
+            figures[key] = float(value)
+        except ValueError:
+            continue  # the name of the data set; a word after the line
+    return figures
+
+
+class Progress:
+    """What the lines of a log say of a run: the newest epoch with its figures, when it will end, how often it resumed.
+
+    figures: of the newest epoch line, empty before the first.
+    """
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.resumed_at: list[int] = []
+        self.began = 0.0
+        """Seconds since 1970: when the program said that it starts or resumes; 0 before that."""
+        self.result = ""
+        """What the program itself said at its end."""
+        self._at = 0.0
+        self._durations: deque[float] = deque(maxlen=5)
+
+    def take(self, events: Iterable[LogEvent]) -> list[dict[str, float]]:
+        """Read lines; gives the epochs among them."""
+        epochs = []
+        for event in events:
+            if event.message.startswith(FRESH):
+                self.began = event.timestamp / 1000
+            if event.message.startswith(DONE):
+                self.result = event.message.strip()
+            if "epoch" not in event.message:
+                continue
+            if resumed := RESUMED.search(event.message):
+                self.resumed_at.append(int(resumed[1]))
+                self.began, self._at = event.timestamp / 1000, 0.0
+            figures = parse_epoch(event.message)
+            if figures is None:
+                continue
+            at = event.timestamp / 1000
+            self.began = self.began or at
+            # From line to line, so that evaluation and checkpoints count; not across an interruption.
+            if self._at and figures["epoch"] == self.epoch + 1:
+                self._durations.append(max(0.0, at - self._at))
+            elif not self._durations and "seconds" in figures:
+                self._durations.append(figures["seconds"])
+            self._at = at
+            self.figures = figures
+            epochs.append(figures)
+        return epochs
+
+    @property
+    def epoch(self) -> int:
+        return int(self.figures.get("epoch", 0))
+
+    @property
+    def epochs(self) -> int:
+        return int(self.figures.get("epochs", 0))
+
+    @property
+    def top1(self) -> tuple[str, float] | None:
+        """The split and the share: of the validation split where there is one, else of the test split."""
+        for split in ("val", "test"):
+            if f"{split}_top1" in self.figures:
+                return split, self.figures[f"{split}_top1"]
+        return None
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        return statistics.fmean(self._durations) if self._durations else None
+
+    def seconds_left(self, now: float) -> float | None:
+        """Until the last epoch ends, by the last five. `now`: seconds since 1970."""
+        if self.epoch_seconds is None or not self.epochs:
+            return None
+        since = min(max(0.0, now - self._at), self.epoch_seconds) if self._at else 0.0
+        return max(0.0, (self.epochs - self.epoch) * self.epoch_seconds - since)
+
+    def as_dict(self, now: float) -> dict[str, Any]:
+        return {
+            **{key: int(value) if key in ("epoch", "epochs") else value for key, value in self.figures.items()},
+            "seconds_left": self.seconds_left(now),
+            "resumed_from_steps": list(self.resumed_at),
+        }
+
+
+@dataclass(frozen=True)
+class Money:
+    """US dollars so far and at most. None where the price is not known. estimated: a spot price was assumed."""
+
+    so_far: float | None
+    ceiling: float | None
+    estimated: bool
+    price: Price | None
+
+
+def money(job: Job, now: float, *, ceiling: float | None = None, prices: Mapping[str, Price] | None = None) -> Money:
+    """What the job has cost by `now`, by list prices.
+
+    ceiling: what it may cost at most, if the caller knows; else it follows from the job's time limit.
+    """
+    price = (bundled_prices() if prices is None else prices).get(job.instance_type)
+    if price is None:
+        return Money(None, ceiling, False, None)
+    per_second = price.usd_per_hour * job.instances / HOUR
+    if ceiling is None:
+        ceiling = per_second * (job.max_runtime + STOP_SECONDS + job.keep_warm)
+    if job.billable_seconds is not None:
+        # SageMaker takes what spot saves off the time, not off the price.
+        return Money(per_second * job.billable_seconds, ceiling, False, price)
+    spent = per_second * billed_seconds(phases(job), job.ended or now)
+    return Money(spent * SPOT_SHARE if job.spot else spent, ceiling, job.spot, price)
+
+
+def billed_seconds(told: Sequence[Phase], now: float) -> float:
+    """How long the phases lasted that cost money, of one instance."""
+    return sum(max(0.0, (phase.end or now) - phase.start) for phase in told if phase.status in BILLED)
+
+
+def spot_savings(job: Job) -> float | None:
+    """The share of the cost that spot saved, as SageMaker computes it: 1 - billable / training. None if not known."""
+    if not job.spot or job.billable_seconds is None or not job.training_seconds:
+        return None
+    return 1 - job.billable_seconds / job.training_seconds
+
+
+def duration(seconds: float) -> str:
+    """For people: 45 s, 12 min, 3 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def _times(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

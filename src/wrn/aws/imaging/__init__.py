@@ -1,0 +1,1 @@
+"""A training image of our own, and the registry it is in."""

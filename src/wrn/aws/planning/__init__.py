@@ -1,0 +1,1 @@
+"""What a run takes on each instance type: time and money before anything is sent."""

@@ -1,0 +1,79 @@
+"""Every request of a deployment in the order in which it is sent: the bucket, the role, the job."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, partition, policy_name
+from wrn.aws.requests import policy
+from wrn.aws.requests.request import training_job
+from wrn.aws.requests.validate import check_request
+from wrn.config.schema import Config
+from wrn.errors import AwsError
+
+OWNER = [{"Key": OWNER_TAG[0], "Value": OWNER_TAG[1]}]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to AWS."""
+
+    service: str
+    operation: str
+    request: dict[str, Any]
+
+
+def calls_of(config: Config, base: Config, recipe: str, options: DeployOptions) -> list[Call]:
+    """The calls of a deployment, each checked. Raises AwsError listing all faults.
+
+    A bucket or a role that was named is taken as it is; only our own are made.
+    """
+    calls = [Call("sagemaker", "CreateTrainingJob", training_job(config, base, recipe, options))]
+    calls = [*bucket_calls(options), *([] if options.role_arn else role_calls(options)), *calls]
+    faults = []
+    for call in calls:
+        try:
+            check_request(call.service, call.operation, call.request)
+        except AwsError as error:
+            faults.append(str(error))
+    if faults:
+        raise AwsError("\n".join(faults))
+    return calls
+
+
+def bucket_calls(options: DeployOptions) -> list[Call]:
+    """A private, encrypted bucket that speaks TLS alone. Empty where the bucket is the user's own."""
+    if options.bucket:
+        return []
+    name = {"Bucket": bucket_name(options)}
+    create: dict[str, Any] = {**name, "ObjectOwnership": "BucketOwnerEnforced"}
+    if options.region != "us-east-1":  # S3 refuses its first region as a constraint
+        create["CreateBucketConfiguration"] = {"LocationConstraint": options.region}
+    closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    return [
+        Call("s3", "CreateBucket", create),
+        Call("s3", "PutPublicAccessBlock", name | {"PublicAccessBlockConfiguration": dict.fromkeys(closed, True)}),
+        Call(
+            "s3", "PutBucketEncryption", name | {"ServerSideEncryptionConfiguration": policy.bucket_encryption(options)}
+        ),
+        Call("s3", "PutBucketPolicy", name | {"Policy": json.dumps(policy.bucket_policy(options))}),
+        Call("s3", "PutBucketLifecycleConfiguration", name | {"LifecycleConfiguration": policy.bucket_lifecycle()}),
+        Call("s3", "PutBucketTagging", name | {"Tagging": {"TagSet": OWNER}}),
+    ]
+
+
+def role_calls(options: DeployOptions) -> list[Call]:
+    """The role of training jobs, with the least that they need."""
+    name = {"RoleName": options.role_name}
+    trust = json.dumps(policy.trust_policy(options.account))
+    rights = json.dumps(policy.role_policy(options))
+    calls = [
+        Call("iam", "CreateRole", {**name, "AssumeRolePolicyDocument": trust, "Tags": OWNER}),
+        Call("iam", "PutRolePolicy", {**name, "PolicyName": policy_name(options), "PolicyDocument": rights}),
+    ]
+    if options.full_access:
+        full = f"arn:{partition(options.region)}:iam::aws:policy/AmazonSageMakerFullAccess"
+        calls.append(Call("iam", "AttachRolePolicy", {**name, "PolicyArn": full}))
+    return calls

@@ -1,0 +1,41 @@
+"""The rights of whoever clears up: they remove what is ours, and can neither make nor run anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wrn.aws.clearing.clearer import LOOK, clearing_policy
+from wrn.aws.options import DeployOptions
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
+
+OPTIONS = DeployOptions(name="job", account="123456789012", region="eu-west-1")
+OWN = "arn:aws:s3:::wrn-123456789012-eu-west-1"
+
+
+def test_what_is_ours_goes_and_nothing_else() -> None:
+    statements = {
+        entry["Sid"]: entry for entry in clearing_policy([OPTIONS, replace(OPTIONS, bucket="mine")])["Statement"]
+    }
+    everywhere = [entry for entry in statements.values() if "*" in entry["Resource"]]
+    assert [entry["Action"] for entry in everywhere] == [list(LOOK)]
+    assert all(action.split(":")[1].startswith(("List", "Get", "Describe", "View")) for action in LOOK)
+    assert statements["EmptyBuckets"]["Resource"] == [f"{OWN}/*", "arn:aws:s3:::mine/wrn/*"]
+    assert statements["DeleteBuckets"]["Resource"] == [OWN], "the user's own stays"
+    assert statements["EndJobsAndEndpoints"]["Condition"]["StringEquals"] == {"aws:ResourceTag/created-by": "wrn"}
+    actions = {action for entry in statements.values() for action in entry["Action"]}
+    assert not {action for action in actions if action.split(":")[1].startswith(("Create", "Put", "Pass"))}
+    assert len(json.dumps(clearing_policy([OPTIONS]), separators=(",", ":"))) < 6144  # of a managed policy
+
+
+def test_printed(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    from wrn.cli import main
+
+    assert main(["teardown", "--print-policy", "--region", "eu-west-1"]) == 0
+    assert json.loads(capsys.readouterr().out) == clearing_policy([OPTIONS])
+    assert set(faults.seen) == {"GetCallerIdentity"}

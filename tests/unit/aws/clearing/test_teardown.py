@@ -1,0 +1,258 @@
+"""Teardown leaves nothing of ours, and everything of others."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from fake_account import BUCKET, OWNER, client, make_bucket, make_endpoint, make_job, make_log, make_role
+from wrn.aws.clearing import inventory as rooms
+from wrn.aws.clearing import storage, teardown
+from wrn.aws.clearing.inventory import Resource, take_inventory
+from wrn.aws.clearing.teardown import remove
+from wrn.aws.faults import Denied
+from wrn.aws.session import Session
+from wrn.cli import main
+from wrn.errors import AwsError
+
+pytestmark = pytest.mark.usefixtures("account")
+
+
+def fill(bucket: str, *keys: str) -> None:
+    for key in keys:
+        client("s3").put_object(Bucket=bucket, Key=key, Body=b"x" * 1000)
+
+
+def everything_of_ours() -> None:
+    make_bucket(BUCKET, ours=True, versioned=True)
+    fill(BUCKET, "wrn/code/a", "wrn/data/b", "wrn/data/b", "elsewhere")
+    client("s3").delete_object(Bucket=BUCKET, Key="elsewhere")  # leaves a version and a marker
+    upload = client("s3").create_multipart_upload(Bucket=BUCKET, Key="wrn/data/half")["UploadId"]
+    client("s3").upload_part(Bucket=BUCKET, Key="wrn/data/half", UploadId=upload, PartNumber=1, Body=b"y" * 500)
+    make_job("wrn-a")
+    make_job("of-ours-with-another-name")
+    make_log("wrn-a", ["one"], 1000 * int(time.time()))
+    make_endpoint("wrn-endpoint", ours=True)
+    make_role("wrn-training", ours=True)
+    cloudwatch = client("cloudwatch")
+    for name, tags in (("wrn-failed", OWNER), ("wrn-of-others", [])):
+        cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            ComparisonOperator="GreaterThanThreshold",
+            EvaluationPeriods=1,
+            MetricName="x",
+            Namespace="y",
+            Period=60,
+            Statistic="Sum",
+            Threshold=0,
+            Tags=tags,
+        )
+    body = {"widgets": [{"type": "text", "properties": {"markdown": "created-by=wrn"}}]}
+    cloudwatch.put_dashboard(DashboardName="wrn-training", DashboardBody=json.dumps(body))
+    client("ecr").create_repository(repositoryName="wrn", tags=OWNER)
+    topic = client("sns").create_topic(Name="wrn-jobs", Tags=OWNER)["TopicArn"]
+    client("sns").subscribe(TopicArn=topic, Protocol="email", Endpoint="me@example.com")
+    for name in ("wrn-jobs", "wrn-job-failed-0123abcd"):
+        client("events").put_rule(Name=name, EventPattern='{"source": ["aws.sagemaker"]}', Tags=OWNER)
+        client("events").put_targets(Rule=name, Targets=[{"Id": "topic", "Arn": topic}])
+
+
+def everything_of_others() -> None:
+    make_bucket("wrn-not-ours", ours=False)
+    fill("wrn-not-ours", "wrn/precious")
+    make_bucket("theirs", ours=False, versioned=True)
+    fill("theirs", "precious", "wrnx/precious", "wrn/output/wrn-a/model.tar.gz")
+    make_job("wrn-theirs", "wrn-not-ours", ours=False)
+    make_log("wrn-theirs", ["two"], 1000 * int(time.time()))
+    make_log("wrn-a-2", ["three"], 1000 * int(time.time()))
+    make_endpoint("theirs", ours=False)
+    make_role("wrn-of-others", ours=False)
+    client("ecr").create_repository(repositoryName="theirs")
+    client("sns").create_topic(Name="wrn-of-others")
+    client("events").put_rule(Name="wrn-of-others", EventPattern='{"source": ["aws.sagemaker"]}')
+    body = {"widgets": [{"type": "text", "properties": {"markdown": "theirs"}}]}
+    client("cloudwatch").put_dashboard(DashboardName="wrn-of-others", DashboardBody=json.dumps(body))
+
+
+def what_is_there() -> dict[str, list[str]]:
+    sagemaker, s3, cloudwatch = client("sagemaker"), client("s3"), client("cloudwatch")
+    buckets = sorted(bucket["Name"] for bucket in s3.list_buckets()["Buckets"])
+    streams = client("logs").describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")["logStreams"]
+    return {
+        "buckets": buckets,
+        "objects": [
+            f"{bucket}/{entry['Key']}"
+            for bucket in buckets
+            for kind in ("Versions", "DeleteMarkers")
+            for entry in s3.list_object_versions(Bucket=bucket).get(kind, [])
+        ],
+        "endpoints": [entry["EndpointName"] for entry in sagemaker.list_endpoints()["Endpoints"]],
+        "configs": [entry["EndpointConfigName"] for entry in sagemaker.list_endpoint_configs()["EndpointConfigs"]],
+        "models": [entry["ModelName"] for entry in sagemaker.list_models()["Models"]],
+        "alarms": [entry["AlarmName"] for entry in cloudwatch.describe_alarms()["MetricAlarms"]],
+        "dashboards": [entry["DashboardName"] for entry in cloudwatch.list_dashboards()["DashboardEntries"]],
+        "roles": [entry["RoleName"] for entry in client("iam").list_roles()["Roles"]],
+        "images": [entry["repositoryName"] for entry in client("ecr").describe_repositories()["repositories"]],
+        "topics": [entry["TopicArn"].rpartition(":")[2] for entry in client("sns").list_topics()["Topics"]],
+        "subscriptions": [entry["Endpoint"] for entry in client("sns").list_subscriptions()["Subscriptions"]],
+        "rules": [entry["Name"] for entry in client("events").list_rules()["Rules"]],
+        "logs": [stream["logStreamName"] for stream in streams],
+    }
+
+
+def test_all_of_ours_goes_and_all_of_others_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    everything_of_ours()
+    everything_of_others()
+    make_job("wrn-b", "theirs")  # deployed with --bucket theirs
+    assert main(["teardown", "--yes"]) == 0
+    told = capsys.readouterr().err
+    assert "removed bucket wrn-123456789012-eu-west-1" in told
+    assert "SageMaker's list keeps the records of 3 finished job(s)" in told
+    assert what_is_there() == {
+        "buckets": ["theirs", "wrn-not-ours"],
+        "objects": ["theirs/precious", "theirs/wrnx/precious", "wrn-not-ours/wrn/precious"],
+        "endpoints": ["theirs"],
+        "configs": ["theirs"],
+        "models": ["theirs"],
+        "alarms": ["wrn-of-others"],
+        "dashboards": ["wrn-of-others"],
+        "roles": ["wrn-of-others"],
+        "images": ["theirs"],
+        "topics": ["wrn-of-others"],
+        "subscriptions": [],
+        "rules": ["wrn-of-others"],
+        "logs": ["wrn-a-2/algo-1-1", "wrn-theirs/algo-1-1"],
+    }
+    assert main(["teardown"]) == 0  # nothing left: nothing to confirm
+    assert "nothing of ours is in account 123456789012, eu-west-1" in capsys.readouterr().err
+
+
+def test_a_dry_run_removes_nothing_and_tells_sizes_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    everything_of_ours()
+    before = what_is_there()
+    assert main(["teardown", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["removed"] == []
+    found = {(entry["kind"], entry["name"]): entry for entry in told["found"]}
+    bucket = found["bucket", BUCKET]
+    assert bucket["bytes"] == 4500
+    assert bucket["detail"] == "5 objects and versions, 1 unfinished upload"
+    assert found["endpoint", "wrn-endpoint"]["usd_per_hour"] == pytest.approx(0.7364)
+    assert found["endpoint", "wrn-endpoint"]["usd_per_month"] == pytest.approx(0.7364 * 730)
+    assert list(dict.fromkeys(entry["kind"] for entry in told["found"])) == [
+        "endpoint",
+        "endpoint configuration",
+        "model",
+        "alarm",
+        "dashboard",
+        "event rule",
+        "topic",
+        "log",
+        "bucket",
+        "image repository",
+        "role",
+    ]
+    assert what_is_there() == before
+
+
+def test_without_a_terminal_and_without_yes_nothing_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    make_bucket(BUCKET, ours=True)
+    assert main(["teardown"]) == 2
+    assert "there is no terminal to ask at; give --yes" in capsys.readouterr().err
+    assert [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]] == [BUCKET]
+
+
+def test_a_bucket_of_the_users_without_a_job_is_named_by_flag() -> None:
+    make_bucket("theirs", ours=False)
+    fill("theirs", "wrn/data/x", "precious")
+    assert main(["teardown", "--yes", "--bucket", "s3://theirs/"]) == 0
+    assert [entry["Key"] for entry in client("s3").list_objects_v2(Bucket="theirs")["Contents"]] == ["precious"]
+    assert main(["teardown", "--yes", "--bucket", "theirs/deep"]) == 2
+
+
+def test_a_role_that_other_regions_use_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    make_bucket(BUCKET, ours=True)
+    make_bucket("wrn-123456789012-us-west-2", ours=True, region="us-west-2")
+    make_role("wrn-training", ours=True)
+    assert main(["teardown", "--yes"]) == 0
+    assert "wrn-training stays: wrn-123456789012-us-west-2 in other regions is ours too" in capsys.readouterr().err
+    assert main(["teardown", "--yes", "--region", "us-west-2"]) == 0
+    assert client("iam").list_roles()["Roles"] == []
+    assert client("s3").list_buckets()["Buckets"] == []
+
+
+def test_what_cannot_be_removed_is_told_and_the_rest_goes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything_of_ours()
+
+    def locked(session: Session, bucket: str, prefix: str = "") -> None:
+        raise AwsError(f"1 objects in {bucket} cannot be removed; the first, wrn/x: Access Denied")
+
+    monkeypatch.setattr(storage, "empty", locked)
+    assert main(["teardown", "--yes"]) == 2
+    told = capsys.readouterr().err
+    assert "bucket wrn-123456789012-eu-west-1: 1 objects" in told
+    assert "repeat `wrn teardown`" in told
+    assert client("iam").list_roles()["Roles"] == []
+    monkeypatch.undo()
+
+
+def test_what_may_not_be_looked_at_becomes_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(session: Session) -> None:
+        raise Denied("DescribeBudgets: not allowed")
+
+    monkeypatch.setattr(rooms, "_budgets", denied)
+    assert take_inventory(Session()).notes == ["budgets were not looked at: DescribeBudgets: not allowed"]
+
+
+def test_running_jobs_stop_before_their_bucket_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    states = iter(["InProgress", "InProgress", "Stopping", "Stopped"])
+
+    class Scripted:
+        def call(self, service: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+            if operation == "DescribeTrainingJob":
+                return {"TrainingJobName": "wrn-a", "TrainingJobStatus": next(states)}
+            happened.append(operation)
+            return {}
+
+    monkeypatch.setattr(storage, "empty", lambda session, bucket, prefix="": happened.append("empty"))
+    resources = [Resource("training job", "wrn-a"), Resource("bucket", "b")]
+    told: list[str] = []
+    assert remove(Scripted(), resources, told.append, sleep=lambda seconds: None) == []  # type: ignore[arg-type]
+    assert happened == ["StopTrainingJob", "empty", "DeleteBucket"]
+    assert told[0] == "stopping training job wrn-a"
+    assert told[1].startswith("waiting for wrn-a to stop")
+
+
+def test_every_kind_has_its_removal() -> None:
+    assert set(teardown.REMOVALS) >= {"training job", "tuning job", "warm pool", "objects", "budget", "role"}
+
+
+def test_more_objects_than_one_request_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "AT_ONCE", 2)
+    make_bucket(BUCKET, ours=True)
+    fill(BUCKET, *"abcde")
+    storage.empty(Session(), BUCKET)
+    assert storage.measure(Session(), BUCKET) == storage.Size(0, 0, 0)
+    assert storage.measure(Session(), "wrn-no-such-bucket") == storage.Size(0, 0, 0)
+
+
+def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["costs"]) == 0
+    assert "nothing of ours costs money in account 123456789012, eu-west-1" in capsys.readouterr().out
+    everything_of_ours()
+    everything_of_others()
+    assert main(["costs", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["usd_per_hour"] == pytest.approx(0.7364)
+    assert told["usd_per_month"] == pytest.approx(0.7364 * 730 + 3.10, abs=0.01)
+    assert main(["costs"]) == 0
+    shown = capsys.readouterr().out
+    assert "endpoint" in shown
+    assert "<0.01" in shown
+    assert "theirs" not in shown

@@ -1,0 +1,108 @@
+"""Who is told what: requests that AWS's own description accepts, and that can be sent again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wrn.aws.deploying.alarms import (
+    CURVES,
+    Notices,
+    alarm_call,
+    budget_calls,
+    dashboard_call,
+    ensure_notices,
+    read_target,
+    rule_calls,
+    topic_arn,
+    topic_policy,
+)
+from wrn.aws.metrics import FIELDS, RESUMED
+from wrn.aws.options import DeployOptions
+from wrn.aws.requests.request import training_job
+from wrn.aws.requests.validate import check_request
+from wrn.aws.session import Session
+from wrn.config.layers import resolve
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
+
+OPTIONS = DeployOptions(name="job", account="123456789012", region="eu-west-1")
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:wrn-jobs"
+
+
+def ensure(notices: Notices) -> tuple[Session, list[str]]:
+    session, told = Session(region="eu-west-1"), list[str]()
+    ensure_notices(session, OPTIONS, notices, told.append)
+    return session, told
+
+
+def test_every_request_is_one_that_aws_knows() -> None:
+    calls = [*rule_calls(OPTIONS, TOPIC, "wrn-jobs", ("Failed",)), alarm_call(OPTIONS, TOPIC), dashboard_call(OPTIONS)]
+    for call in [*calls, *budget_calls(OPTIONS, Notices(), TOPIC)]:
+        check_request(call.service, call.operation, call.request)
+    assert set(CURVES) <= {*FIELDS, RESUMED}
+
+
+def test_the_rule_is_for_the_jobs_of_this_bucket() -> None:
+    put, targets = rule_calls(OPTIONS, TOPIC, "wrn-jobs", ("Failed", "Completed"))
+    pattern = json.loads(put.request["EventPattern"])
+    config = resolve(None, {}).config
+    output = training_job(config, config, "standard", OPTIONS)["OutputDataConfig"]["S3OutputPath"]
+    assert pattern["detail"]["OutputDataConfig"]["S3OutputPath"] == [output]
+    assert targets.request["Targets"][0]["Arn"] == TOPIC
+    mine = rule_calls(replace(OPTIONS, bucket="mine"), TOPIC, "wrn-jobs", ("Failed",))[0]
+    assert mine.request["Name"] != put.request["Name"]
+
+
+def test_a_mail_is_asked_for_once(faults: Faults) -> None:
+    session, told = ensure(Notices("me@example.com"))
+    assert told == ["notify: confirm the mail that AWS sends now, or nothing will come"]
+    there = session.call("sns", "GetTopicAttributes", {"TopicArn": TOPIC})["Attributes"]["Policy"]
+    assert json.loads(there) == topic_policy(OPTIONS, TOPIC)
+    rule = session.call("events", "ListTargetsByRule", {"Rule": "wrn-jobs"})
+    assert rule["Targets"][0]["Arn"] == TOPIC
+    session, told = ensure(Notices("me@example.com"))
+    assert told == []
+    assert [operation for _, operation in session.sent] == [
+        "CreateTopic", "GetTopicAttributes", "ListSubscriptionsByTopic", "PutRule", "PutTargets",
+    ]  # fmt: skip
+
+
+def test_a_topic_of_ones_own_is_taken_as_it_is(faults: Faults) -> None:
+    own = "arn:aws:sns:eu-west-1:123456789012:mine"
+    assert topic_arn(OPTIONS, Notices(own)) == own
+    session, _ = ensure(Notices(own))
+    assert {service for service, _ in session.sent} == {"events"}
+
+
+def test_alarms(faults: Faults) -> None:
+    _, told = ensure(Notices(alarms=True, monthly_dollars=50))
+    alone = "alarms: they show in the console alone; --notify says who is told"
+    assert told == [alone, "budget: told when SageMaker costs the account more than $50 a month"]
+    session, told = ensure(Notices(alarms=True, monthly_dollars=70))
+    assert told == [alone]
+    (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
+    assert (alarm["AlarmName"], alarm["AlarmActions"]) == ("wrn-job-failed", [TOPIC])
+    (dashboard,) = session.call("cloudwatch", "ListDashboards")["DashboardEntries"]
+    assert dashboard["DashboardName"] == "wrn"
+    assert "created-by=wrn" in session.call("cloudwatch", "GetDashboard", {"DashboardName": "wrn"})["DashboardBody"]
+    assert [operation for service, operation in session.sent if service == "budgets"] == [
+        "CreateBudget",
+        "UpdateBudget",
+    ]
+
+
+def test_nothing_asked_nothing_sent(faults: Faults) -> None:
+    assert ensure(Notices())[0].sent == []
+
+
+def test_words_of_notify() -> None:
+    for text in (TOPIC, "me@example.com", "https://example.com/hook?x=1"):
+        assert read_target(text) == text
+    for text in ("me", "http://example.com", "arn:aws:sqs:eu-west-1:123456789012:x", "https://user:pass@host/", ""):
+        with pytest.raises(ValueError, match="is neither the ARN of an SNS topic"):
+            read_target(text)

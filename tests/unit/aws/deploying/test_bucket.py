@@ -1,0 +1,159 @@
+"""The bucket of a deployment: made, kept, repaired, refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wrn.aws.deploying.bucket import covers, ensure_bucket, merged
+from wrn.aws.options import DeployOptions
+from wrn.aws.requests.policy import bucket_policy
+from wrn.aws.session import Session
+from wrn.errors import AwsError
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
+
+OPTIONS = DeployOptions(name="wrn-test-1", account="123456789012", region="eu-west-1")
+NAME = "wrn-123456789012-eu-west-1"
+READS = {"GetPublicAccessBlock", "GetBucketEncryption", "GetBucketPolicy", "GetBucketLifecycleConfiguration"}
+
+
+def ensure(options: DeployOptions = OPTIONS, region: str = "eu-west-1") -> tuple[Session, list[str]]:
+    session, told = Session(region=region), list[str]()
+    ensure_bucket(session, options, told.append, lambda seconds: None)
+    return session, told
+
+
+def operations(session: Session) -> list[str]:
+    return [operation for _, operation in session.sent]
+
+
+def read(session: Session, operation: str) -> dict[str, Any]:
+    return session.call("s3", operation, {"Bucket": NAME})
+
+
+def test_made_once_and_then_only_looked_at(faults: Faults) -> None:
+    session, told = ensure()
+    assert told == [f"bucket: made {NAME} (private, encrypted, TLS only)"]
+    assert set(read(session, "GetPublicAccessBlock")["PublicAccessBlockConfiguration"].values()) == {True}
+    assert json.loads(read(session, "GetBucketPolicy")["Policy"]) == bucket_policy(OPTIONS)
+    assert read(session, "GetBucketLocation")["LocationConstraint"] == "eu-west-1"
+    session, told = ensure()
+    assert told == []
+    assert set(operations(session)) == {"HeadBucket", "GetBucketTagging", *READS}
+    assert len(session.sent) == 6
+
+
+def test_what_differs_is_set_right_and_what_others_added_stays(faults: Faults) -> None:
+    session, _ = ensure()
+    session.call("s3", "DeletePublicAccessBlock", {"Bucket": NAME})
+    policy = bucket_policy(OPTIONS)
+    theirs = {"Sid": "Theirs", "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"}
+    policy["Statement"] = [theirs, *policy["Statement"][1:]]
+    session.call("s3", "PutBucketPolicy", {"Bucket": NAME, "Policy": json.dumps(policy)})
+    session.call("s3", "PutBucketTagging", {"Bucket": NAME, "Tagging": {"TagSet": [{"Key": "team", "Value": "x"}]}})
+    session, told = ensure()
+    assert [line.partition("differed in ")[2] for line in told] == [
+        "its block of public access, which is right again",
+        "its policy, which is right again",
+        "its tagging, which is right again",
+    ]
+    statements = {entry["Sid"] for entry in json.loads(read(session, "GetBucketPolicy")["Policy"])["Statement"]}
+    assert statements == {"Theirs", "OnlyTls", "OnlyTls12", "OnlyThisAccount"}
+    assert {tag["Key"] for tag in read(session, "GetBucketTagging")["TagSet"]} == {"team", "created-by"}
+    assert ensure()[1] == []
+
+
+def test_a_cut_in_the_middle_is_made_good(faults: Faults) -> None:
+    faults.fail("PutBucketPolicy", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        ensure()
+    session, told = ensure()
+    assert len(told) == 3
+    assert json.loads(read(session, "GetBucketPolicy")["Policy"]) == bucket_policy(OPTIONS)
+
+
+def test_someone_elses(faults: Faults) -> None:
+    faults.refuse("HeadBucket", "403", status=403)
+    with pytest.raises(AwsError, match=r"^bucket: wrn-\S+ belongs to another account, or refuses .* --bucket$"):
+        ensure()
+    # It was not there a moment ago, and then it was someone else's.
+    faults.refuse("HeadBucket", "404", status=404)
+    faults.refuse("HeadBucket", "403", status=403)
+    faults.refuse("CreateBucket", "BucketAlreadyExists", status=409)
+    with pytest.raises(AwsError, match="belongs to another account"):
+        ensure()
+
+
+def test_one_that_was_named_is_taken_as_it_is(faults: Faults) -> None:
+    mine = replace(OPTIONS, bucket="mine")
+    with pytest.raises(AwsError, match="there is no mine; create it, or leave out --bucket"):
+        ensure(mine)
+    place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
+    Session(region="eu-west-1").call("s3", "CreateBucket", {"Bucket": "mine", **place})
+    session, told = ensure(mine)
+    assert (operations(session), told) == (["HeadBucket"], [])
+    with pytest.raises(AwsError, match=r"mine lies in eu-west-1.*its own region, us-east-1; give --region eu-west-1"):
+        ensure(replace(mine, region="us-east-1"), "us-east-1")
+
+
+def test_another_deployment_at_the_same_moment(faults: Faults) -> None:
+    ensure()
+    faults.refuse("HeadBucket", "404", status=404)  # it was made between our look and our attempt
+    faults.refuse("CreateBucket", "BucketAlreadyOwnedByYou", status=409)
+    faults.refuse("PutBucketPolicy", "OperationAborted", "A conflicting operation is in progress", status=409, times=3)
+    ensure()
+    assert faults.planned["PutBucketPolicy"] == []
+    faults.refuse("HeadBucket", "404", status=404)
+    faults.refuse("CreateBucket", "OperationAborted", status=409, times=99)
+    with pytest.raises(AwsError, match=r"OperationAborted\); try again in a minute"):
+        ensure()
+
+
+def test_two_at_once(faults: Faults) -> None:
+    errors = []
+
+    def run() -> None:
+        try:
+            ensure()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert ensure()[1] == []
+
+
+ENTRIES = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2)).map(
+    lambda tags: [{"Key": key, "Value": value} for key, value in tags.items()]
+)
+
+
+@given(ENTRIES, ENTRIES)
+def test_what_is_merged_has_all_that_is_wanted_and_all_that_was_someone_elses(
+    there: list[dict[str, Any]], wanted: list[dict[str, Any]]
+) -> None:
+    whole = merged({"TagSet": there}, {"TagSet": wanted})
+    assert covers(whole, {"TagSet": wanted})
+    assert {entry["Key"] for entry in whole["TagSet"]} == {entry["Key"] for entry in [*there, *wanted]}
+    assert merged(whole, {"TagSet": wanted}) == whole
+
+
+def test_what_covers_what() -> None:
+    assert covers({"a": 1, "b": [1, {"c": 2, "d": 3}]}, {"b": [{"c": 2}]})
+    assert not covers({"b": [{"c": 3}]}, {"b": [{"c": 2}]})
+    assert not covers({}, {"a": None})
+    assert merged({"TagSet": [{"Key": "a", "Value": "old"}, {"Key": "b"}]}, {"TagSet": [{"Key": "a"}]}) == {
+        "TagSet": [{"Key": "a"}, {"Key": "b"}]
+    }

@@ -1,0 +1,209 @@
+"""Our own image: built once by whatever engine is there, pushed once, with a password that nobody sees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from wrn.aws.imaging import ecr
+from wrn.aws.imaging.ecr import content_tag
+from wrn.aws.options import DeployOptions, image_uri, policy_name
+from wrn.cli import main
+from wrn.config.layers import recipe_root
+from wrn.errors import AwsError
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
+
+ROOT = Path(__file__).resolve().parents[4]
+REGION = "eu-west-1"
+HOST = f"123456789012.dkr.ecr.{REGION}.amazonaws.com"
+TAG = content_tag(ROOT)
+
+FAKE = """#!/bin/bash
+printf '%s\\n' "$*" >> {folder}/calls
+case "$1 $2" in
+  "ps --quiet") [ ! -e {folder}/silent ] || {{ echo 'Cannot connect to the daemon.' >&2; exit 1; }} ;;
+  "image inspect") [ -e {folder}/built ] ;;
+  "build "*) [ ! -e {folder}/broken ] && touch {folder}/built ;;
+  "login "*) cat > {folder}/password; [ ! -e {folder}/locked ] || {{ echo 'Error: unauthorized' >&2; exit 1; }} ;;
+esac
+"""
+
+
+class Fake:
+    """An engine on the PATH that only writes down what it is asked."""
+
+    def __init__(self, folder: Path, name: str = "docker") -> None:
+        self.folder = folder / f"fake-{name}"
+        program = folder / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        self.folder.mkdir()
+        program.write_text(FAKE.format(folder=self.folder))
+        program.chmod(0o755)
+
+    @property
+    def calls(self) -> list[str]:
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def is_(self, state: str) -> None:
+        (self.folder / state).touch()
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    (tmp_path / "bin").mkdir()
+    for name in ("bash", "cat", "touch"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return Fake(tmp_path)
+
+
+def registry() -> Any:
+    import boto3
+
+    return boto3.client("ecr", REGION)
+
+
+def put_image(kind: str = "application/vnd.docker.distribution.manifest.v2+json") -> None:
+    """What a real engine's push would have done."""
+    config = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1, "digest": f"sha256:{'0' * 64}"}
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}
+    registry().put_image(repositoryName="wrn", imageManifest=json.dumps(manifest), imageTag=TAG)
+
+
+def test_pushed_once(faults: Faults, docker: Fake, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "push", "--region", REGION]) == 0
+    out, err = capfd.readouterr()
+    assert out == f"{HOST}/wrn:{TAG}\n"
+    assert f"next: wrn deploy --image-uri auto --region {REGION}" in err
+    assert docker.calls == [
+        "ps --quiet",
+        f"image inspect wrn:{TAG}",
+        f"build --platform linux/amd64 --provenance=false --output type=docker --file {ROOT}/Dockerfile "
+        f"--tag wrn:{TAG} {ROOT}",
+        f"tag wrn:{TAG} {HOST}/wrn:{TAG}",
+        f"login --username AWS --password-stdin {HOST}",
+        f"push {HOST}/wrn:{TAG}",
+        f"logout {HOST}",
+    ]
+    password = (docker.folder / "password").read_text()
+    assert password
+    assert password not in "\n".join([out, err, *docker.calls])
+    (made,) = registry().describe_repositories()["repositories"]
+    assert (made["repositoryName"], made["imageTagMutability"]) == ("wrn", "IMMUTABLE")
+    assert made["imageScanningConfiguration"] == {"scanOnPush": True}
+    tags = registry().list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"]
+    assert tags == [{"Key": "created-by", "Value": "wrn"}]
+    rules = json.loads(registry().get_lifecycle_policy(repositoryName="wrn")["lifecyclePolicyText"])["rules"]
+    assert rules[0]["selection"]["countNumber"] == ecr.KEPT
+
+    put_image()
+    before = len(docker.calls)
+    assert main(["image", "push", "--region", REGION, "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"image": f"{HOST}/wrn:{TAG}"}
+    assert "is there already" in err
+    assert len(docker.calls) == before
+
+
+def test_a_push_again_finds_what_was_built_and_mends_the_repository(faults: Faults, docker: Fake) -> None:
+    registry().create_repository(repositoryName="wrn", tags=[{"Key": "created-by", "Value": "wrn"}])
+    docker.is_("built")
+    assert main(["image", "push", "--region", REGION]) == 0
+    assert not [call for call in docker.calls if call.startswith("build")]
+    (made,) = registry().describe_repositories()["repositories"]
+    assert made["imageTagMutability"] == "IMMUTABLE"
+    assert made["imageScanningConfiguration"] == {"scanOnPush": True}
+
+
+def test_what_goes_wrong(
+    faults: Faults, docker: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> str:
+        assert main(["image", *words]) == 2
+        return capfd.readouterr().err
+
+    docker.is_("broken")
+    assert "docker build failed with exit code 1; its reasons are above" in told("build")
+    docker.is_("built")
+    docker.is_("locked")
+    assert f"docker cannot log in to {HOST} (Error: unauthorized)" in told("push", "--region", REGION)
+    assert docker.calls[-1] == f"logout {HOST}"
+    registry().delete_repository(repositoryName="wrn")
+    registry().create_repository(repositoryName="wrn")
+    assert "this program did not make; tag it created-by=wrn" in told("push", "--region", REGION)
+    docker.is_("silent")
+    assert "docker is installed but does not answer (Cannot connect to the daemon); start it" in told("build")
+    other = Fake(tmp_path, "podman")
+    assert main(["image", "build"]) == 0
+    assert other.calls[-1].startswith("build --platform linux/amd64 --format docker --file")
+    assert capfd.readouterr().out == f"wrn:{TAG}\n"
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert "none of docker, podman, finch is on the PATH; install one" in told("build")
+
+
+def test_deploying_with_it(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ["deploy", "--yes", "--dataset", "synthetic", "--region", REGION, "--image-uri", "auto", "--name", "mine"]
+    assert main(flags) == 2
+    told = capsys.readouterr().err
+    assert f"({TAG}) is not in eu-west-1; run: wrn image push --region eu-west-1" in told
+    assert "CreateBucket" not in faults.seen
+    registry().create_repository(repositoryName="wrn", tags=[{"Key": "created-by", "Value": "wrn"}])
+    put_image()
+    assert main(flags) == 0
+    import boto3
+
+    job = boto3.client("sagemaker", REGION).describe_training_job(TrainingJobName="mine")
+    assert job["AlgorithmSpecification"]["TrainingImage"] == f"{HOST}/wrn:{TAG}"
+    capsys.readouterr()
+    assert main([*flags, "--dry-run"]) == 0
+    assert f"wrn:{TAG}; it must have been pushed by `wrn image push`" in capsys.readouterr().err
+    assert main(["costs", "--region", REGION]) == 0
+    assert main(["teardown", "--yes", "--region", REGION]) == 0
+    assert registry().describe_repositories()["repositories"] == []
+
+
+def test_an_image_that_sagemaker_refuses(faults: Faults, docker: Fake, capfd: pytest.CaptureFixture[str]) -> None:
+    registry().create_repository(repositoryName="wrn", tags=[{"Key": "created-by", "Value": "wrn"}])
+    put_image("application/vnd.oci.image.manifest.v1+json")
+    deploy = ["deploy", "--yes", "--dataset", "synthetic", "--region", REGION, "--image-uri", "auto"]
+    for command in (["image", "push", "--region", REGION], deploy):
+        assert main(command) == 2
+        assert "which SageMaker refuses; remove it with aws ecr batch-delete-image" in capfd.readouterr().err
+    assert docker.calls == []
+
+
+def test_the_tag_is_the_content(tmp_path: Path) -> None:
+    assert recipe_root() == ROOT
+    for name in ecr.CONTENT:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    assert content_tag(tmp_path) == TAG
+    (tmp_path / "requirements.txt").write_text("rich\n")
+    assert content_tag(tmp_path) != TAG
+    (tmp_path / "Dockerfile").unlink()
+    with pytest.raises(AwsError, match="has no Dockerfile; run this from a clone"):
+        content_tag(tmp_path)
+
+
+def test_the_same_rights_for_each_content() -> None:
+    one = DeployOptions(name="a", account="123456789012", region=REGION, image_tag="py312-1")
+    two = DeployOptions(name="a", account="123456789012", region=REGION, image_tag="py312-2")
+    assert image_uri(one) != image_uri(two)
+    assert policy_name(one) == policy_name(two) != policy_name(DeployOptions(name="a", account="1", region=REGION))
+
+
+def test_nothing_but_the_requirements_goes_to_the_builder() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == ["*", "!requirements.txt"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "COPY" not in dockerfile
+    assert "python:3.12" in dockerfile, "as the tag says"

@@ -18,11 +18,11 @@ IGNORED = {"seed", "output_dir", "model_dir", "checkpoint_dir", "data_dir", "pro
 
 INTRODUCTION = """# Experiments
 
-Small science for the quickstart recipe: WRN-16-2 (unless a row says otherwise), 8 epochs over nine tenths of
-CIFAR-100's training images, on two CPU cores. The last tenth, held out by class, decides; the test split was not
-looked at for any choice. Each row differs from the base in the keys that it names. One run on 5,000 held-out images
-has a standard error of about 0.7 points, so that differences below 1 point from one seed are hints, not findings.
-Every figure is from a record in `benchmarks/results/experiments`.
+Small science for the quickstart recipe: WRN-16-2 and 8 epochs (unless a row says otherwise) over nine tenths of
+CIFAR-100's training images, on two CPU cores, other work beside them in some rows: the minutes are a hint. The last
+tenth, held out by class, decides; the test split was not looked at for any choice. Each row differs from the base in
+the keys that it names. One run on 5,000 held-out images has a standard error of about 0.7 points, so that differences
+below 1 point from one seed are hints, not findings. Every figure is from a record in `benchmarks/results/experiments`.
 """
 
 

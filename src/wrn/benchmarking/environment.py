@@ -71,7 +71,9 @@ def commit() -> str:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parents[1]:
             return "none"
         name = git("rev-parse", "--short=12", "HEAD")
-        return name + ("+changes" if git("status", "--porcelain") else "")
+        # Other records, written a moment ago, change nothing of what is measured.
+        changed = git("status", "--porcelain", "--", ":/", ":(top,exclude)benchmarks/results")
+        return name + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "none"
 

@@ -14,7 +14,8 @@ from wrn.benchmarking.timing import spread
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks/results/experiments"
-IGNORED = {"seed", "output_dir", "model_dir", "checkpoint_dir", "data_dir", "progress"}
+# Patience is longer than any of these runs.
+IGNORED = {"patience", "seed", "output_dir", "model_dir", "checkpoint_dir", "data_dir", "progress"}
 
 INTRODUCTION = """# Experiments
 

@@ -101,13 +101,15 @@ def spot_estimate(on_demand: float) -> float:
     return SPOT_SHARE * on_demand
 
 
-def live_prices(region: str, client: Any = None) -> dict[str, Price]:
+def live_prices(region: str, client: Any = None, *, profile: str | None = None) -> dict[str, Price]:
     """AWS's Price List for training in a region: at most 45 s, whatever the network does.
+
+    profile: whose credentials; None for the environment's.
 
     Raises AwsError with the reason when it cannot be had.
     """
     try:
-        client = client or _pricing_client()
+        client = client or _pricing_client(profile)
         pages = _pages(client, region)
         prices = parse_price_list(pages, region)
     except ImportError:
@@ -123,12 +125,13 @@ def live_prices(region: str, client: Any = None) -> dict[str, Price]:
     return prices
 
 
-def _pricing_client() -> Any:
+def _pricing_client(profile: str | None = None) -> Any:
     boto3 = importlib.import_module("boto3")
     config = importlib.import_module("botocore.config").Config(
         connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}
     )
-    return boto3.client("pricing", region_name="us-east-1", config=config)  # the service lives there, for all regions
+    # The service lives there, for all regions.
+    return boto3.Session(profile_name=profile).client("pricing", region_name="us-east-1", config=config)
 
 
 def _pages(client: Any, region: str) -> list[str]:

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         "--region", type=known_region, metavar="R", help=f"AWS region [$AWS_REGION, else {BUNDLED_REGION}]"
     )
     group.add_argument("--live", action="store_true", help="prices of today from AWS's Price List (needs credentials)")
+    group.add_argument("--profile", metavar="P", help="whose credentials for that [$AWS_PROFILE, then the default]")
     group.add_argument("--mfu", type=share, metavar="M", help="the MFU that you expect of every GPU, as 0.4")
     group.add_argument("--image", default="", metavar="V|URI", help="version of AWS's image, or the URI of any image")
     group.add_argument("--json", action="store_true", help="one JSON object, and nothing else")
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     options, _ = parser.parse_known_args(arguments)
 
     region = options.region or known_region(aws_region() or BUNDLED_REGION)
-    prices, notes = prices_of(region, live=options.live)
+    prices, notes = prices_of(region, live=options.live, profile=options.profile)
     assumptions = Assumptions(mfu=Mfu(options.mfu, False, "given as --mfu") if options.mfu else None)
     plan = make_plan(config, prices, region, today=date.today(), assumptions=assumptions, image=options.image)
     rows = within(plan.rows, max_hours=options.max_hours, max_cost=options.max_cost)
@@ -91,12 +92,12 @@ def known_region(text: str) -> str:
     return text
 
 
-def prices_of(region: str, *, live: bool) -> tuple[dict[str, Price], list[str]]:
+def prices_of(region: str, *, live: bool, profile: str | None) -> tuple[dict[str, Price], list[str]]:
     """Prices, and what has to be said about them."""
     if not live:
         return bundled_prices(), []
     try:
-        return live_prices(region), []
+        return live_prices(region, profile=profile), []
     except AwsError as error:
         return bundled_prices(), [f"{error}; these are the bundled prices"]
 

@@ -104,14 +104,21 @@ def test_what_a_plan_cannot_know_is_said(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_live_prices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     price = Price(2.0, "eu-west-1", Source("AWS Price List", "2026-11-01"))
-    monkeypatch.setattr(command, "live_prices", lambda region: {"ml.p5.4xlarge": price})
-    found = as_json(capsys, "--live", "--region", "eu-west-1")
+    asked = []
+
+    def answer(region: str, profile: str | None) -> dict[str, Price]:
+        asked.append((region, profile))
+        return {"ml.p5.4xlarge": price}
+
+    monkeypatch.setattr(command, "live_prices", answer)
+    found = as_json(capsys, "--live", "--region", "eu-west-1", "--profile", "work")
+    assert asked == [("eu-west-1", "work")]
     assert [row["instance"] for row in found["rows"]] == ["ml.p5.4xlarge"]
     assert found["notes"] == []
 
 
 def test_live_prices_that_fail_fall_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(region: str) -> None:
+    def fail(region: str, profile: str | None) -> None:
         raise AwsError("prices: no network")
 
     monkeypatch.setattr(command, "live_prices", fail)

@@ -114,6 +114,11 @@ class Progress:
         with path.open("r+b") as file:
             self._view = mmap.mmap(file.fileno(), RECORD.size)
 
+    def begin(self) -> None:
+        """A process starts: it loads, whatever the one before it was killed in."""
+        _, steps, saved = RECORD.unpack(self._view[:])
+        self._view[:] = RECORD.pack(PHASES.index("loading"), steps, saved)
+
     def read(self) -> tuple[str, int, float]:
         phase, steps, saved = RECORD.unpack(self._view[:])
         return PHASES[phase], steps, saved
@@ -129,6 +134,7 @@ def flags_of(run: Path, data_dir: Path, dataset: str, interval_s: float, images:
 
 
 def start(progress: Progress, flags: list[str]) -> subprocess.Popen[str]:
+    progress.begin()
     command = [sys.executable, __file__, "--child", str(progress.path), "--", *flags]
     # One thread: the moments of the kills are then spread over the run's own work, not over thread switches.
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}

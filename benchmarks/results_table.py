@@ -47,7 +47,7 @@ def speed_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
     for name, record in records.items():
         on = machine(record["environment"])
         for what, peer, ratio in ratios(record):
-            rows.append([what, peer, f"**{ratio:.1f}x**", on, link(name, record)])
+            rows.append([what, peer, f"**{ratio:.2f}x**", on, link(name, record)])
     return rows
 
 

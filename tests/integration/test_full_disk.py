@@ -1,4 +1,4 @@
-"""A disk that fills while a checkpoint is written: a real file system, too small for the third one."""
+"""A disk that fills while a checkpoint is written: a real file system, too small for the second one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import pytest
 from data_files import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = "1500k"
-"""Two checkpoints of WRN-10-1 fit, 0.6 MB each, and not a third beside them."""
+SMALL = "1000k"
+"""One checkpoint of WRN-10-1 fits, 0.6 MB, and not a second beside it.
+
+However slow the disk is, a run writes at least two: after its first epoch, and at the end.
+"""
 
 
 def may_mount(folder: Path) -> bool:
@@ -51,7 +54,7 @@ def test_the_previous_checkpoint_stays_and_the_run_goes_on_from_it(tmp_path: Pat
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("exit code")] == ["exit code 2"] * 2 + ["exit code 0"]
     files = [line for line in lines if line.startswith((".", "step-"))]
-    assert len([name for name in files if name.endswith(".safetensors")]) == 2
+    assert len([name for name in files if name.endswith(".safetensors")]) == 1
     assert not [name for name in files if name.startswith(".step")], "half a checkpoint was left behind"
     assert sum(line.startswith("resumed from step ") for line in lines) == 2
     assert done.stderr.count("the checkpoint cannot be written") == 2

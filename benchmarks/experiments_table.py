@@ -1,4 +1,4 @@
-"""Write docs/experiments.md from the records in benchmarks/results/experiments: what was tried, and what was kept.
+"""Write docs/experiments.md from the records under benchmarks/results: what was tried, and what was kept.
 
 make results
 """
@@ -10,58 +10,97 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from wrn.benchmarking.timing import spread
-
 ROOT = Path(__file__).resolve().parents[1]
-RECORDS = ROOT / "benchmarks/results/experiments"
+TRIALS = ROOT / "benchmarks/results/experiments"
+SINGLE_RUNS = ROOT / "benchmarks/results/single-runs"
 # Patience is longer than any of these runs.
-IGNORED = {"patience", "seed", "output_dir", "model_dir", "checkpoint_dir", "data_dir", "progress"}
+FOLDERS = {"output_dir", "model_dir", "checkpoint_dir", "data_dir"}
+IGNORED = {*FOLDERS, "patience", "seed", "progress", "tta", "val_fraction"}
+SHOWN = ("epochs", "batch_size", "lr", "muon_lr", "schedule", "label_smoothing", "crop_padding", "resolutions")
 
 INTRODUCTION = """# Experiments
 
-Small science for the quickstart recipe: WRN-16-2 and 8 epochs (unless a row says otherwise) over nine tenths of
-CIFAR-100's training images, on two CPU cores, other work beside them in some rows: the minutes are a hint. The last
-tenth, held out by class, decides; the test split was not looked at for any choice. Each row differs from the base in
-the keys that it names. One run on 5,000 held-out images has a standard error of about 0.7 points, so that differences
-below 1 point from one seed are hints, not findings. Every figure is from a record in `benchmarks/results/experiments`.
+Small science for the quickstart recipe, on two CPU cores: WRN-16-2 over nine tenths of CIFAR-100's training images. The
+last tenth, held out by class, decides; the test split was not looked at for any choice. Every figure is from a record
+under `benchmarks/results/`; `make results` writes these tables.
+
+## Trials over several seeds
+
+`python benchmarks/experiments.py --data-dir data` runs them, each with one thread, all for about the time of the base.
+The seed decides the weights, the order, the augmentation and the images held out, so that each trial is compared with
+the base of the same seed: "difference" is the mean of those differences with its standard error. One run on 5,000
+images has a standard error of 0.7 points by itself. A figure from one seed is a hint, no more.
+"""
+SINGLE = """
+## Single runs before them
+
+Eight epochs with batches of 128 unless a row says otherwise, with both cores, other work beside them in some rows: the
+minutes are a hint. One seed each.
 """
 
 
 def differences(config: dict[str, Any], base: dict[str, Any]) -> str:
     changed = [key for key in base if key not in IGNORED and config.get(key, base[key]) != base[key]]
-    return ", ".join(f"`{key}: {config[key]}`" for key in changed) or "base"
+    return ", ".join(f"`{key}: {config[key]}`" if config[key] != "" else f"no `{key}`" for key in changed) or "base"
 
 
-def main() -> None:
-    records = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))]
-    base = next(record["config"] for record in records if record["name"] == "base")
-    groups: dict[str, list[dict[str, Any]]] = {}
+def records_in(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def described(base: dict[str, Any]) -> str:
+    return f"Base: WRN-{base['depth']}-{base['widen_factor']}, {base['optimizer']}, " + ", ".join(
+        f"`{key}: {base[key]}`" for key in SHOWN
+    )
+
+
+def trials_table(records: list[dict[str, Any]]) -> list[str]:
+    """A row for each trial, best first, with its mean and its difference from the base of the same seeds."""
+    trials: dict[str, dict[int, dict[str, Any]]] = {}
     for record in records:
-        groups.setdefault(differences(record["config"], base), []).append(record)
+        trials.setdefault(record["name"], {})[record["seed"]] = record
+    bases = trials["base"]
+    base = next(iter(bases.values()))["config"]
     rows = []
-    for what, runs in groups.items():
-        top1 = [run["validation"]["val_top1"] for run in runs]
-        figures = spread(top1)
-        between = f"{figures['min']:.2%} to {figures['max']:.2%}" if len(top1) > 1 else ""
-        minutes = statistics.median(run["training_seconds"] for run in runs) / 60
-        rows.append(
-            (figures["median"], f"| {what} | {len(top1)} | {figures['median']:.2%} | {between} | {minutes:.1f} |")
-        )
-    lines = [
-        INTRODUCTION,
-        f"Base: {', '.join(f'`{key}: {base[key]}`' for key in ('crop_padding', 'lr', 'muon_lr', 'label_smoothing'))}, "
-        f"resolutions `{base['resolutions']}`.",
+    for runs in trials.values():
+        top1 = [run["validation"]["val_top1"] for run in runs.values()]
+        gains = [100 * (r["validation"]["val_top1"] - bases[s]["validation"]["val_top1"]) for s, r in runs.items()]
+        spread = f" ± {100 * statistics.stdev(top1):.2f}" if len(top1) > 1 else ""
+        error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
+        what = differences(next(iter(runs.values()))["config"], base)
+        gain = "" if what == "base" else f"{statistics.mean(gains):+.2f}{error}"
+        minutes = statistics.median(run["training_seconds"] for run in runs.values()) / 60
+        mean = statistics.mean(top1)
+        rows.append((mean, f"| {what} | {len(top1)} | {mean:.2%}{spread} | {gain} | {minutes:.1f} |"))
+    return [
+        described(base),
         "",
-        "| changed | seeds | held-out top-1, median | range | minutes |",
+        "| changed | seeds | held-out top-1, mean ± deviation | difference, points | minutes of a core |",
         "| --- | --- | --- | --- | --- |",
         *(row for _, row in sorted(rows, reverse=True)),
     ]
-    notes = RECORDS / "NOTES.md"
-    if notes.is_file():
-        lines += ["", notes.read_text(encoding="utf-8").rstrip()]
-    target = ROOT / "docs/experiments.md"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def single_table(records: list[dict[str, Any]]) -> list[str]:
+    base = next(record["config"] for record in records if record["name"] == "base")
+    records = sorted(records, key=lambda record: -record["validation"]["val_top1"])
+    return [
+        described(base),
+        "",
+        "| changed | held-out top-1 | minutes |",
+        "| --- | --- | --- |",
+        *(
+            f"| {differences(record['config'], base)} | {record['validation']['val_top1']:.2%} "
+            f"| {record['training_seconds'] / 60:.1f} |"
+            for record in records
+        ),
+    ]
+
+
+def main() -> None:
+    lines = [INTRODUCTION, *trials_table(records_in(TRIALS)), "", (TRIALS / "NOTES.md").read_text().rstrip()]
+    lines += [SINGLE, *single_table(records_in(SINGLE_RUNS)), "", (SINGLE_RUNS / "NOTES.md").read_text().rstrip()]
+    (ROOT / "docs/experiments.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,26 +21,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from wrn.benchmarking.environment import environment, write_json
 from wrn.benchmarking.timing import spread
+from wrn.training.checkpoint import CheckpointStore
 
 PHASES = ("loading", "stepping", "evaluating", "writing", "exporting")
-"""What a run may be doing when it is killed; a run tells by their number in its progress file."""
-RECORD = struct.Struct("<qqd")
-"""A progress file: phase, steps taken by now (of the whole run), time of the last whole checkpoint."""
+"""What a run may be doing when it is killed."""
+FIELDS = ("phase", "writing", "steps", "began")
+"""Of a progress file: index in PHASES; a checkpoint is being written; steps of the whole run; when training began."""
 TIMING = {"images_per_s", "mfu", "memory_gb", "seconds"}
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: in which phase, at which step, how many steps it cost, and how long they had taken.
+    """One kill: in which phase, after how many steps of the run, how many of them it cost, and their time.
 
-    seconds_lost: from the moment of the checkpoint that the run went on from to the kill; 0 where no step was lost,
-    as when the finished run was being scored.
+    seconds_lost: from the checkpoint that the run goes on from, or from when the killed process began to train where
+    that was later, to the kill; 0 where no step was lost, as when the finished run was being scored.
     """
 
     phase: str
@@ -50,78 +51,75 @@ class Kill:
     seconds_lost: float
 
 
-def child(progress: Path, flags: list[str]) -> int:
+class Progress:
+    """A small file in which a run tells what it is doing, read by the one that kills it.
+
+    Each field is written alone, in one piece: the run's threads never undo what the other wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(8 * len(FIELDS)))
+        with path.open("r+b") as file:
+            self._view = mmap.mmap(file.fileno(), 8 * len(FIELDS))
+
+    def tell(self, **values: float) -> None:
+        for name, value in values.items():
+            struct.pack_into("d", self._view, 8 * FIELDS.index(name), value)
+
+    def read(self, name: str) -> float:
+        return float(struct.unpack_from("d", self._view, 8 * FIELDS.index(name))[0])
+
+    @property
+    def phase(self) -> str:
+        return "writing" if self.read("writing") else PHASES[int(self.read("phase"))]
+
+
+def child(path: Path, flags: list[str]) -> int:
     """`wrn train` that keeps its progress file up to date."""
     from wrn import cli
     from wrn.training import checkpoint, run, selection, step, trainer
 
-    with progress.open("r+b") as file:
-        view = mmap.mmap(file.fileno(), RECORD.size)
-
-    def tell(phase: str | None = None, steps: int | None = None, saved: float | None = None) -> None:
-        old_phase, old_steps, old_saved = RECORD.unpack(view[:])
-        number = old_phase if phase is None else PHASES.index(phase)
-        view[:] = RECORD.pack(number, old_steps if steps is None else steps, old_saved if saved is None else saved)
+    progress = Progress(path)
 
     def marked(module: Any, name: str, phase: str) -> None:
         original = getattr(module, name)
 
         def wrapper(*arguments: Any, **keys: Any) -> Any:
-            before = PHASES[RECORD.unpack(view[:])[0]]
-            tell(phase)
+            before = progress.read("phase")
+            progress.tell(phase=PHASES.index(phase))
             try:
                 return original(*arguments, **keys)
             finally:
-                tell(before)
+                progress.tell(phase=before)
 
         setattr(module, name, wrapper)
 
-    take = step.TrainStep.__call__
+    train, take, write = trainer.Trainer._run, step.TrainStep.__call__, checkpoint.write_checkpoint
 
-    began = False
+    def begun(self: Any) -> None:
+        progress.tell(steps=self._step, began=time.time())
+        train(self)
 
     def counted(self: Any, number: int, batch: Any) -> None:
-        nonlocal began
-        # What is lost at a kill was done since the last checkpoint, or since this process began.
-        tell("stepping", number, None if began else time.time())
-        began = True
+        progress.tell(phase=PHASES.index("stepping"))
         take(self, number, batch)
-        tell("stepping", number + 1)
+        progress.tell(steps=number + 1)
 
-    write = checkpoint.write_checkpoint
+    def written(*arguments: Any) -> None:
+        progress.tell(writing=1)
+        try:
+            write(*arguments)
+        finally:
+            progress.tell(writing=0)
 
-    def timed(path: Path, what: Any) -> None:
-        write(path, what)
-        if "time" in what.state:
-            tell(saved=what.state["time"])
-
+    trainer.Trainer._run = begun  # type: ignore[method-assign]
     step.TrainStep.__call__ = counted  # type: ignore[method-assign]
-    checkpoint.write_checkpoint = selection.write_checkpoint = timed
-    marked(checkpoint, "write_checkpoint", "writing")
+    checkpoint.write_checkpoint = selection.write_checkpoint = written
     marked(run, "load_data", "loading")
     marked(trainer, "evaluate", "evaluating")
     marked(run, "save_model", "exporting")
-    tell("loading")
     return cli.main(["train", *flags])
-
-
-class Progress:
-    """The other side of the progress file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.write_bytes(RECORD.pack(0, 0, 0.0))
-        with path.open("r+b") as file:
-            self._view = mmap.mmap(file.fileno(), RECORD.size)
-
-    def begin(self) -> None:
-        """A process starts: it loads, whatever the one before it was killed in."""
-        _, steps, saved = RECORD.unpack(self._view[:])
-        self._view[:] = RECORD.pack(PHASES.index("loading"), steps, saved)
-
-    def read(self) -> tuple[str, int, float]:
-        phase, steps, saved = RECORD.unpack(self._view[:])
-        return PHASES[phase], steps, saved
 
 
 def flags_of(run: Path, data_dir: Path, dataset: str, interval_s: float, images: int) -> list[str]:
@@ -133,29 +131,41 @@ def flags_of(run: Path, data_dir: Path, dataset: str, interval_s: float, images:
     return [word for key, value in values.items() for word in (f"--{key}", str(value))]
 
 
-def start(progress: Progress, flags: list[str]) -> subprocess.Popen[str]:
-    progress.begin()
-    command = [sys.executable, __file__, "--child", str(progress.path), "--", *flags]
+def start(progress: Progress, path: Path, flags: list[str]) -> subprocess.Popen[str]:
+    """A process of the run; it begins by loading, whatever the one before it was killed in."""
+    progress.tell(phase=PHASES.index("loading"), writing=0, began=0.0)
+    command = [sys.executable, __file__, "--child", str(path), "--", *flags]
     # One thread: the moments of the kills are then spread over the run's own work, not over thread switches.
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=quiet, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def kill_in(phase: str, process: subprocess.Popen[str], progress: Progress, draws: random.Random) -> bool:
-    """SIGKILL while the run is in that phase; False when it ended before that came."""
+def kill_in(phase: str, process: subprocess.Popen[str], progress: Progress, draws: random.Random) -> float | None:
+    """SIGKILL while the run is in that phase; the moment of it. None when the run ended before that came."""
     worked = 0.0
     enough = draws.uniform(0.0, 4.0) if phase == "stepping" else 0.0
     while process.poll() is None:
-        before, now = time.monotonic(), progress.read()[0]
+        before, now = time.monotonic(), progress.phase
         if now == phase and worked >= enough:
             time.sleep(draws.uniform(0, 0.02))
+            moment = time.time()
             process.send_signal(signal.SIGKILL)
-            process.wait()
-            return True
+            return moment if process.wait() == -signal.SIGKILL else None
         time.sleep(0.0005)
         if now == "stepping":
             worked += time.monotonic() - before
-    return False
+    return None
+
+
+def cost_of(moment: float, progress: Progress, run: Path) -> Kill:
+    """What a kill cost that struck at that moment, from the newest whole checkpoint in the run's folder."""
+    phase, step, began = progress.phase, int(progress.read("steps")), progress.read("began")
+    newest = CheckpointStore(run / "checkpoints", 2, print).newest()
+    resumed_from, saved = (newest[1].step, newest[1].state["time"]) if newest is not None else (0, 0.0)
+    if not began:  # it was still loading: no work of its own to lose
+        return Kill(phase, resumed_from, resumed_from, 0, 0.0)
+    lost = step - resumed_from
+    return Kill(phase, step, resumed_from, lost, moment - max(began, saved) if lost else 0.0)
 
 
 def outcome(run: Path) -> tuple[bytes, list[dict[str, Any]]]:
@@ -182,45 +192,38 @@ def differing(one: bytes, other: bytes) -> int:
 def torment(folder: Path, data_dir: Path, dataset: str, kills: int, interval_s: float, images: int) -> dict[str, Any]:
     """Train once in peace and once with so many kills; what happened."""
     draws = random.Random(0)
-    progress = Progress(folder / "progress")
+    path, run = folder / "progress", folder / "killed"
+    progress = Progress(path)
     started = time.monotonic()
-    peaceful = start(progress, flags_of(folder / "peaceful", data_dir, dataset, interval_s, images))
+    peaceful = start(progress, path, flags_of(folder / "peaceful", data_dir, dataset, interval_s, images))
     output, _ = peaceful.communicate()
     assert peaceful.returncode == 0, output
     peace_seconds = time.monotonic() - started
 
     struck: list[Kill] = []
-    waiting: Kill | None = None  # the kill whose cost the next line about resuming tells
-    flags = flags_of(folder / "killed", data_dir, dataset, interval_s, images)
-    progress = Progress(folder / "progress")
     starts, finished = 0, False
+    expected: int | None = None  # the step that the next process goes on from
     started = time.monotonic()
     while not (finished and len(struck) >= kills):
         # Mostly stepping: a run that is only killed while loading would never get on.
         phase = draws.choice((*PHASES, "stepping", "stepping"))
-        process = start(progress, flags)
+        process = start(progress, path, flags_of(run, data_dir, dataset, interval_s, images))
         starts += 1
-        kill = None
-        if len(struck) < kills and kill_in(phase, process, progress, draws):
-            _, steps, saved = progress.read()
-            kill = Kill(phase, steps, steps, 0, max(0.0, time.time() - saved) if phase != "loading" else 0.0)
+        moment = kill_in(phase, process, progress, draws) if len(struck) < kills else None
         output, _ = process.communicate()
         at = resumed_at(output)
-        if waiting is not None and at is not None:
-            lost = waiting.step - at
-            seconds = waiting.seconds_lost if lost else 0.0
-            struck[struck.index(waiting)] = replace(waiting, resumed_from=at, steps_lost=lost, seconds_lost=seconds)
-            waiting = None
-        if kill is not None:
-            struck.append(kill)
-            waiting = kill if kill.phase != "loading" else waiting
+        if None not in (at, expected) and at != expected:
+            raise SystemExit(f"it went on from step {at}, not from the newest checkpoint's {expected}")
+        if moment is not None:
+            struck.append(cost_of(moment, progress, run))
+            expected = struck[-1].resumed_from
         elif process.returncode != 0:
             raise SystemExit(f"exit code {process.returncode} after a kill:\n{output}")
-        finished = kill is None
+        finished = moment is None
         if finished and len(struck) < kills:  # it came to its end between two kills: on with another run of the same
-            assert outcome(folder / "killed") == outcome(folder / "peaceful")
-            (folder / "killed").rename(folder / f"killed-{starts}")
-            progress = Progress(folder / "progress")
+            assert outcome(run) == outcome(folder / "peaceful")
+            run.rename(folder / f"killed-{starts}")
+            expected = None
     model, history = outcome(folder / "killed")
     peace_model, peace_history = outcome(folder / "peaceful")
     return {

@@ -10,8 +10,31 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from wrn.benchmarking.environment import environment, write_json
+
+
+def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:
+    """What a run directory says of itself, without the folders that it used."""
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    model = json.loads((run / "model/model.json").read_text())
+    last = history[-1]
+    kind = {"benchmark": "experiment", "name": experiment} if experiment else {"benchmark": "accuracy"}
+    figures = {"train_top1": last["train_top1"]} if experiment else {"metrics": model["metrics"]}
+    return {
+        **kind,
+        "recipe": recipe,
+        "network": f"WRN-{model['architecture']['depth']}-{model['architecture']['widen_factor']}",
+        **figures,
+        "validation": {key: value for key, value in last.items() if key.startswith("val_")},
+        "epochs": len(history),
+        "training_seconds": sum(row["seconds"] for row in history),
+        "seed": model["config"]["seed"],
+        "provenance": model["provenance"],
+        "config": {key: value for key, value in model["config"].items() if not key.endswith("_dir")},
+        "environment": environment(),
+    }
 
 
 def main() -> None:
@@ -21,26 +44,7 @@ def main() -> None:
     parser.add_argument("--experiment", metavar="NAME", help="a trial with held-out images, of this name")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-
-    history = [json.loads(line) for line in (args.run / "history.jsonl").read_text().splitlines()]
-    model = json.loads((args.run / "model/model.json").read_text())
-    last = history[-1]
-    kind = {"benchmark": "experiment", "name": args.experiment} if args.experiment else {"benchmark": "accuracy"}
-    figures = {"train_top1": last["train_top1"]} if args.experiment else {"metrics": model["metrics"]}
-    record = {
-        **kind,
-        "recipe": args.recipe,
-        "network": f"WRN-{model['architecture']['depth']}-{model['architecture']['widen_factor']}",
-        **figures,
-        "validation": {key: last[key] for key in ("val_top1", "val_top5", "val_loss") if key in last},
-        "epochs": len(history),
-        "training_seconds": sum(row["seconds"] for row in history),
-        "seed": model["config"]["seed"],
-        "provenance": model["provenance"],
-        "config": model["config"],
-        "environment": environment(),
-    }
-    write_json(args.output, record)
+    write_json(args.output, record_of(args.run, args.recipe, args.experiment))
 
 
 if __name__ == "__main__":

@@ -117,12 +117,26 @@ def test_a_stop_while_the_finished_run_is_scored(tmp_path: Path) -> None:
     assert last.read_bytes() == content
 
 
-def test_a_checkpoint_is_due_before_its_writing_would_exceed_the_interval(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("write_seconds", "step_seconds", "last_at"),
+    [(None, 0, 30), (1, 0, 58), (1, 4, 50), (20, 4, 30)],
+    ids=("half, until a write has shown its time", "twice the write", "and twice the step", "half at most"),
+)
+def test_a_checkpoint_is_due_before_its_writing_would_exceed_the_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_seconds: float | None, step_seconds: float, last_at: float
+) -> None:
     trainer, _ = ready(tiny_config(tmp_path, checkpoint_minutes=1), Recorder())
-    trainer._saved_at = time.monotonic() - 50
-    assert not trainer._minutes_due()
-    trainer.store.write_seconds = 11.0
-    assert trainer._minutes_due()
+    trainer.store.write_seconds = write_seconds
+    trainer._saved_at = 1000.0
+
+    def due_at(seconds: float) -> bool:
+        trainer._asked_at = 1000.0 + seconds - step_seconds
+        monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + seconds)
+        return trainer._minutes_due()
+
+    assert not due_at(last_at - 0.01)
+    assert due_at(last_at)
+    assert due_at(last_at + 100)
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:

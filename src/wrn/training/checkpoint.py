@@ -108,8 +108,8 @@ class CheckpointStore:
         self._on_note = on_note
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self.write_seconds = 0.0
-        """How long the last write took."""
+        self.write_seconds: float | None = None
+        """How long the last write took; None before the first has ended."""
 
     def paths(self) -> list[Path]:
         """Files with the name of a checkpoint, newest first; valid or not. Temporary leftovers do not count."""

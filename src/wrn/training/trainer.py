@@ -72,7 +72,7 @@ class Trainer:
         self._open_row: Row | None = None  # of an epoch whose steps are done and whose evaluation is not
         self._stop = StopSignal()
         self._speed = Speedometer(config, model.architecture, precision.device, peak)
-        self._saved_at = time.monotonic()
+        self._saved_at = self._asked_at = time.monotonic()
         self._saved: tuple[int, int] | None = None
         self._side = 0
         self._save_pending = False
@@ -98,7 +98,7 @@ class Trainer:
         self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
         if self._processes.is_first:
             write_history(self._paths.history, self._history)
-        self._saved_at = time.monotonic()
+        self._saved_at = self._asked_at = time.monotonic()
         # An epoch is over when its row is in the history: one may go on between its last step and its evaluation.
         while len(self._history) < self.config.epochs and not self.selection.stop_reason:
             epoch_end = (len(self._history) + 1) * per_epoch
@@ -202,9 +202,17 @@ class Trainer:
             self._save()
 
     def _minutes_due(self) -> bool:
-        """What a kill costs counts from the state of one checkpoint to the end of writing the next."""
+        """What a kill costs counts from the state of one checkpoint to the end of writing the next.
+
+        So room is left for the step until this is asked again and for the write, twice, as neither always takes the
+        same, but at most half of all: that much before the first write has shown how long it takes.
+        """
         every = 60 * self.config.checkpoint_minutes
-        return bool(every) and time.monotonic() - self._saved_at + self.store.write_seconds >= every
+        now = time.monotonic()
+        step, self._asked_at = now - self._asked_at, now
+        write = self.store.write_seconds
+        room = every / 2 if write is None else min(every / 2, 2 * (step + write))
+        return bool(every) and now - self._saved_at + room >= every
 
     def _look(self) -> Any:
         """The meters, read. Raises TrainingError when a loss was not finite."""

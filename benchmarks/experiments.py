@@ -1,0 +1,88 @@
+"""Run the trials of docs/experiments.md, several at once with one thread each; what is recorded is not run again.
+
+    python benchmarks/experiments.py --data-dir data --seeds 0 1 2 [--only base cosine]
+
+Each trial trains the quickstart recipe for four epochs on nine tenths of CIFAR-100's training images, with the changes
+below, and is scored on the tenth held out. A trial takes about five minutes of one core; where a change makes an epoch
+dearer, it gets fewer of them, so that all of them spend about the same. Then: make results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from record_run import record_of
+from wrn.benchmarking.environment import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = ROOT / "benchmarks/results/experiments"
+
+BASE: dict[str, object] = {
+    **{"recipe": "quickstart", "dataset": "cifar100", "epochs": 4, "val-fraction": 0.1, "tta": True},
+    **{"batch-size": 256, "lr": 0.6, "muon-lr": 0.14, "resolutions": "16:0.45 20:0.27 24:0.18 32:0.10"},
+}
+SGD = {"optimizer": "sgd", "lr": 0.4}
+TRIALS: dict[str, dict[str, object]] = {
+    "base": {},
+    "cosine": {"schedule": "cosine"},
+    # With the rates that suit it.
+    "batch-128": {"batch-size": 128, "lr": 0.4, "muon-lr": 0.1},
+    "12-px-first": {"resolutions": "12:0.25 16:0.3 20:0.2 24:0.15 32:0.10"},
+    "32-px": {"resolutions": "", "epochs": 2},
+    "sgd": SGD,
+    "sgd-lr-0.2": {**SGD, "lr": 0.2},
+    # Muon holds each convolution at a fixed norm: none of them can start at zero.
+    "sgd-zero-init": {**SGD, "zero-init-residual": True},
+    "ema": {"ema-decay": 0.98},
+    "sam": {"sam-rho": 0.05, "epochs": 2},
+    "smoothing-0": {"label-smoothing": 0.0},
+    "cutout-8": {"cutout": 8},
+    "trivialaugment": {"augment": "trivialaugment"},
+    "mixup": {"mixup-alpha": 0.2},
+    "muon-lr-0.2": {"muon-lr": 0.2},
+}
+
+
+def run(name: str, seed: int, data_dir: Path) -> str:
+    """Train one trial and record it; a line that says how it went."""
+    target = RECORDS / f"{name}-seed{seed}.json"
+    if target.exists():
+        return f"{target.name}: there already"
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        flags = {**BASE, **TRIALS[name], "seed": seed, "output-dir": folder, "device": "cpu", "progress": "plain"}
+        words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
+        done = subprocess.run(
+            [sys.executable, "-m", "wrn", "train", *words],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "WRN_DATA_DIR": str(data_dir.resolve())},
+            **{"capture_output": True, "text": True, "check": False},
+        )
+        if done.returncode:
+            return f"{target.name}: exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
+        record = record_of(Path(folder), str(BASE["recipe"]), name)
+    write_json(target, record)
+    return f"{target.name}: {record['validation']['val_top1']:.2%} in {(time.monotonic() - began) / 60:.1f} min"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=sorted(TRIALS), metavar="TRIAL", default=list(TRIALS))
+    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="trials side by side")
+    args = parser.parse_args()
+    with ThreadPoolExecutor(args.at_once) as pool:
+        jobs = [pool.submit(run, name, seed, args.data_dir) for seed in args.seeds for name in args.only]
+        for job in jobs:
+            print(job.result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

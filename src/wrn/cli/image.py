@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from wrn.aws.imaging.ecr import build, push
+from wrn.aws.imaging.ecr import build, push, pushing_policy
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
 from wrn.config.layers import recipe_root
 from wrn.errors import DONE
@@ -17,10 +17,17 @@ def main(arguments: Sequence[str]) -> int:
         "image",
         "Build the image of the Dockerfile with docker, podman or finch; push it to the account's registry (ECR). "
         "Its tag is made of its content: the same image is built and sent once.",
-        "build | push [--region R] [--profile P] [--json]",
+        "build | push [--region R] [--profile P] [--print-policy] [--json]",
     )
     parser.add_argument("action", choices=("build", "push"), help="build: here alone, with no account; push: both")
+    parser.add_argument(
+        "--print-policy", action="store_true", help="print the rights that pushing takes, as a policy, and push nothing"
+    )
     options = parser.parse_args(arguments)
+    if options.print_policy:
+        session = open_session(options)
+        sys.stdout.write(json.dumps(pushing_policy(session.account, session.region), indent=2) + "\n")
+        return DONE
     if options.action == "build":
         image = build(recipe_root(), say)
         following = f"wrn image push{f' --region {options.region}' if options.region else ''}"

@@ -13,7 +13,9 @@ from wrn.aws.faults import NameInUse, NotThere
 from wrn.aws.images import OWN_REPOSITORY, own_image
 from wrn.aws.imaging.engine import Engine, find_engine
 from wrn.aws.jobs import has_our_tag
+from wrn.aws.options import partition
 from wrn.aws.requests.deployment import OWNER
+from wrn.aws.requests.policy import Document, allow, document
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -22,6 +24,20 @@ CONTENT = ("Dockerfile", "requirements.txt")
 
 KEPT = 5
 """Images in the registry; older ones go. Each is some gigabytes, at ten cents a gigabyte and month."""
+
+LOOK = ("DescribeImages", "DescribeRepositories", "ListTagsForResource")
+MAKE = (
+    "CreateRepository",
+    "TagResource",
+    "PutLifecyclePolicy",
+    "PutImageTagMutability",
+    "PutImageScanningConfiguration",
+)
+UPLOAD = (
+    *("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer"),  # a layer that is there is not sent
+    *("InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage"),
+)
+"""What a push asks of the registry: `push` itself, and the engine by the registry's own protocol."""
 
 Tell = Callable[[str], None]
 
@@ -123,6 +139,15 @@ def ensure_repository(session: Session, tell: Tell) -> None:
             request = {**name, "imageScanningConfiguration": {"scanOnPush": True}}
             session.call("ecr", "PutImageScanningConfiguration", request)
     session.call("ecr", "PutLifecyclePolicy", {**name, "lifecyclePolicyText": json.dumps(lifecycle())})
+
+
+def pushing_policy(account: str, region: str) -> Document:
+    """The rights that building and pushing into this region take."""
+    repository = f"arn:{partition(region)}:ecr:{region}:{account}:repository/{OWN_REPOSITORY}"
+    return document(
+        allow("OwnRepository", [f"ecr:{name}" for name in (*LOOK, *MAKE, *UPLOAD)], [repository]),
+        allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+    )
 
 
 def repository_request() -> dict[str, Any]:

@@ -122,6 +122,26 @@ def test_a_push_again_finds_what_was_built_and_mends_the_repository(faults: Faul
     assert made["imageScanningConfiguration"] == {"scanOnPush": True}
 
 
+def test_a_push_asks_only_what_its_printed_rights_allow(
+    faults: Faults, docker: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["image", "push", "--print-policy", "--region", REGION]) == 0
+    own, login = json.loads(capsys.readouterr().out)["Statement"]
+    assert faults.seen == ["GetCallerIdentity"], "nothing is pushed"
+    assert not docker.calls
+    assert own["Resource"] == [f"arn:aws:ecr:{REGION}:123456789012:repository/wrn"]
+    assert login["Action"] == ["ecr:GetAuthorizationToken"]
+
+    assert main(["image", "push", "--region", REGION]) == 0  # makes the repository
+    registry().delete_repository(repositoryName="wrn", force=True)
+    registry().create_repository(repositoryName="wrn", tags=[{"Key": "created-by", "Value": "wrn"}])
+    assert main(["image", "push", "--region", REGION]) == 0  # mends it
+    # GetCallerIdentity needs no right; the test's own two requests are among those seen.
+    asked = {f"ecr:{operation}" for operation in faults.seen} - {"ecr:GetCallerIdentity", "ecr:DeleteRepository"}
+    assert asked <= {*own["Action"], *login["Action"]}
+    assert "ecr:TagResource" in own["Action"], "a repository made with tags needs it"
+
+
 def test_what_goes_wrong(
     faults: Faults, docker: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from record_run import record_of
-from wrn.benchmarking.environment import write_json
+from wrn.benchmarking.environment import environment, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks/results/experiments"
@@ -55,7 +55,7 @@ def run(name: str, seed: int, data_dir: Path) -> str:
     target = RECORDS / f"{name}-seed{seed}.json"
     if target.exists():
         return f"{target.name}: there already"
-    began = time.monotonic()
+    began, where = time.monotonic(), environment()  # the commit as it is now, not as it will be
     with tempfile.TemporaryDirectory() as folder:
         flags = {**BASE, **TRIALS[name], "seed": seed, "output-dir": folder, "device": "cpu", "progress": "plain"}
         words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
@@ -66,7 +66,7 @@ def run(name: str, seed: int, data_dir: Path) -> str:
         )
         if done.returncode:
             return f"{target.name}: exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
-        record = record_of(Path(folder), str(BASE["recipe"]), name)
+        record = record_of(Path(folder), str(BASE["recipe"]), name) | {"environment": {**where, "threads": 1}}
     write_json(target, record)
     return f"{target.name}: {record['validation']['val_top1']:.2%} in {(time.monotonic() - began) / 60:.1f} min"
 

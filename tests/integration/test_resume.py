@@ -218,6 +218,8 @@ def test_a_budget_chooses_epochs_that_can_be_asked_for(tmp_path: Path, monkeypat
     assert any(note.startswith("budget of 0.03 min: ") and f"--epochs {epochs} " in note for note in recorder.notes)
     with pytest.raises(Interrupted):
         trainer.run(recorder.stop)
+    # A machine that replaces a lost one has the checkpoints, and nothing else of the run.
+    (tmp_path / "budget/config.yaml").unlink()
     monkeypatch.setattr("wrn.training.budget.fitting_epochs", lambda *arguments: 999)
     chosen, history = run_through(tmp_path / "budget", budget_minutes=0.03, **keys)
     same, same_history = run_through(

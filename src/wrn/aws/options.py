@@ -108,6 +108,12 @@ def limits(options: DeployOptions) -> Limits:
     return Limits(runtime, wait if options.spot else 0, per_second * (runtime + beyond) if per_second else None)
 
 
+def training_minutes(options: DeployOptions) -> float:
+    """What is left of the limit for training: up to three minutes go to starting, a twentieth to interruptions."""
+    runtime = limits(options).runtime
+    return round(max(runtime / 2, 0.95 * runtime - 180) / 60, 1)
+
+
 def span(seconds: float) -> str:
     """A length of time for people: `40 s`, `90 min`, `6.5 h`."""
     if seconds < 120:

@@ -33,9 +33,14 @@ def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequen
     lines = [expected_line(expected), expected.why] if expected else ["expected time and cost: not known for this"]
     allowed = limits(options).runtime
     if expected and expected.hours * HOUR > allowed:
+        what = (
+            "; as many epochs as fit are trained, fewer than the recipe's: raise --max-cost and --max-runtime"
+            if options.max_cost
+            else "; raise --max-runtime"
+        )
         lines.append(
-            f"careful: that is more than the {span(allowed)} after which the job is stopped; raise "
-            f"{'--max-cost or ' if options.max_cost else ''}--max-runtime, or take a quicker instance"
+            f"careful: that is more than the {span(allowed)} after which the job is stopped{what}, or take a quicker "
+            "instance"
         )
     if len(ways) > 1:
         others = [f"{way}{_ceiling(options_for(options, way, 2))}" for way in ways[1:]]

@@ -212,6 +212,9 @@ class StoppingSection(Section):
     budget_minutes: float = Field(0.0, ge=0)
     """Choose as many epochs as fit into this time, by the speed of the first seconds (0: epochs as given)."""
 
+    budget_epochs: int = Field(0, ge=0, le=100_000)
+    """With budget_minutes: at most so many epochs, however many would fit (0: all that fit)."""
+
     patience: int = Field(15, ge=0)
     """Stop after this many epochs without a better validation top-1 (0: never; needs val_fraction)."""
 

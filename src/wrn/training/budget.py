@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import torch
-import yaml
 
 from wrn.config import Config
 from wrn.config.stages import parse_milestones, parse_stages
 from wrn.data.dataset import Dataset
 from wrn.data.loader import Loader
 from wrn.model import Precision, WideResNet, predict_logits
+from wrn.training.checkpoint import Checkpoint
 from wrn.training.optimizer import Optimizers
 from wrn.training.schedule import make_schedule
 from wrn.training.step import TrainStep
@@ -57,10 +56,11 @@ def seconds_per_evaluation(model: WideResNet, dataset: Dataset, precision: Preci
 
 
 def fitting_epochs(config: Config, step_s: float, steps_per_epoch: int, evaluation_s: float) -> int:
-    """The most epochs, at least 1, that end within the budget, evaluations included."""
+    """The most epochs, at least 1 and at most `budget_epochs`, that end within the budget, evaluations included."""
     every = config.eval_epochs
     per_epoch = step_s * steps_per_epoch + (evaluation_s / every if every else 0.0)
-    return max(1, int((60 * config.budget_minutes - evaluation_s) / per_epoch))
+    fitting = max(1, int((60 * config.budget_minutes - evaluation_s) / per_epoch))
+    return min(fitting, config.budget_epochs or fitting)
 
 
 def with_epochs(config: Config, epochs: int) -> Config:
@@ -72,25 +72,23 @@ def with_epochs(config: Config, epochs: int) -> Config:
     )
 
 
-def earlier_choice(config: Config, saved: Path) -> Config | None:
-    """The configuration with the epochs that an earlier start of the same run chose, from its config.yaml."""
-    try:
-        before = yaml.safe_load(saved.read_text(encoding="utf-8"))
-        keys = ("epochs", "warmup_epochs", "milestones")
-        return config.model_copy(update={key: before[key] for key in keys})
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return None
+def as_chosen_before(config: Config, before: Checkpoint) -> tuple[Config, str]:
+    """The configuration with the epochs of the run that goes on from this checkpoint, and one line that says so.
+
+    Nothing is measured again: on a replaced machine another number would fit, and the run could not go on.
+    """
+    keys = ("epochs", "warmup_epochs", "milestones")
+    chosen = config.model_copy(update={key: before.state["config"][key] for key in keys})
+    return chosen, f"budget of {config.budget_minutes:g} min: {chosen.epochs} epochs, as chosen when the run began"
 
 
 def within_budget(
-    config: Config, saved: Path, model: WideResNet, dataset: Dataset, loader: Loader, precision: Precision
+    config: Config, model: WideResNet, dataset: Dataset, loader: Loader, precision: Precision
 ) -> tuple[Config, str]:
     """The configuration with as many epochs as fit into `budget_minutes`, and one line that says so.
 
-    saved: the config.yaml of an earlier start of the run, if there was one: what it chose stays. model: a throwaway.
+    model: a throwaway.
     """
-    if config.resume == "auto" and (before := earlier_choice(config, saved)) is not None:
-        return before, f"budget of {config.budget_minutes:g} min: {before.epochs} epochs, as chosen when the run began"
     generator_state = torch.get_rng_state()
     step_s = seconds_per_step(config, model, loader, precision)
     evaluation_s = seconds_per_evaluation(model, dataset, precision)

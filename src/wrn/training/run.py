@@ -18,7 +18,8 @@ from wrn.config.paths import sagemaker_base
 from wrn.data.dataset import Dataset
 from wrn.errors import ConfigError, Interrupted
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model
-from wrn.training.budget import within_budget
+from wrn.training.budget import as_chosen_before, within_budget
+from wrn.training.checkpoint import CheckpointStore
 from wrn.training.evaluation import Evaluation
 from wrn.training.machine import choose_kernels, device_name, provenance, tune_cpu
 from wrn.training.parts import build_model, load_batches, load_data
@@ -102,9 +103,14 @@ def prepare(
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes:
         first = config
-        config, line = processes.first_does(
-            lambda: within_budget(first, paths.config, build_model(first, dataset, device), dataset, loader, precision)
-        )
+
+        def choose() -> tuple[Config, str]:
+            before = find_checkpoint(first, CheckpointStore(paths.checkpoints, first.keep, on_note=lambda note: None))
+            if before is not None:
+                return as_chosen_before(first, before[1])
+            return within_budget(first, build_model(first, dataset, device), dataset, loader, precision)
+
+        config, line = processes.first_does(choose)
         reporter.note(line)
         loader = load_batches(config, dataset, device, processes.place)  # its resolutions follow the epochs
     model = build_model(config, dataset, device)

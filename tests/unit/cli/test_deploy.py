@@ -32,7 +32,11 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     out, err = capsys.readouterr()
     calls = {call["operation"]: call for call in json.loads(out)}
     job = calls["CreateTrainingJob"]["request"]
-    assert job["HyperParameters"] == {"recipe": "record", "lr": "0.2", "amp": "false"}
+    assert job["HyperParameters"] == {
+        **{"recipe": "record", "lr": "0.2", "amp": "false"},
+        # 6.5 h less a twentieth and three minutes, in minutes; never more epochs than the recipe has.
+        **{"budget_minutes": "368.5", "budget_epochs": "200"},
+    }
     assert job["TrainingJobName"] == "my-job"
     assert job["ResourceConfig"]["InstanceType"] == "ml.g5.2xlarge"
     assert job["EnableManagedSpotTraining"]
@@ -44,7 +48,8 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     assert lines[1] == "expected: about 13.0 h and $7.85, by the assumptions of wrn plan"
     assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge with ")
     assert lines[3].startswith(
-        "careful: that is more than the 6.5 h after which the job is stopped; raise --max-cost or"
+        "careful: that is more than the 6.5 h after which the job is stopped; as many epochs as fit are trained, fewer "
+        "than the recipe's: raise --max-cost and"
     )
     assert lines[4] == "data: CIFAR-100 is not in data; deploying fetches it"
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wrn.config import Config
-from wrn.training.budget import earlier_choice, fitting_epochs, with_epochs
+from wrn.training.budget import as_chosen_before, fitting_epochs, with_epochs
+from wrn.training.checkpoint import Checkpoint
 
 
 def test_literals() -> None:
@@ -32,17 +31,18 @@ def test_warm_up_and_milestones_keep_their_share() -> None:
     assert (half.epochs, half.warmup_epochs, half.milestones) == (100, 5, "30 60 80")
 
 
-def test_an_earlier_choice_stays(tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    assert earlier_choice(Config(), file) is None
-    file.write_text("epochs: 7\nwarmup_epochs: 0.5\nmilestones: ''\n")
-    before = earlier_choice(Config(epochs=100), file)
-    assert before is not None
-    assert (before.epochs, before.warmup_epochs) == (7, 0.5)
-    file.write_text("[]")
-    assert earlier_choice(Config(), file) is None
-    file.write_text("epochs: {")
-    assert earlier_choice(Config(), file) is None
+def test_never_more_than_asked_for() -> None:
+    assert fitting_epochs(Config(budget_minutes=10, budget_epochs=30), 0.1, 100, 2.0) == 30
+    assert fitting_epochs(Config(budget_minutes=10, budget_epochs=50), 0.1, 100, 2.0) == 49
+    assert fitting_epochs(Config(budget_minutes=0.01, budget_epochs=50), 0.1, 100, 2.0) == 1
+
+
+def test_an_earlier_choice_stays() -> None:
+    before = Config(epochs=7, warmup_epochs=0.5)
+    checkpoint = Checkpoint({}, {"config": before.model_dump(mode="json")})
+    chosen, line = as_chosen_before(Config(epochs=100, lr=0.3, budget_minutes=2), checkpoint)
+    assert (chosen.epochs, chosen.warmup_epochs, chosen.lr) == (7, 0.5, 0.3)
+    assert line == "budget of 2 min: 7 epochs, as chosen when the run began"
 
 
 @pytest.mark.parametrize("budget", [-1, float("inf")])

@@ -17,6 +17,7 @@ from wrn.aws.options import (
     image_uri,
     limits,
     role_arn,
+    training_minutes,
 )
 from wrn.config.schema import Config
 from wrn.errors import AwsError
@@ -45,6 +46,7 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
     base: what the container would resolve by itself from the recipe alone; recipe: its name there ("standard": none).
     Raises AwsError, listing all that does not fit a job.
     """
+    config = within_cost(config, options)
     where = f"s3://{bucket_name(options)}/{PREFIX}"
     times = limits(options)
     if options.spot and options.keep_warm:
@@ -115,6 +117,16 @@ def data_uri(config: Config, options: DeployOptions) -> str:
 def data_name(config: Config) -> str:
     """The folder of the data set in the bucket."""
     return "cifar100" if config.dataset == "auto" else config.dataset
+
+
+def within_cost(config: Config, options: DeployOptions) -> Config:
+    """With --max-cost: the recipe over fewer epochs where the money does not pay for all of them.
+
+    Cut off at its limit, a run would end with a high learning rate, and worth little. The job measures its own speed.
+    """
+    if not options.max_cost or config.budget_minutes:
+        return config
+    return config.model_copy(update={"budget_minutes": training_minutes(options), "budget_epochs": config.epochs})
 
 
 def hyperparameters(config: Config, base: Config, recipe: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wrn.aws.metrics import FIELDS, metric_definitions
-from wrn.aws.options import DeployOptions, job_name, limits
+from wrn.aws.options import DeployOptions, job_name, limits, training_minutes
 from wrn.aws.requests.request import COMMAND, data_name, hyperparameters, training_job
 from wrn.aws.requests.validate import check_request
 from wrn.config.flags import Parser, add_config_flags, parse_config
@@ -134,6 +134,19 @@ def test_money_and_time() -> None:
     assert bought.cost == pytest.approx(7.2)
     assert limits(replace(OPTIONS, max_cost=7.2, price_per_hour=3.6, keep_warm=1000)).runtime == 5900
     assert limits(replace(OPTIONS, max_cost=1000, price_per_hour=3.6, max_runtime=600)).runtime == 600
+
+
+def test_what_money_does_not_pay_for_is_not_begun() -> None:
+    """--max-cost shortens the run to fit, as measured there; it never makes it longer, nor undoes another choice."""
+    options = replace(OPTIONS, max_cost=7.2, price_per_hour=3.6)
+    assert training_minutes(options) == 106.2  # 95% of 7,200 s less the time to stop, less three minutes
+    assert training_minutes(replace(options, max_runtime=300)) == 2.5
+    assert job(options, "sprint")["HyperParameters"] == {
+        **{"recipe": "sprint", "budget_minutes": "106.2", "budget_epochs": "30"}
+    }
+    own = job(options, "sprint", budget_minutes="5")["HyperParameters"]
+    assert own == {"recipe": "sprint", "budget_minutes": "5.0"}
+    assert job(replace(options, max_cost=0), "sprint")["HyperParameters"] == {"recipe": "sprint"}
 
 
 def test_names() -> None:

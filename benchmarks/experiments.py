@@ -38,6 +38,7 @@ TRIALS: dict[str, dict[str, object]] = {
     "32-px": {"resolutions": "", "epochs": 2},
     "sgd": SGD,
     "sgd-lr-0.2": {**SGD, "lr": 0.2},
+    "sgd-lr-0.8": {**SGD, "lr": 0.8},
     # Muon holds each convolution at a fixed norm: none of them can start at zero.
     "sgd-zero-init": {**SGD, "zero-init-residual": True},
     "ema": {"ema-decay": 0.98},

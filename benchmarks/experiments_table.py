@@ -18,6 +18,9 @@ FOLDERS = {"output_dir", "model_dir", "checkpoint_dir", "data_dir"}
 IGNORED = {*FOLDERS, "patience", "seed", "progress", "tta", "val_fraction"}
 SHOWN = ("epochs", "batch_size", "lr", "muon_lr", "schedule", "label_smoothing", "crop_padding", "resolutions")
 
+PEERS = {"sgd-zero-init": "sgd"}
+"""Trials that are compared with another than the base."""
+
 INTRODUCTION = """# Experiments
 
 Small science for the quickstart recipe, on two CPU cores: WRN-16-2 over nine tenths of CIFAR-100's training images. The
@@ -55,20 +58,25 @@ def described(base: dict[str, Any]) -> str:
 
 
 def trials_table(records: list[dict[str, Any]]) -> list[str]:
-    """A row for each trial, best first, with its mean and its difference from the base of the same seeds."""
+    """A row for each trial, best first, with its mean and its difference from the peer of the same seeds."""
     trials: dict[str, dict[int, dict[str, Any]]] = {}
     for record in records:
         trials.setdefault(record["name"], {})[record["seed"]] = record
-    bases = trials["base"]
-    base = next(iter(bases.values()))["config"]
+    base = next(iter(trials["base"].values()))["config"]
     rows = []
-    for runs in trials.values():
+    for name, runs in trials.items():
+        peers = trials[PEERS.get(name, "base")]
         top1 = [run["validation"]["val_top1"] for run in runs.values()]
-        gains = [100 * (r["validation"]["val_top1"] - bases[s]["validation"]["val_top1"]) for s, r in runs.items()]
+        gains = [
+            100 * (run["validation"]["val_top1"] - peers[seed]["validation"]["val_top1"])
+            for seed, run in runs.items()
+            if seed in peers
+        ]
         spread = f" ± {100 * statistics.stdev(top1):.2f}" if len(top1) > 1 else ""
         error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}" if len(gains) > 1 else ""
         what = differences(next(iter(runs.values()))["config"], base)
-        gain = "" if what == "base" else f"{statistics.mean(gains):+.2f}{error}"
+        gain = "" if name == "base" else f"{statistics.mean(gains):+.2f}{error}"
+        gain += f" (from `{PEERS[name]}`)" if name in PEERS else ""
         minutes = statistics.median(run["training_seconds"] for run in runs.values()) / 60
         mean = statistics.mean(top1)
         rows.append((mean, f"| {what} | {len(top1)} | {mean:.2%}{spread} | {gain} | {minutes:.1f} |"))
@@ -97,10 +105,14 @@ def single_table(records: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def main() -> None:
+def document() -> str:
     lines = [INTRODUCTION, *trials_table(records_in(TRIALS)), "", (TRIALS / "NOTES.md").read_text().rstrip()]
     lines += [SINGLE, *single_table(records_in(SINGLE_RUNS)), "", (SINGLE_RUNS / "NOTES.md").read_text().rstrip()]
-    (ROOT / "docs/experiments.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    (ROOT / "docs/experiments.md").write_text(document(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -134,16 +134,20 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def main() -> None:
+def with_tables(text: str) -> str:
+    """README's text with the tables of the records as they are."""
     paths = sorted((ROOT / "benchmarks/results").glob("*.json"))
     records = {path.name: json.loads(path.read_text()) for path in paths}
     kinds = (accuracy_rows, speed_rows, safety_rows)
     tables = "\n\n".join(table for table in (markdown(rows(records)) for rows in kinds) if table)
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}", encoding="utf-8")
+    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
+
+
+def main() -> None:
+    readme = ROOT / "README.md"
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from tiny import Recorder, ready, tiny_config, tiny_dataset, without_timing
+from wrn.data.dataset import Split
 from wrn.errors import CheckpointError, Interrupted, TrainingError
 from wrn.training.machine import choose_kernels
 from wrn.training.trainer import Trainer
@@ -195,11 +197,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path
     assert without_timing(rows) == history
 
 
-def test_selection_never_sees_the_test_split(tmp_path: Path) -> None:
-    recorder = Recorder()
-    trainer, _ = ready(tiny_config(tmp_path, val_fraction=0.2), recorder)
-    trainer.run(recorder.stop)
-    assert all("val_top1" in row and "test_top1" not in row for row in recorder.rows)
+def test_selection_never_sees_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other pictures and wrong labels there, everything that is chosen and trained stays the same."""
+    keys = {"val_fraction": 0.2, "patience": 1}
+    trainer, history = run_through(tmp_path / "true", **keys)
+    true = tiny_dataset()
+    wrong = Split(255 - true.test.images, (true.test.labels + 1) % 5)
+    monkeypatch.setattr("wrn.training.parts.open_dataset", lambda *arguments, **keys: replace(true, test=wrong))
+    misled, misled_history = run_through(tmp_path / "wrong", **keys)
+    assert trainer.test_scores().plain.loss != misled.test_scores().plain.loss
+    assert misled_history == history
+    assert misled.selection.state_dict() == trainer.selection.state_dict()
+    left, right = trainer.model.state_dict(), misled.model.state_dict()
+    assert [key for key in left if not torch.equal(left[key], right[key])] == []
 
 
 def test_it_learns(tmp_path: Path) -> None:

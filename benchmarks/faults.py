@@ -78,7 +78,7 @@ class Progress:
 def child(path: Path, flags: list[str]) -> int:
     """`wrn train` that keeps its progress file up to date."""
     from wrn import cli
-    from wrn.training import checkpoint, run, selection, step, trainer
+    from wrn.training import checkpoint, run, step, trainer
 
     progress = Progress(path)
 
@@ -115,7 +115,7 @@ def child(path: Path, flags: list[str]) -> int:
 
     trainer.Trainer._run = begun  # type: ignore[method-assign]
     step.TrainStep.__call__ = counted  # type: ignore[method-assign]
-    checkpoint.write_checkpoint = selection.write_checkpoint = written
+    checkpoint.write_checkpoint = written
     marked(run, "load_data", "loading")
     marked(trainer, "evaluate", "evaluating")
     marked(run, "save_model", "exporting")

@@ -15,6 +15,7 @@ from tiny import Recorder, ready, tiny_config, tiny_dataset, without_timing
 from wrn.data.dataset import Split
 from wrn.errors import CheckpointError, Interrupted, TrainingError
 from wrn.training.machine import choose_kernels
+from wrn.training.selection import Selection
 from wrn.training.trainer import Trainer
 
 
@@ -195,6 +196,38 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path
     trainer.run(recorder.stop)
     rows = [json.loads(line) for line in paths.history.read_text().splitlines()]
     assert without_timing(rows) == history
+
+
+def test_starting_over_where_a_longer_run_was(tmp_path: Path) -> None:
+    run_through(tmp_path)
+    recorder = Recorder(stop_after=3)
+    trainer, _ = ready(tiny_config(tmp_path, lr=0.4, resume="never"), recorder)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    assert any("set aside" in note for note in recorder.notes)
+    again = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, lr=0.4), again)
+    trainer.run(again.stop)
+    assert again.steps == list(range(3, 12)), "it goes on with the new run, not with the old"
+
+
+def test_the_best_weights_are_those_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after a better epoch and resumed before it, elsewhere: what the checkpoint calls the best is at hand."""
+    keys = {"val_fraction": 0.2, "patience": 0, "epochs": 3}
+    recorder = Recorder(stop_after=5)
+    trainer, _ = ready(tiny_config(tmp_path / "one", **keys), recorder)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    best = {name: tensor.clone() for name, tensor in trainer.selection.best_weights.items()}
+    assert trainer.selection.best_epoch == 1
+
+    monkeypatch.setattr(Selection, "judge", lambda *arguments: None)  # no epoch is better from here on
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path / "two", resume=str(tmp_path / "one"), **keys), recorder)
+    trainer.run(recorder.stop)
+    assert trainer.selection.load_best(trainer.final_model)
+    loaded = trainer.final_model.state_dict()
+    assert [name for name in best if not torch.equal(best[name], loaded[name])] == []
 
 
 def test_selection_never_sees_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,8 @@ WRN-28-10, batch 16, two cores: the step beside it takes 1.1 times as long as us
 write takes five steps instead of one.
 """
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
+ASIDE = "set-aside"
+"""The folder within a checkpoint folder for those that a run did not go on from."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise ValueError("it does not say of which step")
         return Checkpoint(tensors, state)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: is no checkpoint of this program ({error})") from None
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint."""
+    return int(path.name.removeprefix("step-").partition(".")[0])
 
 
 class CheckpointStore:
@@ -105,7 +114,7 @@ class CheckpointStore:
     def __init__(self, directory: Path, keep: int, on_note: Callable[[str], None]) -> None:
         self.directory = directory
         self._keep = keep
-        self._on_note = on_note
+        self.on_note = on_note
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.write_seconds: float | None = None
@@ -114,16 +123,14 @@ class CheckpointStore:
     def paths(self) -> list[Path]:
         """Files with the name of a checkpoint, newest first; valid or not. Temporary leftovers do not count."""
         try:
-            found = [
-                (int(match[1]), path) for path in self.directory.iterdir() if (match := _NAME.fullmatch(path.name))
-            ]
+            found = [path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise CheckpointError(
                 f"{self.directory}: cannot be read ({error}); give another --checkpoint-dir"
             ) from None
-        return [path for _, path in sorted(found, reverse=True)]
+        return sorted(found, key=step_of, reverse=True)
 
     def newest(self) -> tuple[Path, Checkpoint] | None:
         """The newest valid checkpoint. Each newer one that is not valid is named and passed over."""
@@ -131,7 +138,7 @@ class CheckpointStore:
             try:
                 return path, read_checkpoint(path)
             except CheckpointError as error:
-                self._on_note(f"passed over: {error}")
+                self.on_note(f"passed over: {error}")
         return None
 
     @property
@@ -162,6 +169,26 @@ class CheckpointStore:
 
     def path_of(self, step: int) -> Path:
         return self.directory / f"step-{step:08d}.safetensors"
+
+    def set_aside(self, *, beyond: int) -> None:
+        """Put checkpoints of later steps into a folder of their own, where they are not found again.
+
+        To be called by a run that begins, or goes on, at step `beyond`. The later ones are damaged, or of a run that
+        was given up: left in place they would count as the newest. Raises CheckpointError when they cannot be moved.
+        """
+        later = [path for path in self.paths() if step_of(path) > beyond]
+        try:
+            for path in later:
+                aside = path.parent / ASIDE
+                aside.mkdir(exist_ok=True)
+                for name in (_checksum_of(path), path):  # the checksum first: without it the rest is no checkpoint
+                    if name.exists():
+                        name.replace(aside / name.name)
+        except OSError as error:
+            raise CheckpointError(f"{later[0]}: cannot be set aside ({error}); give another --checkpoint-dir") from None
+        if later:
+            names = ", ".join(path.name for path in later)
+            self.on_note(f"set aside, as this run does not go on from them: {names} in {self.directory / ASIDE}")
 
     def _write(self, checkpoint: Checkpoint, beside_training: bool) -> None:
         began = time.monotonic()

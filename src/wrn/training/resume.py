@@ -28,14 +28,27 @@ FREE_KEYS = frozenset(
 )
 """Keys that may differ between a checkpoint and the run that goes on from it."""
 
+STATE = ("step", "time", "config", "history", "selection")
+"""What the state of a run says at least."""
+
 SHAPE_KEYS = ("depth", "widen_factor")
 
 
 def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint] | None:
     """The checkpoint that `--resume` asks for, if there is one.
 
-    Raises CheckpointError when a named one cannot be used.
+    Raises CheckpointError when a named one cannot be used, or when the one that is found is not that of a run.
     """
+    found = _look_for(config, store)
+    if found is not None and (missing := [name for name in STATE if name not in found[1].state]):
+        raise CheckpointError(
+            f"{found[0]}: is no checkpoint of a run (it says nothing about {', '.join(missing)}); "
+            "give another --resume or --output-dir"
+        )
+    return found
+
+
+def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint] | None:
     if config.resume == "never":
         return None
     if config.resume == "auto":
@@ -43,7 +56,7 @@ def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Check
     path = Path(config.resume)
     if path.is_dir():
         inside = path / "checkpoints"
-        found = CheckpointStore(inside if inside.is_dir() else path, 2, store._on_note).newest()
+        found = CheckpointStore(inside if inside.is_dir() else path, 2, store.on_note).newest()
         if found is None:
             raise CheckpointError(f"{path}: holds no valid checkpoint; give another --resume, or --resume never")
         return found

@@ -197,8 +197,7 @@ def finish(
         last = replace(info, metrics=metrics(dataset, trainer.test_scores()))
         if processes.is_first:
             save_model(paths.run / "model-last", model, last)
-        processes.first_does(lambda: trainer.selection.load_best(model))
-        processes.copy_from_first([*model.parameters(), *model.buffers()])
+        trainer.selection.load_best(model)
         reporter.note(f"the model is that of epoch {trainer.selection.best_epoch}, the best on the validation split")
         scores = trainer.evaluate(dataset.test)
     else:

@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
-
-from wrn.errors import CheckpointError
-from wrn.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-
-BEST = "best.safetensors"
+from torch import Tensor, nn
 
 
 class Selection:
-    """Remembers the best validation top-1 and keeps the weights that reached it in the checkpoint folder.
+    """Remembers the best validation top-1, and the weights that reached it: every checkpoint carries them along.
 
     patience: epochs without a better one after which to stop; 0: never. target: top-1 at which to stop; 0: never.
-    writes: whether this process is the one that keeps the weights.
+    best_weights: of the best epoch, by name; empty while none was judged.
     """
 
-    def __init__(self, patience: int, target: float, directory: Path, *, writes: bool = True) -> None:
+    def __init__(self, patience: int, target: float) -> None:
         self.best_top1 = -1.0
         self.best_epoch = 0
+        self.best_weights: Mapping[str, Tensor] = {}
         self.stop_reason = ""
         self._patience = patience
         self._target = target
-        self._path = directory / BEST
-        self._writes = writes
 
     def judge(self, top1: float, epoch: int, model: nn.Module) -> None:
         """Take note of an epoch's validation top-1; keep its weights if it is the best so far."""
         if top1 > self.best_top1:
             self.best_top1, self.best_epoch = top1, epoch
-            if self._writes:
-                kept = Checkpoint(model.state_dict(), {"step": 0, "epoch": epoch, "top1": top1})
-                write_checkpoint(self._path, kept)
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if self._target and top1 >= self._target:
             self.stop_reason = f"validation top-1 reached {top1:.2%}, the target was {self._target:.2%}"
         elif self._patience and epoch - self.best_epoch >= self._patience:
@@ -46,24 +38,22 @@ class Selection:
             )
 
     def load_best(self, model: nn.Module) -> bool:
-        """Put the best epoch's weights into the model. False, and nothing done, where no epoch was judged.
-
-        Raises CheckpointError when the kept weights are damaged.
-        """
+        """Put the best epoch's weights into the model. False, and nothing done, where no epoch was judged."""
         if self.best_epoch == 0:
             return False
-        tensors = dict(read_checkpoint(self._path).tensors)
-        try:
-            with torch.no_grad():
-                model.load_state_dict(tensors)
-        except RuntimeError:
-            raise CheckpointError(f"{self._path}: holds the weights of another network; remove it") from None
+        with torch.no_grad():
+            model.load_state_dict(dict(self.best_weights))
         return True
 
     def state_dict(self) -> dict[str, Any]:
+        """All but the weights."""
         return {"best_top1": self.best_top1, "best_epoch": self.best_epoch, "stop_reason": self.stop_reason}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor]) -> None:
+        """Raises KeyError where an epoch was judged best and its weights are not there."""
+        if state["best_epoch"] and not best_weights:
+            raise KeyError("the weights of the best epoch")
         self.best_top1 = state["best_top1"]
         self.best_epoch = state["best_epoch"]
+        self.best_weights = best_weights
         self.stop_reason = state["stop_reason"]

@@ -54,9 +54,7 @@ class Trainer:
         self.model = model
         self.schedule = make_schedule(config, loader.steps_per_epoch)
         self.store = CheckpointStore(paths.checkpoints, config.keep, reporter.note)
-        self.selection = Selection(
-            config.patience, config.target_accuracy, paths.checkpoints, writes=processes.is_first
-        )
+        self.selection = Selection(config.patience, config.target_accuracy)
         self.config = config
         self._paths = paths
         self._dataset = dataset
@@ -98,6 +96,7 @@ class Trainer:
         self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
         if self._processes.is_first:
             write_history(self._paths.history, self._history)
+            self.store.set_aside(beyond=self._step)
         self._saved_at = self._asked_at = time.monotonic()
         # An epoch is over when its row is in the history: one may go on between its last step and its evaluation.
         while len(self._history) < self.config.epochs and not self.selection.stop_reason:
@@ -257,6 +256,7 @@ class Trainer:
         average = self._take.average
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimizer/{k}": v for k, v in self._optimizers.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.selection.best_weights.items()}
         tensors["meters"] = self._take.meters.total()
         if average is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
@@ -290,7 +290,7 @@ class Trainer:
             if self._take.average is not None:
                 self._take.average.load_state_dict(group("average/") or group("model/"), state["average_updates"])
             self._take.scaler.load_state_dict(state["scaler"])
-            self.selection.load_state_dict(state["selection"])
+            self.selection.load_state_dict(state["selection"], group("best/"))
             self._history = list(state["history"])
             self._open_row = state["open_row"]
             if self.config.micro_batch == "auto":

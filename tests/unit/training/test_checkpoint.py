@@ -4,13 +4,14 @@ import hashlib
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from wrn.errors import CheckpointError
 from wrn.training import checkpoint as module
-from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint, write_checkpoint
+from wrn.training.checkpoint import ASIDE, Checkpoint, CheckpointStore, read_checkpoint, step_of, write_checkpoint
 
 
 def make(step: int) -> Checkpoint:
@@ -122,6 +123,48 @@ def test_half_synced_and_strange_files(store: CheckpointStore, notes: list[str])
     assert "step-00000009" in notes[0]
     assert "no checkpoint of this program" in notes[0]
     assert "not written to the end" in notes[1]
+
+
+@pytest.mark.parametrize("state", [[], "step", {"name": "x"}, {"step": "7"}], ids=str)
+def test_a_state_that_is_no_state(store: CheckpointStore, notes: list[str], state: Any) -> None:
+    write_checkpoint(store.path_of(7), Checkpoint({}, state))
+    assert store.newest() is None
+    assert "does not say of which step" in notes[0]
+
+
+def test_a_run_that_starts_over_keeps_its_own_checkpoints(store: CheckpointStore, notes: list[str]) -> None:
+    for step in (900, 1000):
+        store.save(make(step), wait=True)
+    store.set_aside(beyond=0)
+    for step in (10, 20, 30):
+        store.save(make(step), wait=True)
+    assert [step_of(path) for path in store.paths()] == [30, 20]
+    assert notes == [
+        "set aside, as this run does not go on from them: step-00001000.safetensors, step-00000900.safetensors in "
+        f"{store.directory / ASIDE}"
+    ]
+    aside = CheckpointStore(store.directory / ASIDE, 2, notes.append)
+    assert [step_of(path) for path in aside.paths()] == [1000, 900], "nothing is lost"
+    assert aside.newest() is not None
+
+
+def test_a_damaged_one_does_not_count_among_those_kept(store: CheckpointStore) -> None:
+    for step in (10, 20):
+        store.save(make(step), wait=True)
+    store.path_of(20).write_bytes(b"damaged")
+    found = store.newest()
+    assert found is not None
+    store.set_aside(beyond=found[1].step)
+    for step in (12, 14):
+        store.save(make(step), wait=True)
+        assert [read_checkpoint(path).step for path in store.paths()] == [step, step - 2]
+
+
+def test_what_cannot_be_set_aside_is_told(store: CheckpointStore) -> None:
+    store.save(make(10), wait=True)
+    (store.directory / ASIDE).write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"cannot be set aside .*give another --checkpoint-dir"):
+        store.set_aside(beyond=5)
 
 
 def test_an_empty_or_missing_folder_has_no_checkpoint(store: CheckpointStore) -> None:

@@ -14,7 +14,8 @@ HERE = Path("c")
 
 
 def made_with(**keys: Any) -> Checkpoint:
-    return Checkpoint({}, {"step": 5, "config": Config(**keys).model_dump(mode="json")})
+    state = {"step": 5, "time": 0.0, "history": [], "selection": {}, "config": Config(**keys).model_dump(mode="json")}
+    return Checkpoint({}, state)
 
 
 @pytest.mark.parametrize("keys", [{"epochs": 200}, {"patience": 3}, {"output_dir": Path("x")}, {"micro_batch": 8}])
@@ -71,3 +72,13 @@ def test_where_a_checkpoint_is_looked_for(tmp_path: Path) -> None:
         find_checkpoint(Config(resume="nowhere"), store)
     with pytest.raises(CheckpointError, match="holds no valid checkpoint"):
         find_checkpoint(Config(resume=str(tmp_path)), store)
+
+
+@pytest.mark.parametrize("lacking", ["config", "time", "history", "selection"])
+def test_a_file_that_is_no_run_s_is_refused_in_a_sentence(lacking: str, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 2, lambda note: None)
+    state = {key: value for key, value in made_with().state.items() if key != lacking}
+    write_checkpoint(store.path_of(5), Checkpoint({}, state))
+    for resume in ("auto", str(store.path_of(5))):
+        with pytest.raises(CheckpointError, match=f"no checkpoint of a run .it says nothing about {lacking}.; give"):
+            find_checkpoint(Config(resume=resume), store)

@@ -81,12 +81,12 @@ def test_interrupted_in_the_middle_of_epochs_and_resumed(name: str, tmp_path: Pa
 def test_an_interruption_is_told_and_saved(tmp_path: Path) -> None:
     recorder = Recorder(stop_after=5)
     trainer, paths = ready(tiny_config(tmp_path), recorder)
-    assert recorder.notes[-1] == f"fresh start: no checkpoint in {paths.checkpoints}"
+    assert recorder.notes[0] == f"fresh start: no checkpoint in {paths.checkpoints}"
     with pytest.raises(Interrupted, match=r"stopped by SIGTERM after step 5; saved .*step-00000005"):
         trainer.run(recorder.stop)
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path), recorder)
-    assert recorder.notes[-1].startswith("resumed from step 5 (epoch 1), ")
+    assert recorder.notes[0].startswith("resumed from step 5 (epoch 1), ")
     trainer.run(recorder.stop)
     assert recorder.steps == [5, 6, 7, 8, 9, 10, 11]
 
@@ -192,7 +192,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
     assert any(f"passed over: {newest}" in note for note in recorder.notes)
-    assert recorder.notes[-1].endswith(str(older))
+    assert recorder.notes[1].endswith(str(older))
     trainer.run(recorder.stop)
     rows = [json.loads(line) for line in paths.history.read_text().splitlines()]
     assert without_timing(rows) == history

@@ -19,7 +19,7 @@ from wrn.data.dataset import Dataset
 from wrn.errors import ConfigError, Interrupted
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model
 from wrn.training.budget import as_chosen_before, within_budget
-from wrn.training.checkpoint import CheckpointStore
+from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation
 from wrn.training.machine import choose_kernels, device_name, provenance, tune_cpu
 from wrn.training.parts import build_model, load_batches, load_data
@@ -98,19 +98,15 @@ def prepare(
     config: Config, paths: RunPaths, reporter: Reporter, processes: Alone, device: torch.device
 ) -> tuple[Trainer, Dataset, Precision]:
     """Everything before the first step: precision, data, network, and the checkpoint to go on from."""
+    config, checkpoint = go_on(config, paths, reporter, processes)
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
     dataset, validation = load_data(config, paths, reporter)
     loader = load_batches(config, dataset, device, processes.place)
-    if config.budget_minutes:
+    if config.budget_minutes and checkpoint is None:
         first = config
-
-        def choose() -> tuple[Config, str]:
-            before = find_checkpoint(first, CheckpointStore(paths.checkpoints, first.keep, on_note=lambda note: None))
-            if before is not None:
-                return as_chosen_before(first, before[1])
-            return within_budget(first, build_model(first, dataset, device), dataset, loader, precision)
-
-        config, line = processes.first_does(choose)
+        config, line = processes.first_does(
+            lambda: within_budget(first, build_model(first, dataset, device), dataset, loader, precision)
+        )
         reporter.note(line)
         loader = load_batches(config, dataset, device, processes.place)  # its resolutions follow the epochs
     model = build_model(config, dataset, device)
@@ -124,10 +120,32 @@ def prepare(
         f"{device_name(device)}; {precision.name} ({precision.reason}); peak {peak / 1e12:.3g} TFLOP/s ({peak_source})"
     )
     trainer = Trainer(config, paths, dataset, validation, loader, model, precision, peak * number, reporter, processes)
-    resume(config, paths, trainer, reporter, processes)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
     if processes.is_first:
         (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     return trainer, dataset, precision
+
+
+def go_on(config: Config, paths: RunPaths, reporter: Reporter, processes: Alone) -> tuple[Config, Checkpoint | None]:
+    """The checkpoint to go on from, told in one line, and the configuration with what a budget chose when it began.
+
+    Raises CheckpointError when the one that is asked for does not fit.
+    """
+    store = CheckpointStore(paths.checkpoints, config.keep, reporter.note)
+    # The first process's disk counts: hosts may have folders of their own.
+    found = processes.first_does(lambda: find_checkpoint(config, store))
+    if found is None:
+        reporter.note(f"fresh start: no checkpoint in {paths.checkpoints}")
+        return config, None
+    path, checkpoint = found
+    age, epoch = time.time() - checkpoint.state["time"], len(checkpoint.state["history"])
+    reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {ago(age)} ago: {path}")
+    if config.budget_minutes:
+        config, line = as_chosen_before(config, checkpoint)
+        reporter.note(line)
+    check_configuration(config, checkpoint, path)
+    return config, checkpoint
 
 
 def writable_paths(config: Config, recipe: str) -> RunPaths:
@@ -149,24 +167,6 @@ def make_writable(paths: RunPaths) -> None:
             raise ConfigError(
                 f"{flag}_dir: {path} cannot be written ({error.strerror}); give another --{flag}-dir"
             ) from None
-
-
-def resume(config: Config, paths: RunPaths, trainer: Trainer, reporter: Reporter, processes: Alone) -> None:
-    """Go on from the checkpoint that the configuration asks for, and say so in one line.
-
-    Raises CheckpointError when the one it asks for does not fit.
-    """
-    # The first process's disk counts: hosts may have folders of their own.
-    found = processes.first_does(lambda: find_checkpoint(config, trainer.store))
-    if found is None:
-        reporter.note(f"fresh start: no checkpoint in {paths.checkpoints}")
-        return
-    path, checkpoint = found
-    check_configuration(config, checkpoint, path)
-    trainer.restore(checkpoint)
-    age = time.time() - checkpoint.state["time"]
-    epoch = checkpoint.step // trainer.steps_per_epoch
-    reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {ago(age)} ago: {path}")
 
 
 def finish(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from peers import plain_pytorch, timm_step
 from wrn.benchmarking.environment import environment, write_json
-from wrn.benchmarking.limits import peak_flops
+from wrn.benchmarking.limits import measured_peaks
 from wrn.benchmarking.timing import interleaved, spread, wait_for
 from wrn.benchmarking.workload import Workload
 from wrn.config import Config
@@ -108,7 +108,7 @@ def main() -> None:
         cutout=0,
     )
     work = Workload(config)
-    peaks = peak_flops(work.precision)
+    peaks = measured_peaks(work.precision)
     left_out = {"timm": reason} if (reason := timm_step.available()) else {}
     times = interleaved(candidates(args, work), args.rounds)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from wrn.benchmarking.environment import environment
-from wrn.benchmarking.limits import peak_flops
+from wrn.benchmarking.limits import measured_peaks
 from wrn.benchmarking.timing import seconds, spread
 from wrn.benchmarking.workload import noise
 from wrn.model import ModelInfo, WideResNet, multiply_adds, pick_device, pick_precision, save_model
@@ -48,7 +48,7 @@ def measure(
     precision = pick_precision(pick_device(device), amp=True)
     architecture = predictor.info.architecture
     flops = 2 * multiply_adds(architecture)
-    peaks = peak_flops(precision)
+    peaks = measured_peaks(precision)
     results: list[dict[str, Any]] = []
     for size in batch_sizes:
         pictures = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
@@ -62,7 +62,7 @@ def measure(
             }
         )
     # Once more, and the most of both: a limit that was measured while something else ran is none.
-    peaks = {name: max(peak, peaks[name]) for name, peak in peak_flops(precision).items()}
+    peaks = {name: max(peak, peaks[name]) for name, peak in measured_peaks(precision).items()}
     for result in results:
         result["share_of_peak"] = result["images_per_s"] * flops / max(peaks.values())
     return {

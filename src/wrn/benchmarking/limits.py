@@ -13,7 +13,7 @@ from wrn.benchmarking.timing import fastest
 from wrn.model import Precision, WideResNet
 
 
-def peak_flops(precision: Precision, at_least: float = 1.0) -> dict[str, float]:
+def measured_peaks(precision: Precision, at_least: float = 1.0) -> dict[str, float]:
     """The most FLOP/s seen of a large square matrix product and of a 3x3 channels-last convolution.
 
     at_least: seconds for each. The larger of the two is the peak that MFU is a share of.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wrn.benchmarking.environment import environment
-from wrn.benchmarking.limits import convolutions_alone, copy_bytes_per_second, peak_flops
+from wrn.benchmarking.limits import convolutions_alone, copy_bytes_per_second, measured_peaks
 from wrn.benchmarking.timing import PhaseClock, seconds, spread
 from wrn.benchmarking.workload import IMAGES_OF_CIFAR, Workload
 from wrn.config import Config
@@ -23,11 +23,11 @@ def measure(config: Config, *, rounds: int = 5, round_s: float = 2.0) -> dict[st
     rounds: whose median counts, after steps that are not timed. round_s: about how long one is, at least two steps.
     """
     work = Workload(config)
-    peaks = peak_flops(work.precision)
+    peaks = measured_peaks(work.precision)
     bandwidth = copy_bytes_per_second(work.device)
     results = [stage(work, side, share, rounds, round_s) for side, share in parse_stages(config.resolutions)]
     # Once more, and the most of both: a limit that was measured while something else ran is none.
-    peaks = {name: max(peak, peaks[name]) for name, peak in peak_flops(work.precision).items()}
+    peaks = {name: max(peak, peaks[name]) for name, peak in measured_peaks(work.precision).items()}
     for result in results:
         result["mfu"] = result["images_per_s"]["median"] * result["flop_per_image"] / max(peaks.values())
     epoch_s = sum(result["share"] * IMAGES_OF_CIFAR / result["images_per_s"]["median"] for result in results)

@@ -223,7 +223,7 @@ def _stand_back() -> None:
 def _copy(tensor: Tensor) -> Tensor:
     """A copy on the same device, row by row as files have it.
 
-    On a GPU that takes well under a millisecond per 100 MB. On two CPU cores it takes 73 ms for the 440 MB of
+    On a GPU that takes well under a millisecond per 100 MB. On two CPU cores it takes some 50 ms for the 440 MB of
     WRN-28-10; left to the writer, whose threads of low priority would then copy beside training's, it made the step
     meanwhile twice as long.
     """

@@ -1,7 +1,8 @@
 """May this configuration go on from that checkpoint?
 
 1. The newest valid checkpoint of the run's checkpoint folder is taken (`--resume auto`), the named one, or none.
-2. Keys that do not change what is learned may differ; so may `epochs`, upwards.
+2. Keys that do not change what is learned may differ; so may `epochs`, upwards, and `micro_batch`, which changes only
+   which images share BN's statistics: a smaller GPU must be able to go on.
 3. Any other difference is listed and stops the run, unless `--resume-anyway`.
 4. A different network never goes through: its weights would not fit.
 """

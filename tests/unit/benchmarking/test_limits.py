@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wrn.benchmarking.limits import Convolution, convolutions, convolutions_alone, peak_flops
+from wrn.benchmarking.limits import Convolution, convolutions, convolutions_alone, measured_peaks
 from wrn.model import Precision, WideResNet, multiply_adds
 
 FP32 = Precision(torch.device("cpu"), torch.float32, "a test")
@@ -21,5 +21,5 @@ def test_the_convolutions_of_a_network_are_all_of_its_arithmetic(side: int) -> N
 
 
 def test_limits_are_measured() -> None:
-    assert set(peak_flops(FP32, at_least=0.01)) == {"matmul", "conv3x3"}
+    assert set(measured_peaks(FP32, at_least=0.01)) == {"matmul", "conv3x3"}
     assert 0 < convolutions_alone(WideResNet(10, 1), 8, 2, FP32, at_least=0.001) < 10

@@ -26,8 +26,8 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """No second is spent on the limits of the machine."""
-    monkeypatch.setattr(train, "peak_flops", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
-    monkeypatch.setattr(inference, "peak_flops", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
+    monkeypatch.setattr(train, "measured_peaks", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
+    monkeypatch.setattr(inference, "measured_peaks", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
     monkeypatch.setattr(train, "convolutions_alone", lambda *arguments: 1e-3)
     for module in (train, data):
         monkeypatch.setattr(module, "copy_bytes_per_second", lambda device: 1e10)

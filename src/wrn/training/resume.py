@@ -32,6 +32,9 @@ FREE_KEYS = frozenset(
 STATE = ("step", "time", "config", "history", "selection")
 """What the state of a run says at least."""
 
+SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
+"""Keys that `scale_lr: linear` multiplies by the number of processes."""
+
 SHAPE_KEYS = ("depth", "widen_factor")
 
 
@@ -86,8 +89,12 @@ def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> N
     if "epochs" in changed and now["epochs"] > before["epochs"]:
         changed.remove("epochs")
     if changed and not config.resume_anyway:
+        scaled = config.scale_lr == "linear" and set(changed) <= set(SCALED_KEYS)
+        again = (
+            "start as many processes again, which scale_lr linear multiplies by" if scaled else "give the same again"
+        )
         raise CheckpointError(
-            f"{path}: was made with another configuration ({_listed(changed, before, now)}); give the same again, "
+            f"{path}: was made with another configuration ({_listed(changed, before, now)}); {again}, "
             "another --output-dir, or --resume-anyway"
         )
 

@@ -26,7 +26,7 @@ from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
 from wrn.training.processes import Alone, join
 from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, make_reporter
-from wrn.training.resume import check_configuration, find_checkpoint
+from wrn.training.resume import SCALED_KEYS, check_configuration, find_checkpoint
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
 
@@ -90,8 +90,7 @@ def for_processes(config: Config, here: Place) -> Config:
     if config.scale_lr == "none":
         return config
     # The linear scaling rule (arXiv:1706.02677): warm up as before, with rates and batches in proportion.
-    keys = ("batch_size", "lr", "min_lr", "muon_lr")
-    return config.model_copy(update={key: getattr(config, key) * here.size for key in keys})
+    return config.model_copy(update={key: getattr(config, key) * here.size for key in SCALED_KEYS})
 
 
 def prepare(

@@ -39,6 +39,12 @@ def test_what_may_not(keys: dict[str, Any], listed: str) -> None:
     check_configuration(Config(**keys, resume_anyway=True), made_with(), HERE)
 
 
+def test_rates_scaled_by_another_number_of_processes() -> None:
+    four = made_with(scale_lr="linear", batch_size=512, lr=0.4)
+    with pytest.raises(CheckpointError, match="start as many processes again, which scale_lr linear multiplies by"):
+        check_configuration(Config(scale_lr="linear", batch_size=128, lr=0.1), four, HERE)
+
+
 def test_another_network_never_goes_on() -> None:
     with pytest.raises(CheckpointError, match=r"holds another network \(depth was 16 and is 28"):
         check_configuration(Config(resume_anyway=True), made_with(depth=16), HERE)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import mmap
 import os
@@ -39,7 +40,7 @@ write takes five steps instead of one.
 """
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 ASIDE = "set-aside"
-"""The folder within a checkpoint folder for those that a run did not go on from."""
+"""-1, -2, ...: the folders within a checkpoint folder for those that a run did not go on from."""
 
 
 @dataclass(frozen=True)
@@ -177,34 +178,38 @@ class CheckpointStore:
         was given up: left in place they would count as the newest. Raises CheckpointError when they cannot be moved.
         """
         later = [path for path in self.paths() if step_of(path) > beyond]
+        if not later:
+            return
+        # Each time another folder: runs of the same length end with checkpoints of the same name.
+        folders = (self.directory / f"{ASIDE}-{number}" for number in itertools.count(1))
+        aside = next(folder for folder in folders if not folder.exists())
         try:
+            aside.mkdir()
             for path in later:
-                aside = path.parent / ASIDE
-                aside.mkdir(exist_ok=True)
                 for name in (_checksum_of(path), path):  # the checksum first: without it the rest is no checkpoint
                     if name.exists():
                         name.replace(aside / name.name)
         except OSError as error:
             raise CheckpointError(f"{later[0]}: cannot be set aside ({error}); give another --checkpoint-dir") from None
-        if later:
-            names = ", ".join(path.name for path in later)
-            self.on_note(f"set aside, as this run does not go on from them: {names} in {self.directory / ASIDE}")
+        names = ", ".join(path.name for path in later)
+        self.on_note(f"set aside, as this run does not go on from them: {names} in {aside}")
 
     def _write(self, checkpoint: Checkpoint, beside_training: bool) -> None:
         began = time.monotonic()
         try:
             if beside_training:
                 _stand_back()
-            write_checkpoint(self.path_of(checkpoint.step), checkpoint)
-            self._remove_old()
+            path = self.path_of(checkpoint.step)
+            write_checkpoint(path, checkpoint)
+            self._remove_old(written=path)
             self.write_seconds = time.monotonic() - began
         except BaseException as error:  # handed to the training thread
             self._failure = error
 
-    def _remove_old(self) -> None:
-        """Keep the newest few that are whole; what lies between them half-written goes too."""
-        whole = [path for path in self.paths() if _checksum_of(path).is_file()]
-        for path in whole[self._keep :]:
+    def _remove_old(self, *, written: Path) -> None:
+        """Keep the one just written, whatever others say their step is, and beside it the newest that are whole."""
+        others = [path for path in self.paths() if path != written and _checksum_of(path).is_file()]
+        for path in others[self._keep - 1 :]:
             # The checksum first: from then on the rest is no checkpoint any more.
             _checksum_of(path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)

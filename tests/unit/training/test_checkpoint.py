@@ -139,13 +139,28 @@ def test_a_run_that_starts_over_keeps_its_own_checkpoints(store: CheckpointStore
     for step in (10, 20, 30):
         store.save(make(step), wait=True)
     assert [step_of(path) for path in store.paths()] == [30, 20]
+    aside = CheckpointStore(store.directory / f"{ASIDE}-1", 2, notes.append)
     assert notes == [
         "set aside, as this run does not go on from them: step-00001000.safetensors, step-00000900.safetensors in "
-        f"{store.directory / ASIDE}"
+        f"{aside.directory}"
     ]
-    aside = CheckpointStore(store.directory / ASIDE, 2, notes.append)
     assert [step_of(path) for path in aside.paths()] == [1000, 900], "nothing is lost"
     assert aside.newest() is not None
+
+
+def test_what_was_set_aside_before_stays(store: CheckpointStore, notes: list[str]) -> None:
+    """Runs of the same length end with checkpoints of the same name."""
+    for name in ("first", "second", "third"):
+        write_checkpoint(store.path_of(10), Checkpoint({}, {"step": 10, "name": name}))
+        store.set_aside(beyond=0)
+    found = [CheckpointStore(store.directory / f"{ASIDE}-{number}", 2, notes.append).newest() for number in (1, 2, 3)]
+    assert [pair and pair[1].state["name"] for pair in found] == ["first", "second", "third"]
+
+
+def test_what_was_just_written_stays(store: CheckpointStore) -> None:
+    for step in (900, 1000, 10):  # by two runs that nobody told of each other
+        store.save(make(step), wait=True)
+    assert [step_of(path) for path in store.paths()] == [1000, 10]
 
 
 def test_a_damaged_one_does_not_count_among_those_kept(store: CheckpointStore) -> None:
@@ -160,9 +175,13 @@ def test_a_damaged_one_does_not_count_among_those_kept(store: CheckpointStore) -
         assert [read_checkpoint(path).step for path in store.paths()] == [step, step - 2]
 
 
-def test_what_cannot_be_set_aside_is_told(store: CheckpointStore) -> None:
+def test_what_cannot_be_set_aside_is_told(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save(make(10), wait=True)
-    (store.directory / ASIDE).write_text("in the way")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(CheckpointError, match=r"cannot be set aside .*give another --checkpoint-dir"):
         store.set_aside(beyond=5)
 

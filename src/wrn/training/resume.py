@@ -29,8 +29,8 @@ FREE_KEYS = frozenset(
 )
 """Keys that may differ between a checkpoint and the run that goes on from it."""
 
-STATE = ("step", "time", "config", "history", "selection")
-"""What the state of a run says at least."""
+STATE = {"step": int, "time": int | float, "config": dict, "history": list, "selection": dict}
+"""What the state of a run says at least, and of which type JSON gives it."""
 
 SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
 """Keys that `scale_lr: linear` multiplies by the number of processes."""
@@ -44,12 +44,15 @@ def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Check
     Raises CheckpointError when a named one cannot be used, or when the one that is found is not that of a run.
     """
     found = _look_for(config, store)
-    if found is not None and (missing := [name for name in STATE if name not in found[1].state]):
+    if found is None:
+        return None
+    path, checkpoint = found
+    strange = [name for name, kind in STATE.items() if not isinstance(checkpoint.state.get(name), kind)]
+    if strange:
         raise CheckpointError(
-            f"{found[0]}: is no checkpoint of a run (it says nothing about {', '.join(missing)}); "
-            "give another --resume or --output-dir"
+            f"{path}: is no checkpoint of a run (no usable {', '.join(strange)}); give another --resume or --output-dir"
         )
-    return found
+    return path, checkpoint
 
 
 def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint] | None:

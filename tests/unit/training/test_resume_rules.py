@@ -86,5 +86,14 @@ def test_a_file_that_is_no_run_s_is_refused_in_a_sentence(lacking: str, tmp_path
     state = {key: value for key, value in made_with().state.items() if key != lacking}
     write_checkpoint(store.path_of(5), Checkpoint({}, state))
     for resume in ("auto", str(store.path_of(5))):
-        with pytest.raises(CheckpointError, match=f"no checkpoint of a run .it says nothing about {lacking}.; give"):
+        with pytest.raises(CheckpointError, match=f"no checkpoint of a run .no usable {lacking}.; give"):
             find_checkpoint(Config(resume=resume), store)
+
+
+@pytest.mark.parametrize("strange", ["config", "time", "history", "selection"])
+@pytest.mark.parametrize("value", [None, "x"], ids=str)
+def test_a_state_of_another_shape_is_refused_in_a_sentence(strange: str, value: Any, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 2, lambda note: None)
+    write_checkpoint(store.path_of(5), Checkpoint({}, {**made_with().state, strange: value}))
+    with pytest.raises(CheckpointError, match=f"no checkpoint of a run .no usable {strange}.; give"):
+        find_checkpoint(Config(), store)

@@ -211,6 +211,28 @@ def test_starting_over_where_a_longer_run_was(tmp_path: Path) -> None:
     assert again.steps == list(range(3, 12)), "it goes on with the new run, not with the old"
 
 
+def test_going_on_elsewhere_where_a_shorter_run_was(tmp_path: Path) -> None:
+    """What is there, of fewer steps too, is never fallen back to: it is another run's."""
+    for name, steps in (("from", 6), ("to", 3)):
+        recorder = Recorder(stop_after=steps)
+        trainer, paths = ready(tiny_config(tmp_path / name), recorder)
+        with pytest.raises(Interrupted, match=r"Start the same command again to go on$"):
+            trainer.run(recorder.stop)
+    there = str(tmp_path / "from")
+    recorder = Recorder(stop_after=2)
+    trainer, paths = ready(tiny_config(tmp_path / "to", resume=there), recorder)
+    with pytest.raises(Interrupted, match=r"Start the same command again to go on, with --resume auto$"):
+        trainer.run(recorder.stop)
+    assert recorder.steps == [6, 7]
+    assert [path.name for path in trainer.store.paths()] == ["step-00000008.safetensors"]
+    assert any("set aside" in note and "step-00000003" in note for note in recorder.notes)
+    again = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path / "to", resume=str(paths.checkpoints)), again)
+    trainer.run(again.stop)
+    assert again.steps == [8, 9, 10, 11]
+    assert not any("set aside" in note for note in again.notes), "named or not, it goes on from its own"
+
+
 def test_the_best_weights_are_those_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after a better epoch and resumed before it, elsewhere: what the checkpoint calls the best is at hand."""
     keys = {"val_fraction": 0.2, "patience": 0, "epochs": 3}

@@ -45,10 +45,14 @@ ASIDE = "set-aside"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that decides how a run goes on. `state` is what JSON can hold; `tensors` is the rest."""
+    """All that decides how a run goes on. `state` is what JSON can hold; `tensors` is the rest.
+
+    path: where it was read from, if it was.
+    """
 
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
+    path: Path | None = None
 
     @property
     def step(self) -> int:
@@ -96,7 +100,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         if not isinstance(state, dict) or not isinstance(state.get("step"), int):
             raise ValueError("it does not say of which step")
-        return Checkpoint(tensors, state)
+        return Checkpoint(tensors, state, path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: is no checkpoint of this program ({error})") from None
 
@@ -171,27 +175,31 @@ class CheckpointStore:
     def path_of(self, step: int) -> Path:
         return self.directory / f"step-{step:08d}.safetensors"
 
-    def set_aside(self, *, beyond: int) -> None:
-        """Put checkpoints of later steps into a folder of their own, where they are not found again.
+    def set_aside(self, *, beyond: int, origin: Path | None) -> None:
+        """Put checkpoints that are not this run's into a folder of their own, where they are not found again.
 
-        To be called by a run that begins, or goes on, at step `beyond`. The later ones are damaged, or of a run that
-        was given up: left in place they would count as the newest. Raises CheckpointError when they cannot be moved.
+        To be called by a run that goes on at step `beyond` from the checkpoint `origin`, or begins (None). Those of
+        later steps are damaged, or of a run that was given up: left in place they would count as the newest. Where
+        the run comes from elsewhere, none is its own. Raises CheckpointError when they cannot be moved.
         """
-        later = [path for path in self.paths() if step_of(path) > beyond]
-        if not later:
+        here = origin is not None and origin.parent.resolve() == self.directory.resolve()
+        foreign = [path for path in self.paths() if not here or step_of(path) > beyond]
+        if not foreign:
             return
         # Each time another folder: runs of the same length end with checkpoints of the same name.
         folders = (self.directory / f"{ASIDE}-{number}" for number in itertools.count(1))
         aside = next(folder for folder in folders if not folder.exists())
         try:
             aside.mkdir()
-            for path in later:
+            for path in foreign:
                 for name in (_checksum_of(path), path):  # the checksum first: without it the rest is no checkpoint
                     if name.exists():
                         name.replace(aside / name.name)
         except OSError as error:
-            raise CheckpointError(f"{later[0]}: cannot be set aside ({error}); give another --checkpoint-dir") from None
-        names = ", ".join(path.name for path in later)
+            raise CheckpointError(
+                f"{aside}: nothing can be set aside ({error}); give another --checkpoint-dir"
+            ) from None
+        names = ", ".join(path.name for path in foreign)
         self.on_note(f"set aside, as this run does not go on from them: {names} in {aside}")
 
     def _write(self, checkpoint: Checkpoint, beside_training: bool) -> None:

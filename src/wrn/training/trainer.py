@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ class Trainer:
         self._optimizers = Optimizers(config, model)
         self._take = TrainStep(config, model, self._optimizers, precision, self.schedule, reporter.note, processes)
         self._step = 0
+        self._origin: Path | None = None  # the checkpoint that it goes on from
         self._history: list[Row] = []
         self._open_row: Row | None = None  # of an epoch whose steps are done and whose evaluation is not
         self._stop = StopSignal()
@@ -96,7 +98,7 @@ class Trainer:
         self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
         if self._processes.is_first:
             write_history(self._paths.history, self._history)
-            self.store.set_aside(beyond=self._step)
+            self.store.set_aside(beyond=self._step, origin=self._origin)
         self._saved_at = self._asked_at = time.monotonic()
         # An epoch is over when its row is in the history: one may go on between its last step and its evaluation.
         while len(self._history) < self.config.epochs and not self.selection.stop_reason:
@@ -245,10 +247,11 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._save_pending = False
         if stopping:
+            flags = [f"--output-dir {self._paths.run}"] if self.config.output_dir is None else []
+            flags += ["--resume auto"] if self.config.resume != "auto" else []  # as said, it would begin again
             raise Interrupted(
                 f"stopped by {self._stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
-                "Start the same command again to go on"
-                + (f", with --output-dir {self._paths.run}" if self.config.output_dir is None else "")
+                f"Start the same command again to go on{', with ' if flags else ''}{' '.join(flags)}"
             )
 
     def checkpoint(self) -> Checkpoint:
@@ -296,6 +299,7 @@ class Trainer:
             if self.config.micro_batch == "auto":
                 self._take.micro_batch = min(state["micro_batch"], self.config.batch_size)
             self._step = checkpoint.step
+            self._origin = checkpoint.path
             self._saved = (self._step, len(self._history))
         except (KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(

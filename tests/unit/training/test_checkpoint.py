@@ -135,7 +135,7 @@ def test_a_state_that_is_no_state(store: CheckpointStore, notes: list[str], stat
 def test_a_run_that_starts_over_keeps_its_own_checkpoints(store: CheckpointStore, notes: list[str]) -> None:
     for step in (900, 1000):
         store.save(make(step), wait=True)
-    store.set_aside(beyond=0)
+    store.set_aside(beyond=0, origin=None)
     for step in (10, 20, 30):
         store.save(make(step), wait=True)
     assert [step_of(path) for path in store.paths()] == [30, 20]
@@ -152,7 +152,7 @@ def test_what_was_set_aside_before_stays(store: CheckpointStore, notes: list[str
     """Runs of the same length end with checkpoints of the same name."""
     for name in ("first", "second", "third"):
         write_checkpoint(store.path_of(10), Checkpoint({}, {"step": 10, "name": name}))
-        store.set_aside(beyond=0)
+        store.set_aside(beyond=0, origin=None)
     found = [CheckpointStore(store.directory / f"{ASIDE}-{number}", 2, notes.append).newest() for number in (1, 2, 3)]
     assert [pair and pair[1].state["name"] for pair in found] == ["first", "second", "third"]
 
@@ -169,7 +169,7 @@ def test_a_damaged_one_does_not_count_among_those_kept(store: CheckpointStore) -
     store.path_of(20).write_bytes(b"damaged")
     found = store.newest()
     assert found is not None
-    store.set_aside(beyond=found[1].step)
+    store.set_aside(beyond=found[1].step, origin=found[0])
     for step in (12, 14):
         store.save(make(step), wait=True)
         assert [read_checkpoint(path).step for path in store.paths()] == [step, step - 2]
@@ -182,8 +182,8 @@ def test_what_cannot_be_set_aside_is_told(store: CheckpointStore, monkeypatch: p
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(CheckpointError, match=r"cannot be set aside .*give another --checkpoint-dir"):
-        store.set_aside(beyond=5)
+    with pytest.raises(CheckpointError, match=r"nothing can be set aside .*give another --checkpoint-dir"):
+        store.set_aside(beyond=5, origin=None)
 
 
 def test_an_empty_or_missing_folder_has_no_checkpoint(store: CheckpointStore) -> None:

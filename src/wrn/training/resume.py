@@ -32,6 +32,9 @@ FREE_KEYS = frozenset(
 STATE = {"step": int, "time": int | float, "config": dict, "history": list, "selection": dict}
 """What the state of a run says at least, and of which type JSON gives it."""
 
+LENGTH = {"epochs": int, "warmup_epochs": int | float, "milestones": str}
+"""What its configuration says of how long it is, likewise: that is carried over, or compared by size."""
+
 SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
 """Keys that `scale_lr: linear` multiplies by the number of processes."""
 
@@ -47,12 +50,16 @@ def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Check
     if found is None:
         return None
     path, checkpoint = found
-    strange = [name for name, kind in STATE.items() if not isinstance(checkpoint.state.get(name), kind)]
-    if strange:
+    state = checkpoint.state
+    if strange := _unusable(STATE, state) or _unusable(LENGTH, state["config"]):
         raise CheckpointError(
             f"{path}: is no checkpoint of a run (no usable {', '.join(strange)}); give another --resume or --output-dir"
         )
     return path, checkpoint
+
+
+def _unusable(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    return [name for name, kind in kinds.items() if not isinstance(values.get(name), kind)]
 
 
 def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint] | None:

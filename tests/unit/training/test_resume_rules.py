@@ -97,3 +97,13 @@ def test_a_state_of_another_shape_is_refused_in_a_sentence(strange: str, value: 
     write_checkpoint(store.path_of(5), Checkpoint({}, {**made_with().state, strange: value}))
     with pytest.raises(CheckpointError, match=f"no checkpoint of a run .no usable {strange}.; give"):
         find_checkpoint(Config(), store)
+
+
+@pytest.mark.parametrize("strange", ["epochs", "warmup_epochs", "milestones"])
+@pytest.mark.parametrize("value", [None, []], ids=str)
+def test_a_configuration_without_its_epochs_is_refused_in_a_sentence(strange: str, value: Any, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 2, lambda note: None)
+    state = made_with().state
+    write_checkpoint(store.path_of(5), Checkpoint({}, {**state, "config": {**state["config"], strange: value}}))
+    with pytest.raises(CheckpointError, match=f"no checkpoint of a run .no usable {strange}.; give"):
+        find_checkpoint(Config(), store)

@@ -33,7 +33,7 @@ def pictures(tmp_path: Path) -> tuple[str, ...]:
 
 def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, pictures: tuple[str, ...]) -> None:
     """Both make what is missing, neither makes anything twice; and interruptions change nothing of the result."""
-    flags = (*pictures, "--epochs", "24", "--checkpoint-minutes", "0")
+    flags = (*pictures, "--epochs", "60", "--checkpoint-minutes", "0")
     with ThreadPoolExecutor(2) as pool:
         spot = pool.submit(desk.deploy, "often", flags, "--spot")
         calm = pool.submit(desk.deploy, "never", flags)
@@ -51,7 +51,7 @@ def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, picture
         job.wait_for_line(" epoch=", after=seen)
         desk.aws.interrupt("often")
         step = job.wait_for_line("stopped by SIGTERM after step ", after=number).partition("after step ")[2]
-        job.wait_for_line(f"resumed from step {step.partition(';')[0]} ", timeout=90)
+        job.wait_for_line(f"resumed from step {step.partition(';')[0]} ")
     job.join()
     desk.aws.job("never").join()
     told = describe("often")
@@ -79,7 +79,7 @@ def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_pa
     data = folder_flags(write_pictures(tmp_path / "pictures", each=4))
     desk.deploy("pair", data, "--epochs", "2", "--instance-count", "2")
     job = desk.aws.job("pair")
-    job.join(90)
+    job.join()
     assert job.status == "Completed", f"{job.reason}\n{job.output}"
     ranks = sorted(line for line in job.output.splitlines() if line.startswith("rank ") and "None" not in line)
     where = "/opt/ml/code/src/wrn/training/trainer.py"

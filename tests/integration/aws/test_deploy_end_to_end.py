@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from aws_account import client, describe, keys_of, weights
 from data_files import write_pictures
 from deployed import ROOT, Desk, folder_flags
 from standin import StandIn
+from standin.wire import Call, Environ
 
 BUCKET = f"wrn-{StandIn.account}-us-east-1"
 
@@ -141,14 +143,27 @@ def test_a_name_in_use(desk: Desk, pictures: tuple[str, ...]) -> None:
     assert len(desk.aws.sent("CreateTrainingJob")) == before + 1, "what is refused for good is not sent again"
 
 
-def test_killed_on_the_way_and_repeated(desk: Desk, pictures: tuple[str, ...]) -> None:
+def test_killed_on_the_way_and_repeated(desk: Desk, pictures: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it is cut off, the same command goes on: nothing is made twice."""
+    arrives, reached, killed = desk.aws.faults.arrives, threading.Event(), threading.Event()
+
+    def hold(call: Call, environ: Environ) -> None:
+        """The first such call is not answered before the one who called is gone."""
+        arrives(call, environ)
+        if str(call) == "s3:PutBucketPolicy" and not reached.is_set():
+            reached.set()
+            killed.wait(60)
+
+    monkeypatch.setattr(desk.aws.faults, "arrives", hold)
     process = desk.start("deploy", "--yes", "--name", "cut", "--instance-type", "m5.large", *pictures)
-    deadline = time.monotonic() + 30
-    while "s3:PutBucketPolicy" not in desk.aws.actions() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
+    try:
+        assert reached.wait(60)
+    finally:
+        process.kill()
+        process.communicate()
+        killed.set()
+    assert process.returncode == -signal.SIGKILL
+    assert _jobs() == []
     said_again = desk.deploy("cut", pictures, "--epochs", "1")
     assert "job: cut on" in said_again.out
     assert [name for name, _ in _jobs()] == ["cut"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from mocked_aws import Faults
@@ -17,6 +18,10 @@ REAL_DATA = os.environ.get("WRN_DATA_DIR")
 
 # Tiny tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost a lot.
 torch.set_num_threads(1)
+
+# Examples are the same on every machine, and none is a failure for being slow: on a busy machine any may be.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

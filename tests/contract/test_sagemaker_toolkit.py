@@ -65,7 +65,7 @@ def run(aws: StandIn, name: str, hosts: int = 1, **hyperparameters: str) -> Trai
         request["Environment"]["SM_STUDIO_LOCAL_MODE"] = "true"
     create(request)
     job = aws.job(name)
-    job.join(75)
+    job.join()
     return job
 
 

@@ -17,8 +17,10 @@ def check(folder: Path, data_dir: Path, dataset: str, kills: int, images: int) -
     assert result["bytes_differing"] == 0
     assert not result["history_differs"]
     assert all(kill["steps_lost"] >= 0 for kill in result["kills"])
-    # The interval, the write of the checkpoint that ends it, and the moment until the signal arrives.
-    assert max(kill["seconds_lost"] for kill in result["kills"]) < interval + 1.0
+    assert len(list((folder / "peaceful/checkpoints").glob("step-*.sha256"))) > 1, "none was written by the clock"
+    # The interval, the step and the write of the checkpoint that end it, and the moment until the signal arrives; how
+    # long those take is the machine's affair: on a busy one, or a slow disk, seconds.
+    assert max(kill["seconds_lost"] for kill in result["kills"]) < interval + 5.0
 
 
 def test_six_kills(tmp_path: Path) -> None:
@@ -28,5 +30,6 @@ def test_six_kills(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
+@pytest.mark.timeout(1800)
 def test_fifty_kills_on_real_images(real_data: Path, tmp_path: Path) -> None:
     check(tmp_path, real_data, "cifar100", kills=50, images=2000)

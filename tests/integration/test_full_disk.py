@@ -49,7 +49,7 @@ def test_the_previous_checkpoint_stays_and_the_run_goes_on_from_it(tmp_path: Pat
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SM_", "WRN_"))}
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=120, env=clean, check=False
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=280, env=clean, check=False
     )
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("exit code")] == ["exit code 2"] * 2 + ["exit code 0"]

@@ -8,16 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data_files import write_pictures
+from wrn.training.processes import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("process_worker.py")
+FORCED = "forcefully exiting via"
+"""What torchrun says when it kills a process that SIGTERM did not end."""
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_pat
 def test_goodbyes_do_not_hang(tmp_path: Path) -> None:
     """A race at the end of a run, once in tens of goodbyes: see `_outliving` in training/processes.py."""
     command = torchrun(2, str(WORKER.with_name("goodbye_worker.py")), "20")
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -111,7 +113,7 @@ def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_p
         if " epoch=2 " in line:
             break
     process.send_signal(signal.SIGTERM)
-    out, error = process.communicate(timeout=30)
+    out, error = process.communicate(timeout=150)
     assert process.returncode == 3, out + error
     assert "Traceback" not in error
     assert re.search(r"stopped by .* after step \d+; saved", error)
@@ -138,7 +140,7 @@ def test_two_hosts_of_a_sagemaker_job_find_each_other(pictures: Path, tmp_path: 
                 text=True,
             )
         )
-    results = [process.communicate(timeout=100) for process in started]
+    results = [process.communicate(timeout=200) for process in started]
     assert [process.returncode for process in started] == [0, 0], results
     assert "on 2 x cpu" in results[0][0]
     assert "done in " in results[0][0]
@@ -156,17 +158,19 @@ def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tm
         torchrun(2, script, *flags), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
+    second = 0
     for line in process.stdout:
+        if " epoch=1 " in line:
+            second = worker_pid(process.pid, rank=1)
         if " epoch=2 " in line:
             break
-    second = worker_pids(process.pid)[-1]
     os.kill(second, signal.SIGTERM)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=150)
     saved = re.search(r"after step (\d+); saved", error)
     assert saved, out + error
     step = int(saved[1])
     done = subprocess.run(
-        [sys.executable, script, *train_flags(pictures, run, epochs=60, checkpoint_minutes=0)],
+        [sys.executable, script, *flags],
         env=environment(),
         capture_output=True,
         text=True,
@@ -179,15 +183,22 @@ def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tm
     assert [row["step"] for row in rows] == [3 * epoch for epoch in range(1, 61)]
 
 
-def worker_pids(agent: int) -> list[int]:
-    """The training processes that torchrun started, in the order of their ranks."""
+def worker_pid(agent: int, rank: int) -> int:
+    """The training process of this rank that torchrun started."""
     text = subprocess.run(["ps", "-o", "pid=", "--ppid", str(agent)], capture_output=True, text=True, check=True).stdout
-    return sorted(int(word) for word in text.split())
+    (pid,) = [pid for pid in text.split() if f"RANK={rank}" in Path("/proc", pid, "environ").read_text().split("\0")]
+    return int(pid)
 
 
-@pytest.mark.parametrize(("number", "within"), [(signal.SIGKILL, 40), (signal.SIGSTOP, 60)])
+@pytest.mark.parametrize(
+    ("number", "least", "most"),
+    # A connection that closes is noticed at once; one that is silent, after PATIENCE. What is above, a busy machine
+    # may take.
+    [(signal.SIGKILL, 0, PATIENCE.total_seconds() / 2), (signal.SIGSTOP, PATIENCE.total_seconds() - 1, 58)],
+    ids=["dies", "hangs"],
+)
 def test_a_process_that_dies_or_hangs_ends_the_job_within_a_minute(
-    number: signal.Signals, within: float, pictures: Path, tmp_path: Path
+    number: signal.Signals, least: float, most: float, pictures: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "ml"
     (base / "input/config").mkdir(parents=True)
@@ -204,19 +215,19 @@ def test_a_process_that_dies_or_hangs_ends_the_job_within_a_minute(
     for line in process.stdout:
         if " epoch=3 " in line:
             break
-    victim = worker_pids(process.pid)[-1]
-    struck = time.monotonic()
-    os.kill(victim, number)
+    os.kill(worker_pid(process.pid, rank=1), number)
     try:
-        _, error = process.communicate(timeout=within)
+        _, error = process.communicate(timeout=200)
     finally:
         process.kill()
         process.communicate()
-    assert time.monotonic() - struck < within
     assert process.returncode != 0
+    assert FORCED not in error, "torchrun has waited for one that hangs"
     told = [line for line in error.splitlines() if line.startswith("wrn train: process 1 on ")]
     assert told, error[-3000:]
-    assert "died or hangs" in told[0]
+    silent = re.search(r"died or hangs: last heard of (\d+) s ago", told[0])
+    assert silent, told[0]
+    assert least <= int(silent[1]) <= most
     assert (base / "output/failure").read_text().startswith("LostProcess: process 1 on ")
 
 
@@ -232,14 +243,16 @@ def test_a_restart_by_torchrun_goes_on(pictures: Path, tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     lines = []
-    killed = False
+    victim, killed = 0, False
     for line in process.stdout:
         lines.append(line)
-        if " epoch=5 " in line and not killed:
-            os.kill(worker_pids(process.pid)[-1], signal.SIGKILL)
+        victim = victim or (worker_pid(process.pid, rank=1) if " epoch=1 " in line else 0)
+        if victim and not killed and list((run / "checkpoints").glob("step-*.sha256")):
+            os.kill(victim, signal.SIGKILL)
             killed = True
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=150)
     assert process.returncode == 0, error[-3000:]
+    assert killed
     assert any(line.startswith("resumed from step ") for line in lines)
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 41))
@@ -253,7 +266,7 @@ def test_restarts_need_a_place_to_find_the_run(pictures: Path, tmp_path: Path) -
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
         cwd=tmp_path,
     )
@@ -263,16 +276,15 @@ def test_restarts_need_a_place_to_find_the_run(pictures: Path, tmp_path: Path) -
 
 def test_a_mistake_of_all_is_told_and_nothing_waits(pictures: Path, tmp_path: Path) -> None:
     flags = train_flags(pictures, tmp_path / "run", batch_size=61, processes=2)
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, str(ROOT / "src/train.py"), *flags],
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "batch_size 61 is larger than the 60 training images" in done.stderr
-    assert time.monotonic() - started < 40
+    assert FORCED not in done.stderr, "one of them waited for the other"

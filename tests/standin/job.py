@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+import os
 import shutil
+import signal
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +128,13 @@ class TrainingJob:
         with self._changes:
             assert self._changes.wait_for(lambda: self.secondary != "Training", timeout=150)
 
-    def wait_for(self, *secondary: str, timeout: float = 60) -> None:
+    def wait_for(self, *secondary: str, timeout: float = 120) -> None:
         """Until one of these statuses, or the end. Raises AssertionError when it does not come."""
         with self._changes:
             self._changes.wait_for(lambda: self.secondary in secondary or self.status in FINAL, timeout)
         assert self.secondary in secondary, f"{self.name} is {self.secondary}: {self.reason} {self.trouble}"
 
-    def wait_for_line(self, words: str, timeout: float = 60, after: int = 0) -> str:
+    def wait_for_line(self, words: str, timeout: float = 120, after: int = 0) -> str:
         """The first line of output with these words, beyond so many such lines; waits for it."""
 
         def found() -> list[str]:
@@ -146,8 +149,28 @@ class TrainingJob:
     def output(self) -> str:
         return "\n".join(line for _, _, line in list(self._lines))
 
-    def join(self, timeout: float = 60) -> None:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Its processes stand still meanwhile, so it cannot end. A signal that comes then, it takes afterwards."""
+        self.wait_for("Training")
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To all of its processes, which are known by the home that they inherited: it is in this job's own folder."""
+        mark = f"HOME={self._work.resolve()}/".encode()
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if any(entry.startswith(mark) for entry in environ.read_bytes().split(b"\0")):
+                    os.kill(int(environ.parent.name), number)
+
+    def join(self, timeout: float = 150) -> None:
+        """Until it has ended. Raises AssertionError when it goes on for longer."""
         self._thread.join(timeout)
+        assert not self._thread.is_alive(), f"{self.name} is {self.secondary} after {timeout:g} s:\n{self.output}"
 
     def abandon(self) -> None:
         """Kill what runs; for the end of a test."""
@@ -155,7 +178,7 @@ class TrainingJob:
         if self._run is not None:
             self._run.stop(0)
         if self._thread.ident is not None:
-            self.join(20)
+            self._thread.join(20)
 
     def _enter(self, secondary: str, sentence: str = "") -> None:
         with self._changes:

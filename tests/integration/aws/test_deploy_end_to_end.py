@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from aws_account import client, describe, keys_of, weights
 from data_files import write_pictures
 from deployed import ROOT, Desk, folder_flags
 from standin import StandIn
+from standin.wire import Call, Environ
 
 BUCKET = f"wrn-{StandIn.account}-us-east-1"
 
@@ -33,7 +35,7 @@ def pictures(tmp_path: Path) -> tuple[str, ...]:
 
 def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, pictures: tuple[str, ...]) -> None:
     """Both make what is missing, neither makes anything twice; and interruptions change nothing of the result."""
-    flags = (*pictures, "--epochs", "24", "--checkpoint-minutes", "0")
+    flags = (*pictures, "--epochs", "60", "--checkpoint-minutes", "0")
     with ThreadPoolExecutor(2) as pool:
         spot = pool.submit(desk.deploy, "often", flags, "--spot")
         calm = pool.submit(desk.deploy, "never", flags)
@@ -51,7 +53,7 @@ def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, picture
         job.wait_for_line(" epoch=", after=seen)
         desk.aws.interrupt("often")
         step = job.wait_for_line("stopped by SIGTERM after step ", after=number).partition("after step ")[2]
-        job.wait_for_line(f"resumed from step {step.partition(';')[0]} ", timeout=90)
+        job.wait_for_line(f"resumed from step {step.partition(';')[0]} ")
     job.join()
     desk.aws.job("never").join()
     told = describe("often")
@@ -79,7 +81,7 @@ def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_pa
     data = folder_flags(write_pictures(tmp_path / "pictures", each=4))
     desk.deploy("pair", data, "--epochs", "2", "--instance-count", "2")
     job = desk.aws.job("pair")
-    job.join(90)
+    job.join()
     assert job.status == "Completed", f"{job.reason}\n{job.output}"
     ranks = sorted(line for line in job.output.splitlines() if line.startswith("rank ") and "None" not in line)
     where = "/opt/ml/code/src/wrn/training/trainer.py"
@@ -141,14 +143,27 @@ def test_a_name_in_use(desk: Desk, pictures: tuple[str, ...]) -> None:
     assert len(desk.aws.sent("CreateTrainingJob")) == before + 1, "what is refused for good is not sent again"
 
 
-def test_killed_on_the_way_and_repeated(desk: Desk, pictures: tuple[str, ...]) -> None:
+def test_killed_on_the_way_and_repeated(desk: Desk, pictures: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it is cut off, the same command goes on: nothing is made twice."""
+    arrives, reached, killed = desk.aws.faults.arrives, threading.Event(), threading.Event()
+
+    def hold(call: Call, environ: Environ) -> None:
+        """The first such call is not answered before the one who called is gone."""
+        arrives(call, environ)
+        if str(call) == "s3:PutBucketPolicy" and not reached.is_set():
+            reached.set()
+            killed.wait(60)
+
+    monkeypatch.setattr(desk.aws.faults, "arrives", hold)
     process = desk.start("deploy", "--yes", "--name", "cut", "--instance-type", "m5.large", *pictures)
-    deadline = time.monotonic() + 30
-    while "s3:PutBucketPolicy" not in desk.aws.actions() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
+    try:
+        assert reached.wait(60)
+    finally:
+        process.kill()
+        process.communicate()
+        killed.set()
+    assert process.returncode == -signal.SIGKILL
+    assert _jobs() == []
     said_again = desk.deploy("cut", pictures, "--epochs", "1")
     assert "job: cut on" in said_again.out
     assert [name for name, _ in _jobs()] == ["cut"]

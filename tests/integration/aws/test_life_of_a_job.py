@@ -82,7 +82,8 @@ def _live(desk: Desk, pictures: tuple[str, ...], record: Record) -> None:
     record.followed = time.monotonic() - begun
     say["second"] = desk.deploy("second", pictures, "--epochs", "25", "--checkpoint-minutes", "0", "--debug")
     aws.job("second").wait_for_line(" epoch=2 ")
-    say["stop"] = desk.wrn("stop", "second")
+    with aws.job("second").held():
+        say["stop"] = desk.wrn("stop", "second")
     aws.job("second").join()
     say["resume"] = desk.wrn("resume", "second")
     aws.job("second-r2").join()

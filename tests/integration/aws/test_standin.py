@@ -37,8 +37,8 @@ from wrn.aws.requests.policy import trust_policy
 def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: StandIn, tmp_path: Path) -> None:
     for path in write_pictures(tmp_path, each=6).rglob("*.png"):
         client("s3").upload_file(str(path), BUCKET, f"pictures/{path.relative_to(tmp_path).as_posix()}")
-    create(wrn_job("interrupted", {"spot": True}))
-    create(wrn_job("whole", {}))
+    create(wrn_job("interrupted", {"spot": True}, epochs=60))
+    create(wrn_job("whole", {}, epochs=60))
     job = account.job("interrupted")
     job.wait_for_line(" epoch=2 ")
     account.interrupt("interrupted")
@@ -53,7 +53,7 @@ def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: S
     assert steps("interrupted") == [*between, "Uploading", "Completed"]
     seen = describe("interrupted")
     assert 0 < seen["BillableTimeInSeconds"] < seen["TrainingTimeInSeconds"]
-    assert {entry["MetricName"]: entry["Value"] for entry in seen["FinalMetricDataList"]}["epoch"] == 30
+    assert {entry["MetricName"]: entry["Value"] for entry in seen["FinalMetricDataList"]}["epoch"] == 60
 
     account.job("whole").join()
     whole = describe("whole")
@@ -73,7 +73,7 @@ def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: S
         Period=3600,
         Statistics=["SampleCount"],
     )["Datapoints"]
-    assert sum(point["SampleCount"] for point in points) == 30
+    assert sum(point["SampleCount"] for point in points) == 60
 
 
 @pytest.mark.skipif(shutil.which("aws") is None, reason="needs the aws command")
@@ -121,7 +121,7 @@ def test_logs_and_checkpoints_come_while_the_job_runs(account: StandIn) -> None:
         shell_job("long", "echo begun; echo 1 > /opt/ml/checkpoints/one; echo 2 > /opt/ml/checkpoints/two; sleep 50")
     )
     account.job("long").wait_for_line("begun")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while not (keys("checkpoints/long/") and log_lines(account.job("long").streams[0])):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -255,7 +255,7 @@ def test_a_spot_job_interrupted_without_a_warning(account: StandIn) -> None:
     script = f"echo $(ls {here}); echo 1 > {here}/one; [ -e {here}/two ] && exit; {WAITS}"
     create(shell_job("harsh", script, EnableManagedSpotTraining=True))
     account.job("harsh").wait_for_line("ready")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while not keys("checkpoints/harsh/"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -79,4 +79,16 @@ def test_what_is_no_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> Non
 def test_latency_of_the_slowest_call_in_a_hundred() -> None:
     assert inference.percentile(list(range(1, 101)), 0.99) == 100
     assert inference.percentile([5.0], 0.99) == 5.0
-    assert checkpoint.lines  # every kind has words for people
+
+
+def test_a_checkpoints_record_in_words() -> None:
+    record = {
+        **{"network": "WRN-28-10", "device": "cpu", "bytes": 440_000_000, "bytes_torch_save": 441_000_000},
+        **{"seconds": {"write": {"median": 1.5}}, "step_seconds": {"median": 0.25}},
+        "step_after_checkpoint": {"median": 1.25, "max": 2.0},
+    }
+    assert checkpoint.lines(record) == [
+        "the state of WRN-28-10, 440 MB (torch.save: 441 MB), on cpu",
+        "write         1.500 s",
+        "a step takes 0.250 s, one after a checkpoint 1.25x that (at most 2.00x)",
+    ]

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -187,8 +186,21 @@ def test_ctrl_c_without_a_terminal_leaves_the_job_running(
 ) -> None:
     job = FakeJob()
     monkeypatch.setattr(job, "clock", time.time)
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    wait = logs_command.CtrlC.wait
+    waits: list[float] = []
+
+    def pressed_in_the_third(ctrl_c: logs_command.CtrlC, seconds: float) -> bool:
+        """A handler takes the signal by now: without one it would end all tests."""
+        waits.append(seconds)
+        assert len(waits) <= 3, "it goes on after Ctrl-C"
+        if len(waits) == 3:
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+            signal.raise_signal(signal.SIGINT)
+        return wait(ctrl_c, seconds)
+
+    monkeypatch.setattr(logs_command.CtrlC, "wait", pressed_in_the_third)
     assert logs_command.follow_job(job, "wrn-a", ceiling=None, look=0.05) == 3  # type: ignore[arg-type]
+    assert len(waits) == 3
     assert "wrn-a is left running; `wrn logs -f wrn-a` follows it again" in capsys.readouterr().err
     assert ("sagemaker", "StopTrainingJob") not in job.sent
 

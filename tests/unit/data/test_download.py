@@ -198,11 +198,19 @@ def test_a_limit_on_all_of_it(server: Server, tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_silent_server(server: Server, tmp_path: Path) -> None:
-    server.tricks["/a"] = lambda handler: time.sleep(1)
-    begun = time.monotonic()
+    given_up, over = threading.Event(), threading.Event()
+    waited: list[bool] = []
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        waited.append(given_up.wait(60))
+        over.set()
+
+    server.tricks["/a"] = silent
     with pytest.raises(Unreachable):
         fetch(server.archive("/a"), tmp_path, timeout_s=0.2)
-    assert time.monotonic() - begun < 0.9
+    given_up.set()
+    assert over.wait(60)
+    assert waited == [True], "it waited for as long as the server was silent"
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ def test_weights_and_bn_statistics_follow_and_counts_are_copied() -> None:
 def test_the_average_converges_to_still_weights_and_never_moves_them() -> None:
     torch.manual_seed(0)
     model = WideResNet(10, 1, num_classes=3)
-    average = AveragedModel(WideResNet(10, 1, num_classes=3), 0.9)
     average = AveragedModel(model, 0.9)
     before = model.fc.weight.clone()
     with torch.no_grad():

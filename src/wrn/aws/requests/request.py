@@ -140,8 +140,11 @@ def hyperparameters(config: Config, base: Config, recipe: str) -> dict[str, str]
         for key in LOCAL_PATHS
         if getattr(config, key) is not None
     ]
-    if config.resume not in ("auto", "never"):
-        problems.append(f"resume: {config.resume} is a path of this machine; give auto or never")
+    if config.resume != "auto":
+        problems.append(
+            f"resume: {config.resume} is nothing for a job: it begins without checkpoints, and must go on from its own "
+            "when its machine is replaced; leave it out"
+        )
     values = {} if recipe == "standard" else {"recipe": recipe}
     for key in Config.model_fields:
         if key not in (*LOCAL_PATHS, "data_dir") and getattr(config, key) != getattr(base, key):

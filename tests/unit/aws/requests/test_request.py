@@ -124,6 +124,8 @@ def test_paths_of_this_machine_are_refused_all_at_once() -> None:
         job(output_dir="/o", model_dir="/m", resume="/c/7.ckpt", milestones=" ".join(map(str, range(1, 100))))
     lines = str(caught.value).split("\n")
     assert [line.partition(":")[0] for line in lines] == ["output_dir", "model_dir", "resume", "milestones"]
+    with pytest.raises(AwsError, match=r"resume: never is nothing for a job: .* leave it out"):
+        job(resume="never")  # its second machine would begin again
 
 
 def test_money_and_time() -> None:

@@ -32,7 +32,8 @@ under `benchmarks/results/`; `make results` writes these tables.
 `python benchmarks/experiments.py --data-dir data` runs them, each with one thread, all for about the time of the base.
 The seed decides the weights, the order, the augmentation and the images held out, so that each trial is compared with
 the base of the same seed: "difference" is the mean of those differences with its standard error. One run on 5,000
-images has a standard error of 0.7 points by itself. A figure from one seed is a hint, no more.
+images has a standard error of 0.7 points by itself. A figure from one seed is a hint, no more, and so are the minutes:
+other work ran beside some.
 """
 SINGLE = """
 ## Single runs before them

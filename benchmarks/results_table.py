@@ -79,10 +79,12 @@ def safety(record: dict[str, Any]) -> list[tuple[str, str]]:
     """(what was tried, what came of it) of one record."""
     if record["benchmark"] == "faults":
         kills = record["kills"]
-        repeated, longest = sum(kill["steps_lost"] for kill in kills), max(kill["seconds_lost"] for kill in kills)
+        repeated, worst = sum(kill["steps_lost"] for kill in kills), max(kills, key=lambda kill: kill["seconds_lost"])
         what = f"a run killed {len(kills)} times, a checkpoint every {record['interval_s']:g} s"
         same = "the same history" if not record["history_differs"] else "ANOTHER history"
-        lost = f"{repeated} steps repeated, at most {longest:.1f} s of work lost at once"
+        lost = f"{repeated} steps repeated, at most {worst['seconds_lost']:.2f} s of work lost at once"
+        if worst["seconds_lost"] > record["interval_s"]:
+            lost += f", where the machine stalled for {worst['longest_step_s']:.2f} s"
         return [(what, f"**{record['bytes_differing']} bytes differ** from the run in peace, {same}; {lost}")]
     if record["benchmark"] == "scaling":
         what = f"{record['network']}, batch {record['batch_size']}: {record['processes']} processes on the same cores"

@@ -83,7 +83,7 @@ def safety(record: dict[str, Any]) -> list[tuple[str, str]]:
         what = f"a run killed {len(kills)} times, a checkpoint every {record['interval_s']:g} s"
         same = "the same history" if not record["history_differs"] else "ANOTHER history"
         lost = f"{repeated} steps repeated, at most {worst['seconds_lost']:.2f} s of work lost at once"
-        if worst["seconds_lost"] > record["interval_s"]:
+        if worst["seconds_lost"] > record["interval_s"] and "longest_step_s" in worst:
             lost += f", where the machine stalled for {worst['longest_step_s']:.2f} s"
         return [(what, f"**{record['bytes_differing']} bytes differ** from the run in peace, {same}; {lost}")]
     if record["benchmark"] == "scaling":

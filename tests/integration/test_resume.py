@@ -142,6 +142,24 @@ def test_a_checkpoint_is_due_before_its_writing_would_exceed_the_interval(
     assert due_at(last_at + 100)
 
 
+def test_a_checkpoint_that_was_due_within_an_evaluation_is_written_after_it(tmp_path: Path) -> None:
+    """Evaluating twice as long as the interval must not put the next checkpoint off by another one."""
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, checkpoint_minutes=1), recorder)
+    trainer._saved = (0, 0)
+    trainer._saved_at -= 120
+    before = trainer._saved_at
+    trainer._save_if_due()  # as between the batches of an evaluation: the steps are those that were saved
+    assert trainer.store.paths() == []
+    assert trainer._saved_at == before
+    trainer.run(recorder.stop)  # sets the clock anew, as every start does
+    trainer._history.pop()
+    trainer._saved_at -= 120
+    trainer._save_if_due()
+    trainer.store.wait()
+    assert time.monotonic() - trainer._saved_at < 60
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     run_through(tmp_path)
     recorder = Recorder()

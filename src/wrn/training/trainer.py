@@ -241,10 +241,11 @@ class Trainer:
             checkpoint = self.checkpoint()
             if self._processes.is_first:
                 self.store.save(checkpoint, wait=last or stopping)
+            # Where there was nothing new to save, as within an evaluation, it stays due: what comes next is.
+            self._saved_at = time.monotonic()
         if last or stopping:
             self._processes.wait()
         self._saved = state
-        self._saved_at = time.monotonic()
         self._save_pending = False
         if stopping:
             flags = [f"--output-dir {self._paths.run}"] if self.config.output_dir is None else []

@@ -13,8 +13,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = ROOT / "benchmarks/results/experiments"
 SINGLE_RUNS = ROOT / "benchmarks/results/single-runs"
-# Patience is longer than any of these runs.
 FOLDERS = {"output_dir", "model_dir", "checkpoint_dir", "data_dir"}
+# Patience is longer than any of these runs.
 IGNORED = {*FOLDERS, "patience", "seed", "progress", "tta", "val_fraction"}
 SHOWN = ("epochs", "batch_size", "lr", "muon_lr", "schedule", "label_smoothing", "crop_padding", "resolutions")
 

@@ -191,6 +191,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path: Pa
     assert not list(paths.checkpoints.glob("*"))
 
 
+def test_a_loss_that_is_not_finite_is_found_within_an_epoch_by_the_look_after_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wrn.training.trainer.STEPS_PER_LOOK", 3)
+
+    class Spoiler(Recorder):
+        def step(self, step: int, lr: float, images: int) -> None:
+            super().step(step, lr, images)
+            if step == 4:
+                with torch.no_grad():
+                    trainer.model.fc.bias.fill_(float("nan"))
+
+    recorder = Spoiler()
+    trainer, _ = ready(tiny_config(tmp_path, batch_size=4, amp=False), recorder)  # epochs of 15 steps
+    with pytest.raises(TrainingError, match="not finite at step 5"):
+        trainer.run(recorder.stop)
+    assert recorder.steps[-1] == 8  # sent for after step 5, looked at after step 8
+
+
 def test_another_configuration_is_listed_and_refused(tmp_path: Path) -> None:
     run_through(tmp_path)
     with pytest.raises(CheckpointError, match=r"weight_decay was 0.0005 and is 0.1"):

@@ -67,14 +67,15 @@ class DeviceLoader:
         self._resolution_at = resolution_at
         self._order = torch.empty(0, dtype=torch.int64)
         self._order_epoch = -1
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self._split) // self._batch_size)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        for step in range(start, stop):
-            yield self.batch(step)
+        made = (self.batch(step) for step in range(start, stop))
+        return made if self._stream is None else _made_ahead(made, self._stream)
 
     def batch(self, step: int) -> Batch:
         """This process's share of the batch of step `step`."""
@@ -101,6 +102,25 @@ class DeviceLoader:
             resized = resize_split(self._split.to(self._device), side)
             self._windows, self._side = self._pipeline.windows(resized.images), side
         return self._windows
+
+
+def _made_ahead(batches: Iterator[Batch], stream: torch.cuda.Stream) -> Iterator[Batch]:
+    """The same batches, each made on `stream` before the step that uses the one before it: beside it, on a GPU.
+
+    One stream for the whole life of a loader, so that what it keeps from batch to batch stays in order.
+    """
+    user = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(user)
+    with torch.cuda.stream(stream):
+        following = next(batches, None)
+    while following is not None:
+        batch = following
+        user.wait_stream(stream)
+        for tensor in batch.tensors:
+            tensor.record_stream(user)  # its memory is not given to another batch before the step is done with it
+        with torch.cuda.stream(stream):
+            following = next(batches, None)
+        yield batch
 
 
 def make_loader(

@@ -1,4 +1,4 @@
-"""Sums over an epoch that stay on the device: reading them costs a synchronisation, so it is done rarely."""
+"""Sums over an epoch that stay on the device: whoever reads them at once waits for it, so that is done rarely."""
 
 from __future__ import annotations
 
@@ -69,8 +69,31 @@ class Meters:
         if not self._processes.is_first:
             self.values[:3] = 0
 
+    def begin_reading(self) -> Reading:
+        """Send the sums to the host, as they are at this point of the device's work."""
+        return Reading(self.total())
+
     def read(self) -> Totals:
         """Bring the sums to the host: waits for the device, and for the other processes."""
-        loss, correct, images, norm, largest, steps, bad = self.total().tolist()
+        return self.begin_reading().totals()
+
+
+class Reading:
+    """Meters on their way from the device to the host."""
+
+    def __init__(self, total: Tensor) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        if total.is_cuda:
+            self._values = total.to("cpu", non_blocking=True)  # into pinned memory
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+        else:
+            self._values = total.cpu()
+
+    def totals(self) -> Totals:
+        """What they say. Waits for the work that was given to the device before them, and for nothing after it."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        loss, correct, images, norm, largest, steps, bad = self._values.tolist()
         images, steps = max(images, 1), max(steps, 1)
         return Totals(loss / images, correct / images, norm / steps, largest, None if bad == torch.inf else int(bad))

@@ -36,6 +36,7 @@ class Replica:
         self._graphs = compile == "graphs"
         self._on_note = on_note
         self._shapes: set[torch.Size] = set()
+        self.compile_seconds = 0.0  # of all shapes so far, with their first pass
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if compile:
             keep_compiled_code()
@@ -55,8 +56,10 @@ class Replica:
         self._shapes.add(images.shape)
         started = time.perf_counter()
         logits = self._compiled(images)
+        taken = time.perf_counter() - started
+        self.compile_seconds += taken
         batch, _, side, _ = images.shape
-        self._on_note(f"compiled for {batch} images of {side} px in {time.perf_counter() - started:.1f} s")
+        self._on_note(f"compiled for {batch} images of {side} px in {taken:.1f} s")
         return logits
 
     def new_gradients(self, parameters: list[nn.Parameter]) -> list[Tensor | None]:

@@ -24,6 +24,7 @@ class Speedometer:
         self._architecture = architecture
         self._device = device
         self._peak = peak
+        self._compiled = 0.0
         self.begin()
 
     def begin(self) -> None:
@@ -34,14 +35,20 @@ class Speedometer:
         self._images += batch.global_size
         self._multiply_adds += batch.global_size * multiply_adds(self._architecture, batch.images.shape[-1])
 
-    def row(self) -> Row:
-        """The figures by now. The device must have been waited for."""
+    def row(self, compile_seconds: float) -> Row:
+        """The figures by now. The device must have been waited for.
+
+        compile_seconds: what compiling has taken since this was made. It is part of `seconds`, but an epoch in which
+            there was some is not called a slow one.
+        """
+        compiling, self._compiled = compile_seconds - self._compiled, compile_seconds
         seconds = time.perf_counter() - self._began
         # A multiply-add is two FLOP; the backward pass costs two forward passes.
         flops = 2 * 3 * self._passes * self._multiply_adds
         return {
-            "images_per_s": self._images / seconds,
-            "mfu": flops / seconds / self._peak,
+            "images_per_s": self._images / (seconds - compiling),
+            "mfu": flops / (seconds - compiling) / self._peak,
             "memory_gb": peak_memory(self._device) / 1e9,
             "seconds": seconds,
+            "compile_seconds": compiling,
         }

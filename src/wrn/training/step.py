@@ -85,6 +85,11 @@ class TrainStep:
         self._processes = processes
         self.on_phase: Callable[[str], None] = lambda phase: None
 
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling has taken so far, of the time of the steps."""
+        return self._replica.compile_seconds
+
     def __call__(self, step: int, batch: Batch) -> None:
         """Step number `step` of the run. Does not wait for the device.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation, evaluate
 from wrn.training.history import Row, append_history, write_history
 from wrn.training.machine import versions
+from wrn.training.meters import Reading, Totals
 from wrn.training.optimizer import Optimizers
 from wrn.training.processes import Alone
 from wrn.training.reporters import Reporter
@@ -28,7 +28,7 @@ from wrn.training.step import TrainStep
 from wrn.training.stop import StopSignal
 
 STEPS_PER_LOOK = 50
-"""Steps between looks at the device for a loss that is not finite: each look waits for it."""
+"""Steps between looks for a loss that is not finite. Each look sees what the one before sent for."""
 
 
 class Trainer:
@@ -75,6 +75,7 @@ class Trainer:
         self._saved_at = self._asked_at = time.monotonic()
         self._saved: tuple[int, int] | None = None
         self._side = 0
+        self._reading: Reading | None = None
         self._save_pending = False
         self._final: Evaluation | None = None
 
@@ -113,7 +114,7 @@ class Trainer:
                 self._step += 1
                 self._speed.count(batch)
                 if self._step % STEPS_PER_LOOK == 0:
-                    self._look()
+                    self._look_behind()
                 if self._step < epoch_end:
                     self._save_if_due()
             self._end_epoch()
@@ -155,7 +156,7 @@ class Trainer:
             "lr": self.schedule.lr_at(self._step - 1),
             "grad_norm": totals.grad_norm,
             "largest_grad_norm": totals.largest_grad_norm,
-            **self._speed.row(),
+            **self._speed.row(self._take.compile_seconds),
         }
 
     def evaluate(self, split: Split) -> Evaluation:
@@ -215,9 +216,21 @@ class Trainer:
         room = every / 2 if write is None else min(every / 2, 2 * (step + write))
         return bool(every) and now - self._saved_at + room >= every
 
-    def _look(self) -> Any:
-        """The meters, read. Raises TrainingError when a loss was not finite."""
-        totals = self._take.meters.read()
+    def _look_behind(self) -> None:
+        """Raises TrainingError when a loss was not finite by the look before this one.
+
+        What is looked at was sent for then and has long arrived: the device never runs out of work. The host waits
+        at most until the device is that far, so that it does not run ahead of it for ever.
+        """
+        before, self._reading = self._reading, self._take.meters.begin_reading()
+        if before is not None:
+            self._finite(before.totals())
+
+    def _look(self) -> Totals:
+        """The meters as they are now, which waits for the device. Raises TrainingError when a loss was not finite."""
+        return self._finite(self._take.meters.read())
+
+    def _finite(self, totals: Totals) -> Totals:
         bad = totals.first_bad_step
         if bad is not None:
             self.store.wait()

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +12,7 @@ from hypothesis import strategies as st
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import AugmentOptions, Pipeline
 from wrn.data.dataset import Split
-from wrn.data.loader import DeviceLoader
+from wrn.data.loader import DeviceLoader, _made_ahead
 from wrn.data.order import share_of
 
 CPU = torch.device("cpu")
@@ -81,6 +85,70 @@ def test_images_are_normalised_and_channels_last() -> None:
     assert -2.001 <= batch.images.min() < -1.9
     assert 1.9 < batch.images.max() <= 2.001
     assert batch.other_labels is None
+
+
+def test_a_batch_is_made_on_its_own_stream_before_the_step_that_uses_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a GPU: streams and batches are stand-ins that write down what happens on which of them."""
+    events: list[str] = []
+    current = ["user"]
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name, self.device = name, "cuda"
+
+        def wait_stream(self, other: Stream) -> None:
+            events.append(f"{self.name} waits for {other.name}")
+
+    class FakeBatch:
+        def __init__(self, number: int) -> None:
+            events.append(f"batch {number} made on {current[-1]}")
+            self.number, self.tensors = number, [self]
+
+        def record_stream(self, stream: Stream) -> None:
+            events.append(f"batch {self.number} kept for {stream.name}")
+
+    @contextmanager
+    def entered(stream: Stream) -> Iterator[None]:
+        current.append(stream.name)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("user"))
+    monkeypatch.setattr(torch.cuda, "stream", entered)
+    batches: Any = (FakeBatch(number) for number in range(2))
+    for batch in _made_ahead(batches, Stream("side")):  # type: ignore[arg-type]
+        assert current == ["user"]
+        events.append(f"step {batch.number}")
+    assert events == [
+        "side waits for user",
+        "batch 0 made on side",
+        "user waits for side",
+        "batch 0 kept for user",
+        "batch 1 made on side",
+        "step 0",
+        "user waits for side",
+        "batch 1 kept for user",
+        "step 1",
+    ]
+
+
+@pytest.mark.gpu
+def test_batches_made_beside_a_busy_gpu_are_the_same() -> None:
+    """The step that uses a batch is late, and the batches after it are made meanwhile: none may be overwritten."""
+    here = make(EVERYTHING, images=4000, batch_size=256, resolution_at=lambda step: 16 if step < 5 else 32)
+    there = DeviceLoader(
+        here._split, 256, here._pipeline, device=torch.device("cuda"), seed=3, resolution_at=here._resolution_at
+    )
+    sums = []
+    for batch in there.batches(0, 15):
+        torch.cuda._sleep(20_000_000)  # type: ignore[no-untyped-call]
+        sums.append((batch.images.double().sum(), batch.labels.sum()))
+    for step, (images, labels) in enumerate(sums):
+        batch = here.batch(step)
+        assert labels.item() == batch.labels.sum().item()
+        assert images.item() == pytest.approx(batch.images.double().sum().item(), abs=1.0)
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from wrn.training.meters import Meters
@@ -31,3 +32,14 @@ def test_a_step_skipped_by_the_loss_scaler_does_not_count() -> None:
     meters.add_step(torch.tensor(float("inf")))
     meters.add_step(torch.tensor(3.0))
     assert meters.read().grad_norm == 3.0
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_reading_is_of_the_time_when_it_was_begun(device: str) -> None:
+    meters = Meters(torch.device(device), Alone())
+    meters.add_pass(0, torch.tensor(6.0), torch.tensor(1.0), 2)
+    reading = meters.begin_reading()
+    meters.add_pass(1, torch.tensor(float("nan")), torch.tensor(0.0), 2)
+    meters.reset()
+    totals = reading.totals()
+    assert (totals.loss, totals.top1, totals.first_bad_step) == (3.0, 0.5, None)

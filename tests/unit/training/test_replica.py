@@ -114,6 +114,21 @@ def test_the_smaller_batch_at_the_end_of_an_epoch_is_not_compiled(monkeypatch: p
     assert [note.rpartition(" in ")[0] for note in notes] == ["compiled for 8 images of 8 px"]
 
 
+def test_the_time_of_compiling_is_that_of_the_first_pass_of_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def taking_time(images: Tensor) -> Tensor:
+        now[0] += 10.0 if len(images) == 8 else 5.0
+        return images
+
+    monkeypatch.setattr("wrn.training.replica.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch, "compile", lambda model, **keys: taking_time)
+    replica = Replica(network(), True)
+    for size in (8, 8, 4, 8, 4):
+        replica.forward(torch.zeros(size, 3, 8, 8))
+    assert replica.compile_seconds == 15.0
+
+
 def test_compiled_code_is_kept_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     keep_compiled_code()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)

@@ -33,6 +33,11 @@ class Batch:
         """Images over all processes."""
         return self.size if self.shared is None else self.shared
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of its tensors, without those it does not have."""
+        return [t for t in (self.images, self.labels, self.other_labels, self.weight) if t is not None]
+
     def rows(self, rows: slice) -> Batch:
         """The part of the batch in these rows."""
         return Batch(

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wrn.config import Config
+from wrn.data.augment.batch import Batch
+from wrn.model import Architecture, multiply_adds
+from wrn.training.speed import Speedometer
+
+
+def test_compiling_is_told_apart_and_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("wrn.training.speed.time.perf_counter", lambda: now[0])
+    architecture = Architecture(10, 1, 0.0, 5)
+    batch = Batch(torch.zeros(60, 3, 16, 16), torch.zeros(60, dtype=torch.int64))
+    peak = 6 * 60 * multiply_adds(architecture, 16) / 12.0  # reached when the batch takes 12 s
+    speed = Speedometer(Config(), architecture, torch.device("cpu"), peak)
+
+    speed.count(batch)
+    now[0] += 10.0
+    first = speed.row(compile_seconds=4.0)
+    assert (first["seconds"], first["compile_seconds"]) == (10.0, 4.0)
+    assert first["images_per_s"] == pytest.approx(10.0)
+    assert first["mfu"] == pytest.approx(2.0)
+
+    speed.begin()
+    speed.count(batch)
+    now[0] += 12.0
+    second = speed.row(compile_seconds=4.0)
+    assert (second["seconds"], second["compile_seconds"]) == (12.0, 0.0)
+    assert second["images_per_s"] == pytest.approx(5.0)
+    assert second["mfu"] == pytest.approx(1.0)
+
+
+def test_sam_costs_two_passes_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("wrn.training.speed.time.perf_counter", lambda: now[0])
+    batch = Batch(torch.zeros(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64))
+    figures = []
+    for rho in (0.0, 0.05):
+        speed = Speedometer(Config(sam_rho=rho), Architecture(10, 1, 0.0, 5), torch.device("cpu"), 1e9)
+        speed.count(batch)
+        now[0] += 1.0
+        figures.append(speed.row(0.0)["mfu"])
+    assert figures[1] == pytest.approx(2 * figures[0])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,30 @@ from wrn.data.dataset import Split
 from wrn.data.loader import make_loader
 from wrn.training.machine import tune_cpu
 
-CASES: dict[str, tuple[AugmentOptions, Callable[[Any], Any] | None]] = {
-    "crop_flip_cutout": (AugmentOptions(cutout=8), None),
-    "trivialaugment": (AugmentOptions(augment="trivialaugment", cutout=8), peer.trivial_augment),
-    "randaugment": (AugmentOptions(augment="randaugment", cutout=8), peer.rand_augment),
+
+@dataclass(frozen=True)
+class Case:
+    """What our pipeline does, and how the peers do the same: keys of their dataset, and how they join a batch."""
+
+    ours: AugmentOptions
+    theirs: dict[str, Any] = field(default_factory=dict)
+    collate: Callable[[Any], Any] | None = None
+
+
+HOLE = {"hole": peer.HOLE}
+CASES = {
+    "none": Case(AugmentOptions(crop_padding=0, flip=False), {"crop": False}),
+    "crop_flip": Case(AugmentOptions()),
+    "crop_flip_cutout": Case(AugmentOptions(cutout=peer.HOLE), HOLE),
+    "random_erasing": Case(AugmentOptions(random_erasing=0.5), {"erasing": 0.5}),
+    "mixup": Case(AugmentOptions(mixup_alpha=0.2), collate=peer.mixup),
+    "cutmix": Case(AugmentOptions(cutmix_alpha=1.0), collate=peer.cutmix),
+    "trivialaugment": Case(
+        AugmentOptions(augment="trivialaugment", cutout=peer.HOLE), {"policy": peer.trivial_augment, **HOLE}
+    ),
+    "randaugment": Case(AugmentOptions(augment="randaugment", cutout=peer.HOLE), {"policy": peer.rand_augment, **HOLE}),
 }
-"""What our pipeline does, and the policy by which the peers do the same. Crop and flip are in all of them."""
+"""All but the first crop and flip."""
 
 
 def load_images() -> tuple[Split, str]:
@@ -71,8 +90,12 @@ def albumentations_policy() -> Callable[[Any], Any] | None:
 class Albumentations(peer.Pillow):  # type: ignore[misc]
     """A third peer: all of it by one Albumentations pipeline."""
 
+    def __init__(self, images: Any, labels: Any, pipeline: Callable[..., Any]) -> None:
+        super().__init__(images, labels)
+        self.pipeline = pipeline
+
     def __getitem__(self, index: int) -> Any:
-        image = self.policy(image=self.images[index])["image"]
+        image = self.pipeline(image=self.images[index])["image"]
         return torch.from_numpy(image.transpose(2, 0, 1).copy()), self.labels[index]
 
 
@@ -90,19 +113,19 @@ def candidates(split: Split, batch_size: int, our_batches: int, peer_batches: in
     """By case, then by name: (what to run in a turn, batches that a turn makes). Ours is called `wrn`."""
     images, labels = split.images.permute(0, 2, 3, 1).contiguous().numpy(), split.labels.tolist()
     cases: dict[str, dict[str, Any]] = {}
-    for case, (options, policy) in CASES.items():
-        datasets = {kind.__name__: kind(images, labels, policy) for kind in (peer.Pillow, peer.NumPy)}
-        if policy is None and (pipeline := albumentations_policy()) is not None:
+    for name, case in CASES.items():
+        datasets = {kind.__name__: kind(images, labels, **case.theirs) for kind in (peer.Pillow, peer.NumPy)}
+        if name == "crop_flip_cutout" and (pipeline := albumentations_policy()) is not None:
             datasets["Albumentations"] = Albumentations(images, labels, pipeline)
-        cases[case] = {"wrn": (turn(ours(options, split, batch_size), our_batches), our_batches)}
-        for name, dataset in datasets.items():
-            batches = endless(peer.make_loader(dataset, batch_size))
-            cases[case][name] = (turn(batches, peer_batches), peer_batches)
-        if torchvision_pipeline.available() is None:
-            single = peer.make_loader(torchvision_pipeline.Images(split.images, labels, case), batch_size)
-            cases[case]["torchvision"] = (turn(endless(single), peer_batches), peer_batches)
-            whole = torchvision_pipeline.whole_batches(split.images, labels, case, batch_size)
-            cases[case]["torchvision, one draw a batch"] = (turn(whole, our_batches), our_batches)
+        runs = cases[name] = {"wrn": (turn(ours(case.ours, split, batch_size), our_batches), our_batches)}
+        for kind, dataset in datasets.items():
+            batches = endless(peer.make_loader(dataset, batch_size, case.collate))
+            runs[kind] = (turn(batches, peer_batches), peer_batches)
+        if torchvision_pipeline.available() is None and torchvision_pipeline.transforms(name) is not None:
+            single = peer.make_loader(torchvision_pipeline.Images(split.images, labels, name), batch_size)
+            runs["torchvision"] = (turn(endless(single), peer_batches), peer_batches)
+            whole = torchvision_pipeline.whole_batches(split.images, labels, name, batch_size)
+            runs["torchvision, one draw a batch"] = (turn(whole, our_batches), our_batches)
     if albumentations_policy() is not None:
         policy_of_users = ours(AugmentOptions(augment="albumentations", cutout=8), split, batch_size)
         cases["trivialaugment"]["wrn, augment: albumentations"] = (turn(policy_of_users, peer_batches), peer_batches)

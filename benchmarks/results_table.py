@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the records in benchmarks/results: no figure there is typed by hand.
+"""Write the tables of README.md and benchmarks/README.md from the records in benchmarks/results: none is typed by hand.
 
 make results
 """
@@ -6,6 +6,7 @@ make results
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,20 +137,43 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def with_tables(text: str) -> str:
-    """README's text with the tables of the records as they are."""
+def operation_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Kinds of operations by measured stage: each one's share of a step."""
+    stages = {
+        f"{record['network']}, batch {record['batch_size']}, {stage['side']} px": stage["operations"]
+        for record in records.values()
+        if record["benchmark"] == "training_speed"
+        for stage in record["stages"]
+        if "operations" in stage  # not in records of before it was measured
+    }
+    totals: dict[str, float] = {}
+    for operations in stages.values():
+        for kind, share in operations.items():
+            totals[kind] = totals.get(kind, 0.0) + share
+    kinds = sorted(totals, key=lambda kind: -totals[kind])
+    return [["", *stages], *([kind, *(f"{s.get(kind, 0.0):.1%}" for s in stages.values())] for kind in kinds)]
+
+
+TABLES: dict[str, tuple[Callable[[dict[str, dict[str, Any]]], list[list[str]]], ...]] = {
+    "README.md": (accuracy_rows, speed_rows, safety_rows),
+    "benchmarks/README.md": (operation_rows,),
+}
+"""By file, the tables between its marks."""
+
+
+def with_tables(file: str) -> str:
+    """The text of a file of TABLES with the tables of the records as they are."""
     paths = sorted((ROOT / "benchmarks/results").glob("*.json"))
     records = {path.name: json.loads(path.read_text()) for path in paths}
-    kinds = (accuracy_rows, speed_rows, safety_rows)
-    tables = "\n\n".join(table for table in (markdown(rows(records)) for rows in kinds) if table)
-    before, _, rest = text.partition(BEGIN)
+    tables = "\n\n".join(table for table in (markdown(rows(records)) for rows in TABLES[file]) if table)
+    before, _, rest = (ROOT / file).read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{tables}\n{END}{after}"
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for file in TABLES:
+        (ROOT / file).write_text(with_tables(file), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ Where NumPy is quicker than Pillow (crop, flip, cutout), there is a NumPy versio
 faster of the two. It shares no code with the `wrn` package.
 """
 
+import math
 import random
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 MEAN = np.array([0.5071, 0.4865, 0.4409], dtype=np.float32)
 STD = np.array([0.2673, 0.2564, 0.2762], dtype=np.float32)
@@ -32,13 +33,39 @@ def crop_and_flip_numpy(image):
     return image[:, ::-1] if random.random() < 0.5 else image
 
 
-def finish(image, hole):
-    """Scaled, normalised, with a square of `hole` pixels blanked if it is not 0, as a (3, 32, 32) tensor."""
+def finish(image, hole, erasing):
+    """Scaled and normalised, as a (3, 32, 32) tensor.
+
+    A square of `hole` pixels is blanked if it is not 0; with chance `erasing` a rectangle is filled with noise.
+    """
     array = (np.asarray(image, dtype=np.float32) / 255 - MEAN) / STD
     if hole:
         y, x = random.randrange(SIDE), random.randrange(SIDE)
         array[max(0, y - hole // 2) : y + hole // 2, max(0, x - hole // 2) : x + hole // 2] = 0
+    if random.random() < erasing:
+        area, ratio = random.uniform(0.02, 0.33) * SIDE**2, math.exp(random.uniform(math.log(0.3), -math.log(0.3)))
+        height, width = (min(SIDE, max(1, round(side))) for side in (math.sqrt(area * ratio), math.sqrt(area / ratio)))
+        y, x = random.randint(0, SIDE - height), random.randint(0, SIDE - width)
+        array[y : y + height, x : x + width] = np.random.standard_normal((height, width, 3))
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
+
+
+def mixup(items, alpha=0.2):
+    """A batch with each image mixed with another, one weight for all of them, as the paper's code does."""
+    images, labels = default_collate(items)
+    other, weight = torch.randperm(len(images)), np.random.beta(alpha, alpha)
+    return weight * images + (1 - weight) * images[other], labels, labels[other], weight
+
+
+def cutmix(items, alpha=1.0):
+    """A batch with one window of each image from another image, the same window for all, as the paper's code does."""
+    images, labels = default_collate(items)
+    other, weight = torch.randperm(len(images)), np.random.beta(alpha, alpha)
+    half = int(SIDE * math.sqrt(1 - weight)) // 2
+    y, x = random.randrange(SIDE), random.randrange(SIDE)
+    rows, columns = slice(max(0, y - half), y + half), slice(max(0, x - half), x + half)
+    images[:, :, rows, columns] = images[other][:, :, rows, columns]
+    return images, labels, labels[other], weight
 
 
 def _affine(matrix):
@@ -86,31 +113,37 @@ def rand_augment(image, operations=2, level=14):
 
 
 class Pillow(Dataset):
-    """Crop, flip, a policy (a function of a Pillow image, or None) and cutout, by Pillow."""
+    """Crop and flip, a policy (a function of a Pillow image, or None), cutout and erasing, by Pillow."""
 
-    def __init__(self, images, labels, policy=None, hole=HOLE):
-        self.images, self.labels, self.policy, self.hole = images, labels, policy, hole
+    def __init__(self, images, labels, policy=None, crop=True, hole=0, erasing=0.0):
+        self.images, self.labels, self.policy, self.crop = images, labels, policy, crop
+        self.hole, self.erasing = hole, erasing
 
     def __len__(self):
         return len(self.images)
 
     def __getitem__(self, index):
-        image = crop_and_flip_pillow(Image.fromarray(self.images[index]))
+        image = Image.fromarray(self.images[index])
+        if self.crop:
+            image = crop_and_flip_pillow(image)
         if self.policy is not None:
             image = self.policy(image)
-        return finish(image, self.hole), self.labels[index]
+        return finish(image, self.hole, self.erasing), self.labels[index]
 
 
 class NumPy(Pillow):
     """The same; crop and flip by NumPy, and Pillow only where there is a policy."""
 
     def __getitem__(self, index):
-        image = crop_and_flip_numpy(self.images[index])
+        image = self.images[index]
+        if self.crop:
+            image = crop_and_flip_numpy(image)
         if self.policy is not None:
             image = self.policy(Image.fromarray(np.ascontiguousarray(image)))
-        return finish(image, self.hole), self.labels[index]
+        return finish(image, self.hole, self.erasing), self.labels[index]
 
 
-def make_loader(dataset, batch_size):
+def make_loader(dataset, batch_size, collate=None):
     """In this process: one core, and nothing lost between processes."""
-    return DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True, num_workers=0)
+    keys = {"shuffle": True, "drop_last": True, "num_workers": 0}
+    return DataLoader(dataset, batch_size=batch_size, collate_fn=collate, **keys)

@@ -24,16 +24,20 @@ def available():
 
 
 def transforms(case):
-    """Crop, flip, the policy of the case, normalisation and a blanked square, on uint8 tensors (..., 3, 32, 32)."""
+    """Crop, flip, the policy of the case, normalisation and a blanked square, on uint8 tensors (..., 3, 32, 32).
+
+    None for a case that is not transforms of single images.
+    """
     from torchvision.transforms import v2
 
-    policies = {"trivialaugment": v2.TrivialAugmentWide, "randaugment": v2.RandAugment}
-    policy = [policies[case]()] if case in policies else []
+    policies = {"trivialaugment": [v2.TrivialAugmentWide()], "randaugment": [v2.RandAugment()], "crop_flip_cutout": []}
+    if case not in policies:
+        return None
     return v2.Compose(
         [
             v2.RandomCrop(SIDE, PADDING, padding_mode="reflect"),
             v2.RandomHorizontalFlip(),
-            *policy,
+            *policies[case],
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(MEAN, STD),
             v2.RandomErasing(p=1.0, scale=(HOLE**2 / SIDE**2,) * 2, ratio=(1.0, 1.0)),

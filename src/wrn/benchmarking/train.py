@@ -8,6 +8,7 @@ from typing import Any
 
 from wrn.benchmarking.environment import environment
 from wrn.benchmarking.limits import convolutions_alone, copy_bytes_per_second, measured_peaks
+from wrn.benchmarking.operations import shares_of_operations
 from wrn.benchmarking.timing import PhaseClock, seconds, spread
 from wrn.benchmarking.workload import IMAGES_OF_CIFAR, Workload
 from wrn.config import Config
@@ -74,6 +75,7 @@ def stage(work: Workload, side: int, share: float, rounds: int, round_s: float) 
         "convolutions_alone_seconds": alone_s,
         "share_of_convolutions_alone": alone_s / step_s["median"],
         "phases": phases(work, batches, max(2, math.ceil(round_s / step_s["median"]))),
+        "operations": shares_of_operations(work, batches, max(2, math.ceil(round_s / step_s["median"]))),
         "first_step_seconds": first_s,
     }
 
@@ -109,6 +111,7 @@ def lines(record: dict[str, Any]) -> list[str]:
             f"  {result['share_of_convolutions_alone']:.1%} of the rate of its convolutions alone "
             f"({1e3 * result['convolutions_alone_seconds']:,.1f} ms)",
             "  " + ", ".join(f"{name} {1e3 * taken:,.1f} ms" for name, taken in result["phases"].items()),
+            "  " + ", ".join(f"{kind} {share:.1%}" for kind, share in result["operations"].items()),
             f"  the first step took {result['first_step_seconds']:,.1f} s"
             + (" with compiling" if record["config"]["compile"] else ""),
         ]

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from torch.autograd import DeviceType
+
+from wrn.benchmarking.operations import kind_of, shares, shares_of_operations
+from wrn.benchmarking.workload import Workload
+from wrn.config.layers import resolve
+
+
+@dataclass
+class Event:
+    name: str
+    cpu_parent: Event | None = None
+    self_cpu_time_total: float = 0.0
+    self_device_time_total: float = 0.0
+    device_type: DeviceType = DeviceType.CPU
+
+
+OPTIMIZER = Event("Optimizer.step#SGD.step")
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        (Event("aten::convolution_backward"), "convolutions"),
+        (Event("aten::mkldnn_convolution", Event("aten::conv2d")), "convolutions"),
+        (Event("aten::native_batch_norm_backward"), "batch norm"),
+        (Event("aten::threshold_backward"), "activations"),
+        (Event("aten::bernoulli_"), "dropout"),
+        (Event("aten::copy_"), "casts and copies"),
+        (Event("aten::copy_", Event("aten::to", OPTIMIZER)), "optimizer"),
+        (Event("aten::mm", OPTIMIZER), "optimizer"),
+        (Event("aten::index_select", Event("data")), "data"),
+        (Event("triton_poi_fused_add_relu_7"), "fused by the compiler"),
+        (Event("CompiledFunctionBackward"), "fused by the compiler"),
+        (Event("aten::cross_entropy_loss"), "other"),
+    ],
+)
+def test_an_operation_belongs_to_what_it_was_called_for_or_does(event: Event, kind: str) -> None:
+    assert kind_of(event) == kind
+
+
+def test_what_is_inside_another_counts_once() -> None:
+    outer = Event("aten::conv2d", None, 1.0, 0.0)
+    events = [outer, Event("aten::mkldnn_convolution", outer, 5.0, 30.0), Event("aten::copy_", None, 2.0, 10.0)]
+    assert shares(events, on_gpu=False) == {"convolutions": 6 / 8, "casts and copies": 2 / 8}
+    assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}
+    assert shares([], on_gpu=False) == {}
+
+
+def test_a_kernel_counts_with_the_operation_that_launched_it_alone() -> None:
+    kernel = Event("sm90_xmma_fprop", None, 0.0, 30.0, DeviceType.CUDA)
+    events = [Event("aten::cudnn_convolution", None, 5.0, 30.0), kernel, Event("aten::copy_", None, 2.0, 10.0)]
+    assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}
+
+
+def test_the_steps_of_a_workload_are_told_by_kind() -> None:
+    keys = {"depth": 10, "widen_factor": 1, "batch_size": 16, "device": "cpu", "dropout": 0.3}
+    work = Workload(resolve("standard", keys).config)
+    batches = work.batches(16)
+    work.run(batches, 1)
+    found = shares_of_operations(work, batches, 2)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert {"convolutions", "batch norm", "activations", "dropout", "optimizer", "data"} <= set(found)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compile", [False, True])
+def test_the_steps_on_a_gpu_are_told_by_kind(compile: bool) -> None:
+    keys = {"depth": 10, "widen_factor": 1, "batch_size": 16, "device": "cuda", "compile": compile}
+    work = Workload(resolve("standard", keys).config)
+    batches = work.batches(16)
+    work.run(batches, 3)
+    assert "convolutions" in shares_of_operations(work, batches, 2)

@@ -72,7 +72,7 @@ def convolutions(network: WideResNet, side: int) -> Counter[Convolution]:
 
     shape = network.architecture
     with torch.device("meta"):  # shapes alone: nothing is computed
-        twin = WideResNet(shape.depth, shape.widen_factor, shape.dropout, shape.num_classes).eval()
+        twin = WideResNet.of(shape).eval()
         for layer in twin.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.register_forward_pre_hook(note)

@@ -110,6 +110,9 @@ class ModelSection(Section):
     dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout between the two convolutions of a block."""
 
+    activation: Literal["relu", "silu"] = "relu"
+    """What follows each BN; relu is the paper's, silu learns faster in short runs and costs some time on a CPU."""
+
     num_classes: int = Field(0, ge=0)
     """0: as many as the data has. Otherwise it must fit the data."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,17 +13,30 @@ from torch import Tensor, nn
 from wrn.errors import ModelError
 
 
+Activation = Literal["relu", "silu"]
+
+
+def _relu(x: Tensor) -> Tensor:
+    return F.relu(x, inplace=True)  # BN, before it, keeps its input and does not need its output
+
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": _relu, "silu": F.silu}
+"""What follows each BN: ReLU, as in the paper, or SiLU (arXiv:1702.03118), x * sigmoid(x)."""
+
+
 @dataclass(frozen=True)
 class Architecture:
-    """What decides the shape of a network: enough to build it again from a file."""
+    """What decides what a network computes from its weights: enough to build it again from a file."""
 
     depth: int
     widen_factor: int
     dropout: float
     num_classes: int
+    activation: Activation = "relu"
 
     def __str__(self) -> str:
-        return f"WRN-{self.depth}-{self.widen_factor}"
+        other = {"relu": "", "silu": " with SiLU"}[self.activation]
+        return f"WRN-{self.depth}-{self.widen_factor}{other}"
 
     @property
     def blocks_per_group(self) -> int:
@@ -35,14 +49,17 @@ class Architecture:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each after BN and ReLU, around a shortcut: B(3, 3) with dropout between them.
+    """Two 3x3 convolutions, each after BN and the activation, around a shortcut: B(3, 3) with dropout between them.
 
     Where the width changes, the shortcut is a 1x1 convolution of the pre-activated input; elsewhere it is the
     untouched input.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float, bn_momentum: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, dropout: float, bn_momentum: float, activation: Activation
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.bn1 = nn.BatchNorm2d(inputs, momentum=bn_momentum)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs, momentum=bn_momentum)
@@ -51,10 +68,10 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(x), inplace=True)
+        y = self.activation(self.bn1(x))
         skip = x if self.shortcut is None else self.shortcut(y)
         y = self.conv1(y)
-        y = self.dropout(F.relu(self.bn2(y), inplace=True))
+        y = self.dropout(self.activation(self.bn2(y)))
         return skip + self.conv2(y)
 
 
@@ -77,6 +94,7 @@ class WideResNet(nn.Module):
         dropout: float = 0.0,
         num_classes: int = 100,
         *,
+        activation: Activation = "relu",
         zero_init_residual: bool = False,
         bn_momentum: float = 0.1,
     ) -> None:
@@ -86,7 +104,7 @@ class WideResNet(nn.Module):
             raise ModelError(f"depth {depth} is not 6n+4; the nearest depths are {below} and {below + 6}")
         if widen_factor < 1 or num_classes < 1:
             raise ModelError(f"widen_factor {widen_factor} and num_classes {num_classes} must be at least 1")
-        self.architecture = Architecture(depth, widen_factor, dropout, num_classes)
+        self.architecture = Architecture(depth, widen_factor, dropout, num_classes, activation)
         stem, *widths = self.architecture.widths
         self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
         groups = []
@@ -94,17 +112,23 @@ class WideResNet(nn.Module):
         for outputs, stride in zip(widths, (1, 2, 2), strict=True):
             blocks = []
             for index in range(self.architecture.blocks_per_group):
-                blocks.append(Block(inputs, outputs, stride if index == 0 else 1, dropout, bn_momentum))
+                blocks.append(Block(inputs, outputs, stride if index == 0 else 1, dropout, bn_momentum, activation))
                 inputs = outputs
             groups.append(nn.Sequential(*blocks))
         self.groups = nn.Sequential(*groups)
         self.bn = nn.BatchNorm2d(inputs, momentum=bn_momentum)
+        self.activation = ACTIVATIONS[activation]
         self.fc = nn.Linear(inputs, num_classes)
         self._initialise(zero_init_residual)
 
+    @classmethod
+    def of(cls, shape: Architecture) -> WideResNet:
+        """A network with weights as before training."""
+        return cls(shape.depth, shape.widen_factor, shape.dropout, shape.num_classes, activation=shape.activation)
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.groups(self.conv1(x))
-        x = F.relu(self.bn(x), inplace=True)
+        x = self.activation(self.bn(x))
         return self.fc(x.mean(dim=(2, 3)))
 
     def blocks(self) -> Iterator[Block]:

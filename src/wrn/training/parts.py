@@ -82,6 +82,7 @@ def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideR
         config.widen_factor,
         config.dropout,
         dataset.num_classes,
+        activation=config.activation,
         zero_init_residual=config.zero_init_residual,
         bn_momentum=config.bn_momentum,
     )

@@ -35,6 +35,23 @@ def info(model: WideResNet) -> ModelInfo:
     )
 
 
+def test_a_model_of_before_there_was_a_choice_has_relu(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    save_model(tmp_path, model, info)
+    written = json.loads((tmp_path / "model.json").read_text())
+    assert written["architecture"].pop("activation") == "relu"
+    (tmp_path / "model.json").write_text(json.dumps(written))
+    assert read_info(tmp_path).architecture.activation == "relu"
+
+
+def test_the_activation_is_kept(tmp_path: Path, info: ModelInfo) -> None:
+    model = WideResNet(10, 1, 0.0, 3, activation="silu").eval()
+    save_model(tmp_path, model, replace(info, architecture=model.architecture))
+    loaded, again = load_model(tmp_path)
+    assert str(again.architecture) == "WRN-10-1 with SiLU"
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.allclose(loaded(x), model(x), atol=1e-6)
+
+
 def test_round_trip(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
     save_model(tmp_path / "m", model, info)
     loaded, again = load_model(tmp_path / "m")

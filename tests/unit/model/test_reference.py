@@ -41,6 +41,19 @@ def test_equal_weights_give_equal_logits(depth: int, widen: int) -> None:
     assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
 
 
+def test_with_silu_each_relu_of_it_is_a_silu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    reference, ours = WRN(10, 2), WideResNet(10, 2, activation="silu")
+    copy_weights(reference, ours)
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        plain = reference(x)
+        monkeypatch.setattr(F, "relu", lambda x, inplace=False: x * torch.sigmoid(x))
+        expected = reference(x)
+        assert (ours(x) - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
+    assert not torch.allclose(plain, expected, atol=0.01)
+
+
 def test_ten_steps_of_training_follow_it() -> None:
     torch.manual_seed(0)
     reference, ours = WRN(10, 2, num_classes=10), WideResNet(10, 2, num_classes=10)

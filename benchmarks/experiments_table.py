@@ -10,6 +10,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from wrn.config import Config
+
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = ROOT / "benchmarks/results/experiments"
 SINGLE_RUNS = ROOT / "benchmarks/results/single-runs"
@@ -44,7 +46,9 @@ minutes are a hint. One seed each.
 
 
 def differences(config: dict[str, Any], base: dict[str, Any]) -> str:
-    changed = [key for key in base if key not in IGNORED and config.get(key, base[key]) != base[key]]
+    # A key that a record does not have came later, and its default is what was done before.
+    config, base = Config().model_dump(mode="json") | config, Config().model_dump(mode="json") | base
+    changed = [key for key in base if key not in IGNORED and config[key] != base[key]]
     return ", ".join(f"`{key}: {config[key]}`" if config[key] != "" else f"no `{key}`" for key in changed) or "base"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.benchmarking.environment import environment, write_json
+from wrn.model import Architecture
 
 
 def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:
     return {
         **kind,
         "recipe": recipe,
-        "network": f"WRN-{model['architecture']['depth']}-{model['architecture']['widen_factor']}",
+        "network": str(Architecture(**model["architecture"])),
         **figures,
         "validation": {key: value for key, value in last.items() if key.startswith("val_")},
         "epochs": len(history),

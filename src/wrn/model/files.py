@@ -81,12 +81,13 @@ def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:
         weights = load_file(directory / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read ({error}); copy or train the model again") from None
-    model = WideResNet.of(info.architecture)
+    shape = info.architecture
+    model = WideResNet.of(shape)
     try:
         model.load_state_dict(weights)
     except RuntimeError:
         raise ModelError(
-            f"{directory / WEIGHTS}: these are not the weights of the {info.architecture} that {DESCRIPTION} describes; "
+            f"{directory / WEIGHTS}: these are not the weights of the {shape} that {DESCRIPTION} describes; "
             "keep the two files of one training together"
         ) from None
     return model.to(memory_format=torch.channels_last).eval(), info  # type: ignore[call-overload]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from wrn.errors import ModelError
 
-
 Activation = Literal["relu", "silu"]
 
 

@@ -43,6 +43,16 @@ def test_a_model_of_before_there_was_a_choice_has_relu(tmp_path: Path, model: Wi
     assert read_info(tmp_path).architecture.activation == "relu"
 
 
+def test_a_network_with_sync_bn_is_saved_as_any_other(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    x = torch.randn(2, 3, 8, 8)
+    expected = model(x)
+    converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert any(isinstance(layer, torch.nn.SyncBatchNorm) for layer in converted.modules())
+    save_model(tmp_path, converted, info)
+    loaded, _ = load_model(tmp_path)
+    assert torch.allclose(loaded(x), expected, atol=1e-6)
+
+
 def test_the_activation_is_kept(tmp_path: Path, info: ModelInfo) -> None:
     model = WideResNet(10, 1, 0.0, 3, activation="silu").eval()
     save_model(tmp_path, model, replace(info, architecture=model.architecture))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from wrn.config.schema import Config
 from wrn.data.augment.batch import Batch
 from wrn.errors import TrainingError
-from wrn.model import WideResNet, pick_precision
+from wrn.model import Precision, WideResNet, pick_precision
 from wrn.training.optimizer import Optimizers
 from wrn.training.schedule import Schedule
 from wrn.training.step import TrainStep, mixed_hits, mixed_loss
@@ -18,11 +18,11 @@ from wrn.training.step import TrainStep, mixed_hits, mixed_loss
 FP32 = pick_precision(torch.device("cpu"), amp=False)
 
 
-def make(model: WideResNet, **keys: Any) -> tuple[TrainStep, list[str]]:
+def make(model: WideResNet, precision: Precision = FP32, **keys: Any) -> tuple[TrainStep, list[str]]:
     config = Config(**{"dropout": 0.0, "amp": False, "batch_size": 8, "warmup_epochs": 0, **keys})
     notes: list[str] = []
     schedule = Schedule("step", config.lr, 0.0, 0, 10)
-    return TrainStep(config, model, Optimizers(config, model), FP32, schedule, notes.append), notes
+    return TrainStep(config, model, Optimizers(config, model), precision, schedule, notes.append), notes
 
 
 def batch(size: int = 8) -> Batch:
@@ -138,6 +138,40 @@ def test_sam_is_the_mean_gradient_at_the_worst_point_of_each_unit(sam_batch: int
     make(model, sam_rho=rho, sam_batch=sam_batch, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)[0](0, whole)
     for p, start_value, gradient in zip(model.parameters(), before, expected, strict=True):
         assert torch.allclose(p, start_value - 0.1 * gradient, atol=1e-5)
+
+
+FP16 = Precision(torch.device("cpu"), torch.float16, "as on a GPU without bf16")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_fp16_with_a_scaled_loss_follows_fp32(optimizer: str) -> None:
+    torch.manual_seed(0)
+    model, losses = WideResNet(10, 1, 0.0, 5), []
+    for precision in (FP32, FP16):
+        network = copy.deepcopy(model)
+        step, _ = make(network, precision, optimizer=optimizer, lr=0.05, muon_lr=0.02)
+        for number in range(5):
+            step(number, batch())
+        losses.append(step.meters.read().loss)
+        assert step.scaler.is_enabled() == (precision is FP16)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_a_step_whose_scaled_gradients_overflow_is_skipped_and_scaled_less(optimizer: str) -> None:
+    torch.manual_seed(0)
+    model = WideResNet(10, 1, 0.0, 5)
+    step, _ = make(model, FP16, optimizer=optimizer)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    step(0, batch())
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+    assert step.scaler.get_scale() == 2.0**39
+    totals = step.meters.read()
+    assert (totals.grad_norm, totals.first_bad_step) == (0.0, None)
+    for number in range(1, 40):
+        step(number, batch())
+    assert not torch.equal(before[0], next(model.parameters()))
 
 
 @pytest.mark.gpu

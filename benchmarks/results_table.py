@@ -6,6 +6,7 @@ make results
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,23 +25,39 @@ def where(environment: dict[str, Any]) -> str:
 
 
 def accuracy_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
-    rows = [["recipe", "data", "top-1", "top-5", "training time", "on", "record"]]
+    """A row for each recipe and machine, over all its seeds."""
+    runs: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for name, record in records.items():
-        if record["benchmark"] != "accuracy":
-            continue
-        metrics = record["metrics"]
+        if record["benchmark"] == "accuracy":
+            key = (record["recipe"], record["network"], record["epochs"], machine(record["environment"]))
+            runs.setdefault(key, {})[name] = record
+    rows = [["recipe", "data", "top-1", "top-1 with mirror images", "top-5", "training time", "on", "records"]]
+    for (recipe, network, epochs, on), of_seeds in runs.items():
+        metrics = [record["metrics"] for record in of_seeds.values()]
+        mirrored = [scores["tta"]["top1"] for scores in metrics if "tta" in scores]
+        minutes = [record["training_seconds"] / 60 for record in of_seeds.values()]
+        links = "; ".join(f"seed {record['seed']}: {link(name, record)}" for name, record in of_seeds.items())
         rows.append(
             [
-                f"`{record['recipe']}` ({record['network']}, {record['epochs']} epochs, seed {record['seed']})",
-                f"{metrics['dataset']}, {metrics['split']}, {metrics['images']:,} images",
-                f"**{metrics['top1']:.2%}**",
-                f"{metrics['top5']:.2%}",
-                f"{record['training_seconds'] / 60:.1f} min",
-                machine(record["environment"]),
-                link(name, record),
+                f"`{recipe}` ({network}, {epochs} epochs)",
+                f"{metrics[0]['dataset']}, {metrics[0]['split']}, {metrics[0]['images']:,} images",
+                f"**{mean_of([scores['top1'] for scores in metrics])}**",
+                mean_of(mirrored),
+                mean_of([scores["top5"] for scores in metrics]),
+                f"{statistics.median(minutes):.1f} min",
+                on,
+                links,
             ]
         )
     return rows
+
+
+def mean_of(shares: list[float]) -> str:
+    """The mean, and the standard deviation where there are several."""
+    if not shares:
+        return ""
+    spread = f" ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
+    return f"{statistics.mean(shares):.2%}{spread}"
 
 
 def speed_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:

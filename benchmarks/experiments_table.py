@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from wrn.config import Config
+from wrn.training.resume import FREE_KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = ROOT / "benchmarks/results/experiments"
 SINGLE_RUNS = ROOT / "benchmarks/results/single-runs"
-FOLDERS = {"output_dir", "model_dir", "checkpoint_dir", "data_dir"}
-# Patience is longer than any of these runs.
-IGNORED = {*FOLDERS, "patience", "seed", "progress", "tta", "val_fraction"}
+IGNORED = FREE_KEYS | {"dataset", "seed", "val_fraction"}
+"""Keys that do not change what is learned, or are the same in all of these runs; patience is longer than any of them."""
 SHOWN = ("epochs", "batch_size", "lr", "muon_lr", "schedule", "label_smoothing", "crop_padding", "resolutions")
 
 PEERS = {"sgd-zero-init": "sgd"}
@@ -38,10 +38,10 @@ images has a standard error of 0.7 points by itself. A figure from one seed is a
 other work ran beside some.
 """
 SINGLE = """
-## Single runs before them
+## Longer single runs
 
-Eight epochs with batches of 128 unless a row says otherwise, with both cores, other work beside them in some rows: the
-minutes are a hint. One seed each.
+Eight epochs with batches of 128 unless a row says otherwise, with both cores (SiLU with one), other work beside them in
+some rows: the minutes are a hint. One seed each.
 """
 
 

@@ -17,6 +17,7 @@ import pytest
 from data_files import write_pictures
 from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.rehearsing.rehearsal import Rehearsal
+from wrn.aws.rehearsing.runner import JobRun
 from wrn.aws.rehearsing.sandbox import best_isolation
 from wrn.aws.requests.bundle import Bundle
 from wrn.errors import AwsError
@@ -151,9 +152,20 @@ def test_stopped(tmp_path: Path) -> None:
     assert early.lines == []
 
 
-def test_the_time_limit_counts_all_runs(tmp_path: Path) -> None:
+def test_the_time_limit_counts_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[float] = []
+
+    class Noted(JobRun):
+        def __init__(self, *arguments: Any, **keys: Any) -> None:
+            super().__init__(*arguments, **keys)
+            used.append(self.used)
+
+    monkeypatch.setattr("wrn.aws.rehearsing.rehearsal.JobRun", Noted)
     job = Job(tmp_path / "job", SAVES, seconds=2, interruptions=(1,))
     assert job.run().status == "MaxRuntimeExceeded"
+    assert used[0] == 0
+    assert len(used) == 2
+    assert used[1] >= 1, "what the first run took before it was interrupted"
 
 
 def test_a_failure_leaves_the_machine_to_look_at(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import tarfile
 import threading
 import time
@@ -243,16 +244,19 @@ def test_the_time_limit_counts_all_runs(bench: Bench) -> None:
 
 
 def test_two_hosts_meet(bench: Bench) -> None:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
     meet = (
         "import json, socket, time\n"
         "facts = json.load(open('/opt/ml/input/config/resourceconfig.json'))\n"
         "first, me = facts['hosts'][0], facts['current_host']\n"
         "if me == first:\n"
-        "    server = socket.create_server((first, 7801)); print('heard', server.accept()[0].recv(9).decode())\n"
+        f"    server = socket.create_server((first, {port})); print('heard', server.accept()[0].recv(9).decode())\n"
         "else:\n"
         "    while True:\n"
         "        try:\n"
-        "            socket.create_connection((first, 7801)).sendall(b'hello'); break\n"
+        f"            socket.create_connection((first, {port})).sendall(b'hello'); break\n"
         "        except OSError: time.sleep(0.02)\n"
         "open('/opt/ml/model/' + me, 'w').write('x')\n"
     )

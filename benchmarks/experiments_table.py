@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRIALS = ROOT / "benchmarks/results/experiments"
 SINGLE_RUNS = ROOT / "benchmarks/results/single-runs"
 IGNORED = FREE_KEYS | {"dataset", "seed", "val_fraction"}
-"""Keys that do not change what is learned, or are the same in all of these runs; patience is longer than any of them."""
+"""Keys that do not change what is learned, or are the same in all these runs; patience is longer than any of them."""
 SHOWN = ("epochs", "batch_size", "lr", "muon_lr", "schedule", "label_smoothing", "crop_padding", "resolutions")
 
 PEERS = {"sgd-zero-init": "sgd"}

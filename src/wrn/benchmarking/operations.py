@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ BY_NAME = {
     "convolutions": ("convolution", "conv2d"),
     "batch norm": ("batch_norm",),
     "dropout": ("bernoulli", "dropout"),
-    "activations": ("relu", "clamp_min", "threshold"),
+    "activations": ("relu", "silu", "clamp_min", "threshold"),
     "casts and copies": ("copy_", "_to_copy"),
     "shortcuts and sums of gradients": ("aten::add",),
 }
@@ -45,6 +46,7 @@ def shares_of_operations(work: Workload, batches: Iterator[Batch], steps: int) -
     operation to it, whatever is inside.
     """
     on_gpu = work.device.type == "cuda"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it tells when it begins and ends
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps):

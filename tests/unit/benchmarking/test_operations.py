@@ -29,6 +29,7 @@ OPTIMIZER = Event("Optimizer.step#SGD.step")
         (Event("aten::mkldnn_convolution", Event("aten::conv2d")), "convolutions"),
         (Event("aten::native_batch_norm_backward"), "batch norm"),
         (Event("aten::threshold_backward"), "activations"),
+        (Event("aten::silu_backward"), "activations"),
         (Event("aten::bernoulli_"), "dropout"),
         (Event("aten::copy_"), "casts and copies"),
         (Event("aten::copy_", Event("aten::to", OPTIMIZER)), "optimizer"),

@@ -32,7 +32,7 @@ def accuracy_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
             key = (record["recipe"], record["network"], record["epochs"], machine(record["environment"]))
             runs.setdefault(key, {})[name] = record
     rows = [["recipe", "data", "top-1", "top-1 with mirror images", "top-5", "training time", "on", "records"]]
-    for (recipe, network, epochs, on), of_seeds in runs.items():
+    for (recipe, network, epochs, on), of_seeds in sorted(runs.items()):
         metrics = [record["metrics"] for record in of_seeds.values()]
         mirrored = [scores["tta"]["top1"] for scores in metrics if "tta" in scores]
         minutes = [record["training_seconds"] / 60 for record in of_seeds.values()]
@@ -167,7 +167,7 @@ def operation_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
     for operations in stages.values():
         for kind, share in operations.items():
             totals[kind] = totals.get(kind, 0.0) + share
-    kinds = sorted(totals, key=lambda kind: -totals[kind])
+    kinds = sorted((kind for kind in totals if totals[kind] > 0.001), key=lambda kind: -totals[kind])
     return [["", *stages], *([kind, *(f"{s.get(kind, 0.0):.1%}" for s in stages.values())] for kind in kinds)]
 
 

@@ -28,13 +28,21 @@ RECORDS = ROOT / "benchmarks/results/experiments"
 BASE: dict[str, object] = {
     **{"recipe": "quickstart", "dataset": "cifar100", "epochs": 4, "val-fraction": 0.1, "tta": True},
     **{"batch-size": 256, "lr": 0.6, "muon-lr": 0.14, "resolutions": "16:0.45 20:0.27 24:0.18 32:0.10"},
-    **{"activation": "relu", "crop-padding": 2, "schedule": "linear", "label-smoothing": 0.1, "warmup-epochs": 0.4},
+    **{
+        "activation": "relu",
+        "downsampling": "stride",
+        "crop-padding": 2,
+        "schedule": "linear",
+        "label-smoothing": 0.1,
+        "warmup-epochs": 0.4,
+    },
 }
 SGD = {"optimizer": "sgd", "lr": 0.4}
 TRIALS: dict[str, dict[str, object]] = {
     "base": {},
     "cosine": {"schedule": "cosine"},
     "silu": {"activation": "silu"},
+    "silu-pool": {"activation": "silu", "downsampling": "pool"},
     # With the rates that suit them.
     "batch-128": {"batch-size": 128, "lr": 0.4, "muon-lr": 0.1},
     "batch-512": {"batch-size": 512, "lr": 0.85, "muon-lr": 0.2},

@@ -20,7 +20,7 @@ IGNORED = FREE_KEYS | {"dataset", "seed", "val_fraction"}
 """Keys that do not change what is learned, or are the same in all these runs; patience is longer than any of them."""
 SHOWN = ("epochs", "batch_size", "lr", "muon_lr", "schedule", "label_smoothing", "crop_padding", "resolutions")
 
-PEERS = {"sgd-zero-init": "sgd"}
+PEERS = {"sgd-zero-init": "sgd", "silu-pool": "silu"}
 """Trials that are compared with another than the base."""
 
 INTRODUCTION = """# Experiments

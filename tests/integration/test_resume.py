@@ -218,6 +218,8 @@ def test_another_configuration_is_listed_and_refused(tmp_path: Path) -> None:
         ready(tiny_config(tmp_path, widen_factor=2, resume_anyway=True), Recorder())
     with pytest.raises(CheckpointError, match=r"another network \(activation was 'relu' and is 'silu'"):
         ready(tiny_config(tmp_path, activation="silu", resume_anyway=True), Recorder())
+    with pytest.raises(CheckpointError, match=r"another network \(downsampling was 'stride' and is 'pool'"):
+        ready(tiny_config(tmp_path, downsampling="pool", resume_anyway=True), Recorder())
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path) -> None:

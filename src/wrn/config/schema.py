@@ -113,6 +113,9 @@ class ModelSection(Section):
     activation: Literal["relu", "silu"] = "relu"
     """What follows each BN; relu is the paper's, silu learns faster in short runs and costs some time on a CPU."""
 
+    downsampling: Literal["stride", "pool"] = "stride"
+    """How a block halves the picture; stride is the paper's, pool averages 2x2 pixels before both convolutions."""
+
     num_classes: int = Field(0, ge=0)
     """0: as many as the data has. Otherwise it must fit the data."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wrn.errors import ModelError
 
 Activation = Literal["relu", "silu"]
+Downsampling = Literal["stride", "pool"]
 
 
 def _relu(x: Tensor) -> Tensor:
@@ -32,10 +33,12 @@ class Architecture:
     dropout: float
     num_classes: int
     activation: Activation = "relu"
+    downsampling: Downsampling = "stride"
 
     def __str__(self) -> str:
-        other = {"relu": "", "silu": " with SiLU"}[self.activation]
-        return f"WRN-{self.depth}-{self.widen_factor}{other}"
+        unlike_the_paper = {"SiLU": self.activation == "silu", "pooling": self.downsampling == "pool"}
+        listed = " and ".join(name for name, is_so in unlike_the_paper.items() if is_so)
+        return f"WRN-{self.depth}-{self.widen_factor}" + (f" with {listed}" if listed else "")
 
     @property
     def blocks_per_group(self) -> int:
@@ -51,23 +54,27 @@ class Block(nn.Module):
     """Two 3x3 convolutions, each after BN and the activation, around a shortcut: B(3, 3) with dropout between them.
 
     Where the width changes, the shortcut is a 1x1 convolution of the pre-activated input; elsewhere it is the
-    untouched input.
+    untouched input. Where the side is halved, the first 3x3 convolution and the shortcut have a stride of 2, as in the
+    paper, so that the shortcut sees one pixel of four. With `downsampling="pool"` both see the mean of each 2x2
+    pixels instead, at stride 1 (for the shortcut as ResNet-D does, arXiv:1812.01187, section 4.1).
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, dropout: float, bn_momentum: float, activation: Activation
-    ) -> None:
+    def __init__(self, shape: Architecture, inputs: int, outputs: int, stride: int, bn_momentum: float) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        pooled = shape.downsampling == "pool" and stride > 1
+        # An odd side is rounded up, as by a convolution of stride 2.
+        self.pool = nn.AvgPool2d(stride, ceil_mode=True) if pooled else nn.Identity()
+        stride = 1 if pooled else stride
+        self.activation = ACTIVATIONS[shape.activation]
         self.bn1 = nn.BatchNorm2d(inputs, momentum=bn_momentum)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs, momentum=bn_momentum)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(shape.dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.activation(self.bn1(x))
+        y = self.pool(self.activation(self.bn1(x)))
         skip = x if self.shortcut is None else self.shortcut(y)
         y = self.conv1(y)
         y = self.dropout(self.activation(self.bn2(y)))
@@ -94,6 +101,7 @@ class WideResNet(nn.Module):
         num_classes: int = 100,
         *,
         activation: Activation = "relu",
+        downsampling: Downsampling = "stride",
         zero_init_residual: bool = False,
         bn_momentum: float = 0.1,
     ) -> None:
@@ -103,7 +111,7 @@ class WideResNet(nn.Module):
             raise ModelError(f"depth {depth} is not 6n+4; the nearest depths are {below} and {below + 6}")
         if widen_factor < 1 or num_classes < 1:
             raise ModelError(f"widen_factor {widen_factor} and num_classes {num_classes} must be at least 1")
-        self.architecture = Architecture(depth, widen_factor, dropout, num_classes, activation)
+        self.architecture = Architecture(depth, widen_factor, dropout, num_classes, activation, downsampling)
         stem, *widths = self.architecture.widths
         self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
         groups = []
@@ -111,7 +119,7 @@ class WideResNet(nn.Module):
         for outputs, stride in zip(widths, (1, 2, 2), strict=True):
             blocks = []
             for index in range(self.architecture.blocks_per_group):
-                blocks.append(Block(inputs, outputs, stride if index == 0 else 1, dropout, bn_momentum, activation))
+                blocks.append(Block(self.architecture, inputs, outputs, 1 if index else stride, bn_momentum))
                 inputs = outputs
             groups.append(nn.Sequential(*blocks))
         self.groups = nn.Sequential(*groups)
@@ -123,7 +131,14 @@ class WideResNet(nn.Module):
     @classmethod
     def of(cls, shape: Architecture) -> WideResNet:
         """A network with weights as before training."""
-        return cls(shape.depth, shape.widen_factor, shape.dropout, shape.num_classes, activation=shape.activation)
+        return cls(
+            shape.depth,
+            shape.widen_factor,
+            shape.dropout,
+            shape.num_classes,
+            activation=shape.activation,
+            downsampling=shape.downsampling,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.groups(self.conv1(x))

@@ -83,6 +83,7 @@ def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideR
         config.dropout,
         dataset.num_classes,
         activation=config.activation,
+        downsampling=config.downsampling,
         zero_init_residual=config.zero_init_residual,
         bn_momentum=config.bn_momentum,
     )

@@ -38,7 +38,7 @@ LENGTH = {"epochs": int, "warmup_epochs": int | float, "milestones": str}
 SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
 """Keys that `scale_lr: linear` multiplies by the number of processes."""
 
-SHAPE_KEYS = ("depth", "widen_factor", "activation")
+SHAPE_KEYS = ("depth", "widen_factor", "activation", "downsampling")
 
 
 def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint] | None:

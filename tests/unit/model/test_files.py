@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,8 +40,9 @@ def test_a_model_of_before_there_was_a_choice_has_relu(tmp_path: Path, model: Wi
     save_model(tmp_path, model, info)
     written = json.loads((tmp_path / "model.json").read_text())
     assert written["architecture"].pop("activation") == "relu"
+    assert written["architecture"].pop("downsampling") == "stride"
     (tmp_path / "model.json").write_text(json.dumps(written))
-    assert read_info(tmp_path).architecture.activation == "relu"
+    assert read_info(tmp_path).architecture == info.architecture
 
 
 def test_a_network_with_sync_bn_is_saved_as_any_other(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
@@ -53,11 +55,19 @@ def test_a_network_with_sync_bn_is_saved_as_any_other(tmp_path: Path, model: Wid
     assert torch.allclose(loaded(x), expected, atol=1e-6)
 
 
-def test_the_activation_is_kept(tmp_path: Path, info: ModelInfo) -> None:
-    model = WideResNet(10, 1, 0.0, 3, activation="silu").eval()
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ({"activation": "silu"}, "WRN-10-1 with SiLU"),
+        ({"downsampling": "pool"}, "WRN-10-1 with pooling"),
+        ({"activation": "silu", "downsampling": "pool"}, "WRN-10-1 with SiLU and pooling"),
+    ],
+)
+def test_what_is_unlike_the_paper_is_kept(tmp_path: Path, info: ModelInfo, other: dict[str, Any], name: str) -> None:
+    model = WideResNet(10, 1, 0.0, 3, **other).eval()
     save_model(tmp_path, model, replace(info, architecture=model.architecture))
     loaded, again = load_model(tmp_path)
-    assert str(again.architecture) == "WRN-10-1 with SiLU"
+    assert str(again.architecture) == name
     x = torch.randn(2, 3, 8, 8)
     assert torch.allclose(loaded(x), model(x), atol=1e-6)
 

@@ -54,6 +54,33 @@ def test_with_silu_each_relu_of_it_is_a_silu(monkeypatch: pytest.MonkeyPatch) ->
     assert not torch.allclose(plain, expected, atol=0.01)
 
 
+def test_pooling_averages_2x2_pixels_for_both_convolutions() -> None:
+    torch.manual_seed(0)
+    plain, pooling = WideResNet(10, 2).eval(), WideResNet(10, 2, downsampling="pool").eval()
+    pooling.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    strided = plain(x)
+    for block in plain.blocks():
+        if block.conv1.stride == (2, 2):
+            # The mean of 2x2 pixels, written as a convolution of each channel with itself.
+            channels = block.conv1.in_channels
+            mean = nn.Conv2d(channels, channels, 2, stride=2, groups=channels, bias=False)
+            nn.init.constant_(mean.weight, 0.25)
+            for convolution in (block.conv1, block.shortcut):
+                assert convolution is not None
+                convolution.stride = (1, 1)
+            block.conv1, block.shortcut = nn.Sequential(mean, block.conv1), nn.Sequential(mean, block.shortcut)
+    assert torch.allclose(plain(x), pooling(x), atol=1e-5)
+    assert not torch.allclose(strided, pooling(x), atol=0.01)
+
+
+@pytest.mark.parametrize("side", [9, 10, 18, 28])
+def test_pooling_halves_any_side_as_strides_do(side: int) -> None:
+    strided, pooling = WideResNet(10, 1), WideResNet(10, 1, downsampling="pool")
+    x = torch.randn(2, 3, side, side)
+    assert pooling.groups(pooling.conv1(x)).shape == strided.groups(strided.conv1(x)).shape
+
+
 def test_ten_steps_of_training_follow_it() -> None:
     torch.manual_seed(0)
     reference, ours = WRN(10, 2, num_classes=10), WideResNet(10, 2, num_classes=10)

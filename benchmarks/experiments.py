@@ -28,14 +28,8 @@ RECORDS = ROOT / "benchmarks/results/experiments"
 BASE: dict[str, object] = {
     **{"recipe": "quickstart", "dataset": "cifar100", "epochs": 4, "val-fraction": 0.1, "tta": True},
     **{"batch-size": 256, "lr": 0.6, "muon-lr": 0.14, "resolutions": "16:0.45 20:0.27 24:0.18 32:0.10"},
-    **{
-        "activation": "relu",
-        "downsampling": "stride",
-        "crop-padding": 2,
-        "schedule": "linear",
-        "label-smoothing": 0.1,
-        "warmup-epochs": 0.4,
-    },
+    **{"activation": "relu", "downsampling": "stride", "crop-padding": 2, "schedule": "linear"},
+    **{"label-smoothing": 0.1, "warmup-epochs": 0.4},
 }
 SGD = {"optimizer": "sgd", "lr": 0.4}
 TRIALS: dict[str, dict[str, object]] = {

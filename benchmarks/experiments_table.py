@@ -27,8 +27,8 @@ INTRODUCTION = """# Experiments
 
 Small science for the quickstart recipe, on two CPU cores: WRN-16-2 over nine tenths of CIFAR-100's training images. The
 last tenth, held out by class, decides. The test split decided once: twelve epochs with fewer steps at 32 px, instead of
-eleven, were dropped after a run of the whole recipe. Every figure is from a record under `benchmarks/results/`;
-`make results` writes these tables.
+eleven with more, were dropped after a run of the whole recipe (before `downsampling`). Every figure is from a record
+under `benchmarks/results/`; `make results` writes these tables.
 
 ## Trials over several seeds
 

@@ -23,6 +23,7 @@ BY_NAME = {
     "batch norm": ("batch_norm",),
     "dropout": ("bernoulli", "dropout"),
     "activations": ("relu", "silu", "clamp_min", "threshold"),
+    "pooling": ("pool", "Pool"),
     "casts and copies": ("copy_", "_to_copy"),
     "shortcuts and sums of gradients": ("aten::add",),
 }

@@ -30,6 +30,8 @@ OPTIMIZER = Event("Optimizer.step#SGD.step")
         (Event("aten::native_batch_norm_backward"), "batch norm"),
         (Event("aten::threshold_backward"), "activations"),
         (Event("aten::silu_backward"), "activations"),
+        (Event("aten::avg_pool2d_backward"), "pooling"),
+        (Event("AvgPool2DBackward0"), "pooling"),
         (Event("aten::bernoulli_"), "dropout"),
         (Event("aten::copy_"), "casts and copies"),
         (Event("aten::copy_", Event("aten::to", OPTIMIZER)), "optimizer"),

@@ -25,21 +25,24 @@ def where(environment: dict[str, Any]) -> str:
 
 
 def accuracy_rows(records: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """A row for each recipe and machine, over all its seeds."""
-    runs: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    """A row for each recipe, machine and number of processes, over all its seeds."""
+    runs: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for name, record in records.items():
         if record["benchmark"] == "accuracy":
-            key = (record["recipe"], record["network"], record["epochs"], machine(record["environment"]))
+            processes = record["config"]["processes"]
+            together = "" if processes in ("auto", 1) else f", {processes} processes"
+            what = f"`{record['recipe']}` ({record['network']}, {record['epochs']} epochs{together})"
+            key = (what, machine(record["environment"]))
             runs.setdefault(key, {})[name] = record
     rows = [["recipe", "data", "top-1", "top-1 with mirror images", "top-5", "training time", "on", "records"]]
-    for (recipe, network, epochs, on), of_seeds in sorted(runs.items()):
+    for (what, on), of_seeds in sorted(runs.items()):
         metrics = [record["metrics"] for record in of_seeds.values()]
         mirrored = [scores["tta"]["top1"] for scores in metrics if "tta" in scores]
         minutes = [record["training_seconds"] / 60 for record in of_seeds.values()]
         links = "; ".join(f"seed {record['seed']}: {link(name, record)}" for name, record in of_seeds.items())
         rows.append(
             [
-                f"`{recipe}` ({network}, {epochs} epochs)",
+                what,
                 f"{metrics[0]['dataset']}, {metrics[0]['split']}, {metrics[0]['images']:,} images",
                 f"**{mean_of([scores['top1'] for scores in metrics])}**",
                 mean_of(mirrored),

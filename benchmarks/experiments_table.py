@@ -45,7 +45,8 @@ WHOLE = """
 The quickstart recipe for 13 epochs over four fifths of the training images; the other fifth, 10,000 images, decides.
 Here the network is no longer starved of epochs: it fits the training images better than the held-out ones, by seven
 points in the last epoch, which four epochs do not show. One thread each, two at once; the difference is from the base
-of the same seed, as above.
+of the same seed, as above. Each is `wrn train --recipe quickstart --epochs 13 --val-fraction 0.2` with the flags of its
+row (the base: with the stages below), then `python benchmarks/record_run.py ... --experiment NAME`.
 """
 SINGLE = """
 ## Longer single runs

@@ -70,12 +70,11 @@ def test_twenty_steps_agree_with_one_process(processes: int, keys: dict[str, Any
     alone = run_worker(1, tmp_path / "1.json", **keys)
     together = run_worker(processes, tmp_path / "n.json", **keys)
     assert alone["steps"] == together["steps"] == 20
-    # Muon orthogonalises in bf16, where a last bit of fp32 can become one of 8.
-    tolerance = 2e-2 if "optimizer" in keys else 2e-4
-    assert together["losses"] == pytest.approx(alone["losses"], rel=tolerance)
+    # Rounding, which differs from CPU to CPU, grows from step to step: 7e-5 of a loss, 9e-5 of a norm were seen.
+    assert together["losses"] == pytest.approx(alone["losses"], rel=5e-4)
     assert together["images"] == alone["images"]
-    assert together["test"] == pytest.approx(alone["test"], rel=10 * tolerance)
-    assert together["weights"] == pytest.approx(alone["weights"], rel=tolerance)
+    assert together["test"] == pytest.approx(alone["test"], rel=2e-3)
+    assert together["weights"] == pytest.approx(alone["weights"], rel=2e-4, abs=5e-4)
 
 
 def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Workload:
         self._place = processes.place
         self.model: WideResNet = build_model(config, self._data, self.device)
         schedule = make_schedule(config, math.ceil(IMAGES_OF_CIFAR / config.batch_size))
-        self.optimizers = Optimizers(config, self.model)
+        self.optimizers = Optimizers(config, self.model, self.precision)
         self.take = TrainStep(
             config, self.model, self.optimizers, self.precision, schedule, lambda note: None, processes
         )

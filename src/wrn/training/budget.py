@@ -28,7 +28,7 @@ def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precisio
     model: a throwaway: the steps change it.
     """
     schedule = make_schedule(config, loader.steps_per_epoch)
-    take = TrainStep(config, model, Optimizers(config, model), precision, schedule, lambda note: None)
+    take = TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, lambda note: None)
     mean, begin = 0.0, 0.0
     for _, share in parse_stages(config.resolutions):
         first = round(begin * schedule.total_steps)

@@ -17,10 +17,10 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz iteration; they push small singular values up fastest."""
 
 
-def orthogonalise(matrix: Tensor, iterations: int) -> Tensor:
-    """A matrix (rows, columns) with the same singular vectors and singular values of about 1, in bf16."""
+def orthogonalise(matrix: Tensor, iterations: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """A matrix (rows, columns) with the same singular vectors and singular values of about 1, computed in `dtype`."""
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x
     x = x / (x.norm() + 1e-7)
@@ -35,12 +35,21 @@ class Muon(torch.optim.Optimizer):
 
     Each step first scales a weight to the norm sqrt(out), then moves it by lr * sqrt(max(1, rows / columns)) times
     the orthogonalised Nesterov momentum of its gradient.
+
+    dtype: what the iterations compute in. bf16 suffices, and is many times slower than fp32 where the hardware only
+    emulates it.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.6, iterations: int = 3
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.6,
+        iterations: int = 3,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "iterations": iterations})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -56,7 +65,7 @@ class Muon(torch.optim.Optimizer):
                 out, inside, height, width = weight.shape
                 # (out, height, width, in) is how a channels-last weight lies in memory: no copy.
                 flat = direction.permute(0, 2, 3, 1).reshape(out, -1)
-                update = orthogonalise(flat, group["iterations"]).to(weight.dtype)
+                update = orthogonalise(flat, group["iterations"], self._dtype).to(weight.dtype)
                 update = update.reshape(out, height, width, inside).permute(0, 3, 1, 2)
                 weight.mul_(out**0.5 / weight.norm().clamp(min=1e-7))
                 weight.add_(update, alpha=-group["lr"] * max(1.0, out / flat.shape[1]) ** 0.5)

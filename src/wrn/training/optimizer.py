@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wrn.config.schema import Config
+from wrn.model import Precision
 from wrn.training.muon import Muon
 
 
@@ -25,10 +26,11 @@ def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[di
 class Optimizers:
     """The optimisers of a run as one: SGD for everything, or Muon for the convolutions and SGD for the rest.
 
-    Each group knows its peak rate; the schedule sets all of them at the same share of their peaks.
+    Each group knows its peak rate; the schedule sets all of them at the same share of their peaks. Muon computes in
+    bf16 where the convolutions do, elsewhere in fp32: fp16 would underflow.
     """
 
-    def __init__(self, config: Config, model: nn.Module) -> None:
+    def __init__(self, config: Config, model: nn.Module, precision: Precision) -> None:
         parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         # The first convolution mixes colours, not features: Muon leaves it to SGD, as in cifar10-airbench.
         inner = [p for name, p in parameters if p.ndim == 4 and name != "conv1.weight" and config.optimizer == "muon"]
@@ -46,7 +48,8 @@ class Optimizers:
             )
         ]
         if inner:
-            self.all.append(Muon(inner, lr=config.muon_lr))
+            dtype = torch.bfloat16 if precision.dtype is torch.bfloat16 else torch.float32
+            self.all.append(Muon(inner, lr=config.muon_lr, dtype=dtype))
         for group in self._groups():
             group["peak"] = group["lr"]
 

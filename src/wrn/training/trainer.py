@@ -64,7 +64,7 @@ class Trainer:
         self._precision = precision
         self._reporter = reporter
         self._processes = processes
-        self._optimizers = Optimizers(config, model)
+        self._optimizers = Optimizers(config, model, precision)
         self._take = TrainStep(config, model, self._optimizers, precision, self.schedule, reporter.note, processes)
         self._step = 0
         self._origin: Path | None = None  # the checkpoint that it goes on from

@@ -91,7 +91,7 @@ def test_ten_steps_of_training_follow_it() -> None:
     optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
     config = Config(lr=0.05, dropout=0.0, amp=False, batch_size=16, warmup_epochs=0)
     schedule = Schedule("step", peak=0.05, floor=0.0, warmup_steps=0, total_steps=10)
-    step = TrainStep(config, ours, Optimizers(config, ours), FP32, schedule, lambda note: None)
+    step = TrainStep(config, ours, Optimizers(config, ours, FP32), FP32, schedule, lambda note: None)
     losses = SimpleNamespace(theirs=[], ours=[])
     for number in range(10):
         x, y = torch.randn(16, 3, 16, 16), torch.randint(0, 10, (16,))

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from wrn.config.schema import Config
-from wrn.model import WideResNet
+from wrn.model import Precision, WideResNet, pick_precision
 from wrn.training.muon import Muon, orthogonalise
 from wrn.training.optimizer import Optimizers
+
+FP32 = pick_precision(torch.device("cpu"), amp=False)
 
 
 def names_by_decay(optimizers: Optimizers, model: nn.Module) -> dict[str, float]:
@@ -20,7 +22,7 @@ def names_by_decay(optimizers: Optimizers, model: nn.Module) -> dict[str, float]
 
 def test_only_weights_decay() -> None:
     model = WideResNet(10, 1, num_classes=3)
-    decays = names_by_decay(Optimizers(Config(), model), model)
+    decays = names_by_decay(Optimizers(Config(), model, FP32), model)
     assert decays.keys() == dict(model.named_parameters()).keys()
     for name, decay in decays.items():
         bare = "bn" in name or name.endswith("bias")
@@ -28,7 +30,7 @@ def test_only_weights_decay() -> None:
 
 
 def test_the_rate_of_every_group_is_its_share_of_its_peak() -> None:
-    optimizers = Optimizers(Config(optimizer="muon", lr=0.2, muon_lr=0.06), WideResNet(10, 1))
+    optimizers = Optimizers(Config(optimizer="muon", lr=0.2, muon_lr=0.06), WideResNet(10, 1), FP32)
     optimizers.set_rate(0.5)
     rates = [group["lr"] for optimizer in optimizers.all for group in optimizer.param_groups]
     assert rates == [0.1, 0.1, 0.03]
@@ -36,23 +38,46 @@ def test_the_rate_of_every_group_is_its_share_of_its_peak() -> None:
 
 def test_muon_takes_the_inner_convolutions_and_sgd_all_else() -> None:
     model = WideResNet(10, 1)
-    sgd, muon = Optimizers(Config(optimizer="muon"), model).all
+    sgd, muon = Optimizers(Config(optimizer="muon"), model, FP32).all
     held = {id(p) for g in muon.param_groups for p in g["params"]}
     inner = {id(p) for name, p in model.named_parameters() if p.ndim == 4 and name != "conv1.weight"}
     assert held == inner
     assert len(held) + sum(len(g["params"]) for g in sgd.param_groups) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
-def test_orthogonalised_singular_values_are_near_one(shape: tuple[int, int]) -> None:
+def test_orthogonalised_singular_values_are_near_one(shape: tuple[int, int], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape)
-    values = torch.linalg.svdvals(orthogonalise(matrix, 5).float())
+    values = torch.linalg.svdvals(orthogonalise(matrix, 5, dtype).float())
     assert values.min().item() > 0.6
     assert values.max().item() < 1.3
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    aligned = torch.diagonal(left.T @ orthogonalise(matrix, 5).float() @ right.T)
+    aligned = torch.diagonal(left.T @ orthogonalise(matrix, 5, dtype).float() @ right.T)
     assert aligned.min().item() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "iterations"), [("bfloat16", "bfloat16"), ("float16", "float32"), ("float32", "float32")]
+)
+def test_muon_computes_in_bf16_where_the_convolutions_do_and_elsewhere_in_fp32(
+    convolutions: str, iterations: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the hardware emulates bf16, a step of Muon in it would take a third of a training step."""
+    used = set()
+
+    def noted(matrix: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:
+        used.add(dtype)
+        return orthogonalise(matrix, count, dtype)
+
+    monkeypatch.setattr("wrn.training.muon.orthogonalise", noted)
+    model = WideResNet(10, 1)
+    precision = Precision(torch.device("cpu"), getattr(torch, convolutions), "for this test")
+    optimizers = Optimizers(Config(optimizer="muon"), model, precision)
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    optimizers.all[1].step()
+    assert used == {getattr(torch, iterations)}
 
 
 def test_muon_descends_and_holds_the_norm() -> None:
@@ -77,7 +102,7 @@ def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
     torch.manual_seed(0)
     config = Config(optimizer=kind)
     model = WideResNet(10, 1, num_classes=3).to(memory_format=torch.channels_last)
-    optimizers = Optimizers(config, model)
+    optimizers = Optimizers(config, model, FP32)
     x = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)
 
     def step(model: nn.Module, optimizers: Optimizers) -> None:
@@ -88,7 +113,7 @@ def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
 
     step(model, optimizers)
     twin = copy.deepcopy(model)
-    twins = Optimizers(config, twin)
+    twins = Optimizers(config, twin, FP32)
     # As through a file: contiguous tensors that share no memory.
     twins.load_state_dict({name: t.detach().clone().contiguous() for name, t in optimizers.state_dict().items()})
     for _ in range(2):

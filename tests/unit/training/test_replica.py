@@ -45,7 +45,7 @@ def weights_after(model: WideResNet, sizes: list[int], notes: list[str] | None =
     """Of steps on batches of these sizes."""
     config = Config(**{"dropout": 0.0, "amp": False, "batch_size": 8, "warmup_epochs": 0, **keys})
     schedule, notes = Schedule("step", config.lr, 0.0, 0, 10), [] if notes is None else notes
-    take = TrainStep(config, model, Optimizers(config, model), FP32, schedule, notes.append)
+    take = TrainStep(config, model, Optimizers(config, model, FP32), FP32, schedule, notes.append)
     for step, size in enumerate(sizes):
         take(step, batch(size))
     return [parameter.detach() for parameter in model.parameters()]
@@ -176,7 +176,7 @@ def test_compiled_steps_on_a_gpu_follow_fp32_on_the_cpu(compile: Any, keys: dict
     there = copy.deepcopy(model).to("cuda", memory_format=torch.channels_last)
     precision = pick_precision(torch.device("cuda"), amp=False)
     schedule = Schedule("step", config.lr, 0.0, 0, 10)
-    take = TrainStep(config, there, Optimizers(config, there), precision, schedule, lambda note: None)
+    take = TrainStep(config, there, Optimizers(config, there, precision), precision, schedule, lambda note: None)
     for step in range(4):
         ready = batch()
         take(step, Batch(ready.images.cuda(), ready.labels.cuda()))

@@ -22,7 +22,7 @@ def make(model: WideResNet, precision: Precision = FP32, **keys: Any) -> tuple[T
     config = Config(**{"dropout": 0.0, "amp": False, "batch_size": 8, "warmup_epochs": 0, **keys})
     notes: list[str] = []
     schedule = Schedule("step", config.lr, 0.0, 0, 10)
-    return TrainStep(config, model, Optimizers(config, model), precision, schedule, notes.append), notes
+    return TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, notes.append), notes
 
 
 def batch(size: int = 8) -> Batch:
@@ -187,7 +187,9 @@ def test_a_step_on_a_gpu_follows_fp32_on_the_cpu(amp: str) -> None:
         config = Config(dropout=0.0, batch_size=64, warmup_epochs=0, lr=0.05)
         precision = FP32 if device == "cpu" else pick_precision(torch.device(device), amp=True, amp_dtype=amp)
         schedule = Schedule("step", 0.05, 0.0, 0, 10)
-        step = TrainStep(config, network, Optimizers(config, network), precision, schedule, lambda note: None)
+        step = TrainStep(
+            config, network, Optimizers(config, network, precision), precision, schedule, lambda note: None
+        )
         for number in range(5):
             step(number, Batch(images.to(device), labels.to(device)))
         losses[device] = step.meters.read().loss

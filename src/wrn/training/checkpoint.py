@@ -157,7 +157,9 @@ class CheckpointStore:
         An earlier write is waited for first. Raises CheckpointError when that one, or with `wait` this one, failed.
         """
         self.wait()
-        snapshot = Checkpoint({name: _copy(tensor) for name, tensor in checkpoint.tensors.items()}, checkpoint.state)
+        # The state, too: the writer may come to it late, and by then an epoch may have ended and be in the history.
+        tensors = {name: _copy(tensor) for name, tensor in checkpoint.tensors.items()}
+        snapshot = Checkpoint(tensors, json.loads(json.dumps(checkpoint.state)))
         self._writer = threading.Thread(target=self._write, args=(snapshot, not wait), name="checkpoint-writer")
         self._writer.start()
         if wait:

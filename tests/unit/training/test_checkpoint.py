@@ -81,6 +81,8 @@ def test_what_changes_after_save_is_not_saved(store: CheckpointStore, monkeypatc
 def _after_a_change(checkpoint: Checkpoint, write):  # type: ignore[no-untyped-def]
     def changed(path: Path, snapshot: Checkpoint) -> None:
         checkpoint.tensors["model/w"].zero_()
+        checkpoint.state["history"][0]["loss"] = 9.0
+        checkpoint.state["history"].append({"loss": 0.1, "step": 2})
         write(path, snapshot)
 
     return changed

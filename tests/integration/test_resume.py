@@ -14,6 +14,7 @@ import torch
 from tiny import Recorder, ready, tiny_config, tiny_dataset, without_timing
 from wrn.data.dataset import Split
 from wrn.errors import CheckpointError, Interrupted, TrainingError
+from wrn.model import Precision
 from wrn.training.machine import choose_kernels
 from wrn.training.selection import Selection
 from wrn.training.trainer import Trainer
@@ -220,6 +221,21 @@ def test_another_configuration_is_listed_and_refused(tmp_path: Path) -> None:
         ready(tiny_config(tmp_path, activation="silu", resume_anyway=True), Recorder())
     with pytest.raises(CheckpointError, match=r"another network \(downsampling was 'stride' and is 'pool'"):
         ready(tiny_config(tmp_path, downsampling="pool", resume_anyway=True), Recorder())
+
+
+def test_a_run_goes_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the machine that replaces a lost one: fp16 scales the loss, what went before did not."""
+    recorder = Recorder(stop_after=5)
+    trainer, _ = ready(tiny_config(tmp_path, amp=False), recorder)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    fp16 = Precision(torch.device("cpu"), torch.float16, "as on a T4")
+    monkeypatch.setattr("wrn.training.run.pick_precision", lambda *arguments, **named: fp16)
+    again = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, amp=False), again)
+    trainer.run(again.stop)
+    assert again.steps == list(range(5, 12))
+    assert trainer._take.scaler.get_scale() > 1
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path) -> None:

@@ -306,7 +306,8 @@ class Trainer:
             self._take.meters.restore(checkpoint.tensors["meters"])
             if self._take.average is not None:
                 self._take.average.load_state_dict(group("average/") or group("model/"), state["average_updates"])
-            self._take.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # none from a run whose precision needed no scaling
+                self._take.scaler.load_state_dict(state["scaler"])
             self.selection.load_state_dict(state["selection"], group("best/"))
             self._history = list(state["history"])
             self._open_row = state["open_row"]

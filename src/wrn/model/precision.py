@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return pick_device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -51,6 +52,7 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise ConfigError(f"device: {name} is not here (torch sees {count} CUDA devices); give --device auto")
+    _check_build(device)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device: mps is not here; give --device auto")
     if device.type not in ("cpu", "cuda", "mps"):
@@ -58,23 +60,59 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def _check_build(device: torch.device) -> None:
+    """Raises ConfigError for a GPU that this build of torch has no code for, such as a V100 since CUDA 13."""
+    if device.type != "cuda":
+        return
+    capability, built_for = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
+    if not runs(capability, built_for):
+        raise ConfigError(
+            f"device: {torch.cuda.get_device_name(device)} (sm_{capability[0]}{capability[1]}) is not one that this "
+            f"torch was built for ({', '.join(built_for)}); install one that was, or give --device cpu"
+        )
+
+
+def runs(capability: tuple[int, int], built_for: list[str]) -> bool:
+    """Whether a GPU of this compute capability runs one of `sm_80`, `compute_90` and so on.
+
+    Machine code (sm) runs on its own major version from its minor version on, or with a letter behind it on exactly
+    its own; PTX (compute) on all that came later. True for other names, as ROCm's, which say nothing of this.
+    """
+    known = [match for name in built_for if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name))]
+    for kind, major, minor, letter in (match.groups() for match in known):
+        version = (int(major), int(minor))
+        if version == capability or (
+            not letter and version < capability and (kind == "compute" or version[0] == capability[0])
+        ):
+            return True
+    return not known
+
+
 def pick_precision(device: torch.device, *, amp: bool, amp_dtype: str = "auto") -> Precision:
     """The precision to train with: what was asked for, or what the hardware is fastest at."""
     if not amp:
         return Precision(device, torch.float32, "amp is off")
     if amp_dtype == "bf16":
-        return Precision(device, torch.bfloat16, "asked for")
+        emulated = device.type != "mps" and not computes_bf16(device)
+        return Precision(device, torch.bfloat16, "asked for, though only emulated here" if emulated else "asked for")
     if amp_dtype == "fp16":
         if device.type != "cuda":
             raise ConfigError(f"amp_dtype: fp16 needs a GPU, the device is {device.type}; give --amp-dtype auto")
         return Precision(device, torch.float16, "asked for")
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if computes_bf16(device):
             return Precision(device, torch.bfloat16, "this GPU computes bf16")
         return Precision(device, torch.float16, "this GPU has no bf16; the loss is scaled")
-    if device.type == "cpu" and cpu_computes_bf16():
+    if computes_bf16(device):
         return Precision(device, torch.bfloat16, "this CPU has bf16 instructions")
     return Precision(device, torch.float32, f"no fast 16-bit type on this {device.type}")
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether this device multiplies bf16 natively; false for MPS, of which torch does not say."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and cpu_computes_bf16()
 
 
 def cpu_computes_bf16() -> bool:

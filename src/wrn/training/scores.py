@@ -45,15 +45,18 @@ class Scores:
 
 
 def score(logits: Tensor, labels: Tensor, superclass_of: Sequence[int] = ()) -> Scores:
-    """Score float logits (N, classes) against int64 labels (N,). N is at least 1."""
-    logits, labels = logits.float(), labels.to(logits.device)
+    """Score float logits (N, classes) against int64 labels (N,). N is at least 1.
+
+    On the CPU, wherever they are: in double precision, which Apple's MPS lacks.
+    """
+    logits, labels = logits.float().cpu(), labels.cpu()
     classes = logits.shape[1]
     ranked = logits.topk(min(5, classes), dim=1).indices
     hits = ranked == labels[:, None]
     right = hits[:, 0]
     superclass = None
     if superclass_of:
-        table = torch.tensor(superclass_of, device=logits.device)
+        table = torch.tensor(superclass_of)
         superclass = (table[ranked[:, 0]] == table[labels]).double().mean().item()
     seen = torch.bincount(labels, minlength=classes)
     hit = torch.bincount(labels[right], minlength=classes)
@@ -73,5 +76,5 @@ def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
     confidence, best = logits.softmax(1).max(1)
     gap = (best == labels).double() - confidence.double()
     bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
-    sums = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=logits.device).index_add_(0, bins, gap)
+    sums = torch.zeros(CALIBRATION_BINS, dtype=torch.float64).index_add_(0, bins, gap)
     return sums.abs().sum().item() / len(labels)

@@ -32,6 +32,42 @@ def test_what_is_asked_for_is_taken() -> None:
         pick_precision(CPU, amp=True, amp_dtype="fp16")
 
 
+def test_bf16_that_is_asked_for_and_emulated_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cpu_computes_bf16", lambda: False)
+    assert pick_precision(CPU, amp=True, amp_dtype="bf16").reason == "asked for, though only emulated here"
+    monkeypatch.setattr(module, "cpu_computes_bf16", lambda: True)
+    assert pick_precision(CPU, amp=True, amp_dtype="bf16").reason == "asked for"
+
+
+@pytest.mark.parametrize(
+    ("capability", "built_for", "expected"),
+    [
+        ((7, 0), ["sm_75", "sm_80", "sm_90", "compute_120"], False),
+        ((7, 5), ["sm_75", "sm_80"], True),
+        ((8, 6), ["sm_75", "sm_80"], True),
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((10, 3), ["sm_100"], True),
+        ((10, 3), ["sm_100a"], False),
+        ((12, 1), ["sm_90", "compute_90"], True),
+        ((9, 0), ["gfx90a"], True),
+    ],
+)
+def test_a_gpu_runs_what_was_built_for_it(capability: tuple[int, int], built_for: list[str], expected: bool) -> None:
+    assert module.runs(capability, built_for) is expected
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_that_this_torch_has_no_code_for_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"is_available": True, "device_count": 1, "get_device_capability": (7, 0), "get_arch_list": ["sm_75"]}
+    answers["get_device_name"] = "Tesla V100"
+    for function, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, function, lambda *arguments, answer=answer: answer)
+    with pytest.raises(ConfigError, match=r"device: Tesla V100 \(sm_70\) .* built for \(sm_75\)"):
+        pick_device(name)
+
+
 def test_autocast_is_what_it_says() -> None:
     x = torch.randn(2, 2)
     for dtype in ("bf16", None):

@@ -26,7 +26,7 @@ def colour(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """0 is the mean grey of the image, 1 the image itself."""
-    mean = (luma(images)[:, :1].mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64) + 0.5).floor()
+    mean = (luma(images)[:, :1].mean(dim=(1, 2, 3), keepdim=True, dtype=_double(images)) + 0.5).floor()
     return _blend(mean.float(), images, factor)
 
 
@@ -57,8 +57,8 @@ def solarize(images: Tensor, threshold: Tensor) -> Tensor:
 def autocontrast(images: Tensor, _: Tensor | None = None) -> Tensor:
     """Stretch each channel to the full range; a channel of one value stays."""
     values = _planes(images)
-    low = values.amin(dim=2, keepdim=True).double()
-    high = values.amax(dim=2, keepdim=True).double()
+    low = values.amin(dim=2, keepdim=True).to(_double(images))
+    high = values.amax(dim=2, keepdim=True).to(_double(images))
     flat = high <= low
     scale = torch.where(flat, 1.0, 255 / (high - low).clamp(min=1))
     offset = torch.where(flat, 0.0, -low * scale)
@@ -104,6 +104,11 @@ def _blend(other: Tensor, images: Tensor, factor: Tensor) -> Tensor:
 
 def _whole(values: Tensor) -> Tensor:
     return values.clamp_(0, 255).to(torch.uint8)
+
+
+def _double(images: Tensor) -> torch.dtype:
+    """float64, but for Apple's MPS, which lacks it: there a value may differ from Pillow's by one."""
+    return torch.float32 if images.device.type == "mps" else torch.float64
 
 
 def _per_image(values: Tensor) -> Tensor:

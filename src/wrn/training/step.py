@@ -48,6 +48,12 @@ def chunks(batch: Batch, size: int) -> Iterator[Batch]:
         yield batch.rows(slice(start, start + size))
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device ran out of memory: of CUDA the exception says so, of MPS and the CPU only its text."""
+    texts = ("out of memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
+
+
 class TrainStep:
     """Takes batches, moves weights. Holds what a step needs and the state that only steps change.
 
@@ -106,7 +112,9 @@ class TrainStep:
             try:
                 self._gradients(step, batch)
                 break
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 self._halve_micro_batch()
                 self.meters.values.copy_(counted)
         self.on_phase("optimizer")

@@ -65,7 +65,18 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(size: int) -> None:
         assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("too much"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["cuda", "mps", "cpu"],
+)
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     model = frozen_bn(WideResNet(10, 1, 0.0, 5))
     twin = copy.deepcopy(model)
@@ -75,7 +86,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(monkeypatch: py
 
     def small_device(images: torch.Tensor, usual: bool) -> torch.Tensor:
         if len(images) > 2:
-            raise torch.OutOfMemoryError("too much")
+            raise error
         return forward(images)
 
     monkeypatch.setattr(step._replica, "forward", small_device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 
@@ -45,21 +46,33 @@ def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precisio
     return mean
 
 
-def seconds_per_evaluation(model: WideResNet, dataset: Dataset, precision: Precision) -> float:
-    """What scoring the test split takes."""
+def seconds_per_evaluation(config: Config, model: WideResNet, dataset: Dataset, precision: Precision) -> float:
+    """What scoring the test split takes, with mirror images where the run scores them too."""
     images = dataset.test.images[:EVALUATED]
     for _ in range(2):  # the first chooses kernels
         started = time.perf_counter()
         predict_logits(model, images, mean=dataset.mean, std=dataset.std, precision=precision).sum().item()
         seconds = time.perf_counter() - started
-    return seconds * len(dataset.test) / len(images)
+    return seconds * len(dataset.test) / len(images) * (2 if config.tta else 1)
 
 
-def fitting_epochs(config: Config, step_s: float, steps_per_epoch: int, evaluation_s: float) -> int:
-    """The most epochs, at least 1 and at most `budget_epochs`, that end within the budget, evaluations included."""
-    every = config.eval_epochs
-    per_epoch = step_s * steps_per_epoch + (evaluation_s / every if every else 0.0)
-    fitting = max(1, int((60 * config.budget_minutes - evaluation_s) / per_epoch))
+@dataclass(frozen=True)
+class Costs:
+    """What a run takes here, in seconds: an epoch, with its share of the evaluations, and all that comes but once."""
+
+    epoch: float
+    once: float
+
+    @classmethod
+    def of(cls, config: Config, step_s: float, steps_per_epoch: int, evaluation_s: float, spent_s: float) -> Costs:
+        """spent_s: already, for measuring the others. The last evaluation, at the end, comes to what epochs take."""
+        between = evaluation_s / config.eval_epochs if config.eval_epochs else 0.0
+        return cls(step_s * steps_per_epoch + between, spent_s + evaluation_s)
+
+
+def fitting_epochs(config: Config, costs: Costs) -> int:
+    """The most epochs, at least 1 and at most `budget_epochs`, that end within the budget."""
+    fitting = max(1, int((60 * config.budget_minutes - costs.once) / costs.epoch))
     return min(fitting, config.budget_epochs or fitting)
 
 
@@ -89,12 +102,13 @@ def within_budget(
 
     model: a throwaway.
     """
-    generator_state = torch.get_rng_state()
+    started, generator_state = time.perf_counter(), torch.get_rng_state()
     step_s = seconds_per_step(config, model, loader, precision)
-    evaluation_s = seconds_per_evaluation(model, dataset, precision)
+    evaluation_s = seconds_per_evaluation(config, model, dataset, precision)
     torch.set_rng_state(generator_state)
-    chosen = with_epochs(config, fitting_epochs(config, step_s, loader.steps_per_epoch, evaluation_s))
-    expected = (chosen.epochs * step_s * loader.steps_per_epoch + evaluation_s) / 60
+    costs = Costs.of(config, step_s, loader.steps_per_epoch, evaluation_s, time.perf_counter() - started)
+    chosen = with_epochs(config, fitting_epochs(config, costs))
+    expected = (chosen.epochs * costs.epoch + costs.once) / 60
     same = f"--epochs {chosen.epochs} --warmup-epochs {chosen.warmup_epochs:g}"
     if chosen.milestones:
         same += f' --milestones "{chosen.milestones}"'

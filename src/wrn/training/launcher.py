@@ -48,7 +48,7 @@ def launch(torchrun: Sequence[str]) -> int:
     """Start the processes and wait for their end; the exit code that tells it."""
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     processes = int(next(flag for flag in torchrun if flag.startswith("--nproc-per-node=")).partition("=")[2])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     # A process that is started by the path of a file finds this package only where it is installed, and might find
     # another version there: a training container has ours unpacked somewhere.
     ours = str(Path(wrn.__file__).resolve().parents[1])

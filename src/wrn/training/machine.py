@@ -13,7 +13,7 @@ import torch
 
 import wrn
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Options of glibc's mallopt, from malloc.h."""
 
 
@@ -28,7 +28,8 @@ def tune_cpu() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return  # another libc
-    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    if not mallopt(M_MMAP_THRESHOLD, 1 << 30):
+        mallopt(M_MMAP_MAX, 0)  # glibc 2.34 and older take no threshold above 32 MB
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 

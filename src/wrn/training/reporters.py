@@ -7,6 +7,7 @@ of history.jsonl.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,10 @@ FIELDS = (
 """The fields of a plain line, in this order; a row has those that apply."""
 
 
+FIRST_WORD_S, NEXT_WORD_S = 60.0, 600.0
+"""How long the plain reporter is silent within an epoch before it says how far it is, at first and later."""
+
+
 class Reporter(Protocol):
     """Is told what happens; decides what to show."""
 
@@ -53,6 +58,15 @@ class Reporter(Protocol):
 
     def close(self) -> None:
         """Nothing more will come."""
+
+
+def duration(seconds: float) -> str:
+    """Short, for people: 45 s, 12 min, 3.4 h, 2.0 days."""
+    for unit, size, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < limit * size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"
 
 
 def shown(value: Any) -> str:
@@ -85,17 +99,39 @@ class SilentReporter:
 
 
 class PlainReporter(SilentReporter):
-    """One line a message and one `key=value` line an epoch, flushed at once."""
+    """One line a message and one `key=value` line an epoch, flushed at once; in a long epoch also how far it is."""
 
     def __init__(self) -> None:
         self._tenth = 0
+        self._total_steps = 0
+        self._patience = FIRST_WORD_S
+        self._last_word: tuple[float, int] | None = None  # when, and after how many steps
+        self._images = 0  # since then
 
     def note(self, message: str) -> None:
         sys.stdout.write(message + "\n")
         sys.stdout.flush()
 
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+        self._total_steps = total_steps
+
+    def step(self, step: int, lr: float, images: int) -> None:
+        now, done = time.monotonic(), step + 1
+        if self._last_word is None:  # the first step chooses or compiles kernels: counted from its end
+            self._last_word, self._images = (now, done), 0
+            return
+        self._images += images
+        since, after = self._last_word
+        if now - since < self._patience:
+            return
+        left = duration((self._total_steps - done) * (now - since) / (done - after))
+        speed = self._images / (now - since)
+        self.note(f"step {done:,} of {self._total_steps:,}: {speed:,.1f} images/s, about {left} left at this speed")
+        self._last_word, self._images, self._patience = (now, done), 0, NEXT_WORD_S
+
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.note(" ".join(f"{key}={shown(row[key])}" for key in FIELDS if key in row))
+        self._last_word = None
 
     def download(self, done: int, total: int | None) -> None:
         tenth = 10 * done // total if total else 0
@@ -125,6 +161,7 @@ class RichReporter:
         self._download: Any = None
         self._steps_per_epoch = 1
         self._epochs = 0
+        self._stepped = time.monotonic()
         self._latest = ""
 
     def note(self, message: str) -> None:
@@ -137,6 +174,9 @@ class RichReporter:
         self._task = self._progress.add_task("training", total=total_steps, completed=first_step, figures="")
 
     def step(self, step: int, lr: float, images: int) -> None:
+        took, self._stepped = time.monotonic() - self._stepped, time.monotonic()
+        # A speed takes several steps, however long one is.
+        self._progress.speed_estimate_period = max(30.0, 5 * took)
         speed = self._progress.tasks[self._task].speed or 0.0
         self._progress.update(
             self._task,

@@ -74,6 +74,21 @@ def test_the_linear_rule_scales_batch_and_rates_together() -> None:
     assert for_processes(shared, Place(size=4)) is shared
 
 
+def test_processes_share_the_threads_that_this_one_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all cores of the machine: a scheduler or taskset may have given fewer."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr("torch.distributed.run.run", lambda arguments: None)
+    assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 0
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("mps"))
+    with pytest.raises(ConfigError, match="processes: MPS is for one process alone; give --device cpu"):
+        for_processes(Config(), Place(size=2))
+
+
 def test_what_several_processes_cannot_do() -> None:
     with pytest.raises(ConfigError, match="sync_bn: needs GPUs"):
         for_processes(Config(sync_bn=True), Place(size=2))

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from wrn.training import reporters
+from wrn.training.reporters import PlainReporter, RichReporter, duration
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """One number: the time."""
+    now = [1000.0]
+    monkeypatch.setattr(reporters.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_durations_for_people() -> None:
+    assert [duration(s) for s in (0, 89.4, 90, 5399, 5400, 172_799, 172_800)] == [
+        *("0 s", "89 s", "2 min", "90 min", "1.5 h", "48.0 h", "2.0 days"),
+    ]
+
+
+def test_a_long_epoch_says_how_far_it_is(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = PlainReporter()
+    reporter.begin(1000, 0, 100)
+    clock[0] += 50  # the first step compiles: it says nothing of the others
+    for step in range(100):
+        reporter.step(step, 0.1, 200)
+        clock[0] += 20
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [
+        "step 4 of 1,000: 10.0 images/s, about 5.5 h left at this speed",
+        "step 34 of 1,000: 10.0 images/s, about 5.4 h left at this speed",
+    ]
+    assert len(said) == 4
+
+
+def test_short_epochs_say_nothing_in_between(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = PlainReporter()
+    reporter.begin(300, 0, 10)
+    for step in range(300):
+        reporter.step(step, 0.1, 200)
+        clock[0] += 5
+        if step % 10 == 9:
+            reporter.epoch({"epoch": step // 10 + 1})
+    assert capsys.readouterr().out.splitlines() == [f"epoch={epoch}" for epoch in range(1, 31)]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 40.0, 300.0])
+def test_the_live_view_knows_the_speed_of_long_steps(seconds: float, clock: list[float]) -> None:
+    reporter = RichReporter()
+    reporter._progress.get_time = lambda: clock[0]
+    reporter.begin(1000, 0, 100)
+    try:
+        for step in range(8):
+            clock[0] += seconds
+            reporter.step(step, 0.1, 200)
+        (task,) = reporter._progress.tasks
+        assert f"{200 / seconds:,.0f} img/s" in task.fields["figures"]
+        assert task.time_remaining == pytest.approx(992 * seconds, rel=0.01)
+    finally:
+        reporter.close()

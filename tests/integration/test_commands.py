@@ -196,6 +196,20 @@ def test_what_a_person_can_mend_is_one_sentence(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("flags", [["--data-dir", "nothing"], ["--batch-size", "64"], ["--resume", "nowhere"]])
+def test_a_run_that_never_began_leaves_no_folder(
+    flags: list[str], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = ["train", "--dataset", "folder", "--data-dir", str(pictures), *SMALL, *PLAIN, "--epochs", "1"]
+    assert main([*before, *flags]) == 2
+    assert list(Path("runs").glob("**/*")) == []
+    # A folder of the user's own is not ours to remove.
+    Path("mine").mkdir()
+    assert main([*before, *flags, "--output-dir", "mine"]) == 2
+    assert Path("mine").is_dir()
+
+
 def test_tensorboard_and_rich(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     more = ["--epochs", "2", "--tensorboard", "true", "--progress", "rich"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from wrn.training.machine import choose_kernels, device_name, provenance, tune_c
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
 from wrn.training.processes import Alone, join
-from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, make_reporter
+from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, duration, make_reporter
 from wrn.training.resume import SCALED_KEYS, check_configuration, find_checkpoint
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
@@ -63,7 +64,12 @@ def train(resolved: Resolved) -> Result:
             paths = processes.first_does(lambda: writable_paths(config, resolved.recipe))
             if config.tensorboard and processes.is_first:
                 reporter = TensorBoardReporter(reporter, paths.run / "tensorboard")
-            trainer, dataset, precision = prepare(config, paths, reporter, processes, device)
+            try:
+                trainer, dataset, precision = prepare(config, paths, reporter, processes, device)
+            except Exception:
+                if processes.is_first and config.output_dir is None and sagemaker_base(os.environ) is None:
+                    remove_empty(paths)
+                raise
             if stop.received:
                 raise Interrupted(f"stopped by {stop.received} before the first step; start the same command again")
             trainer.run(stop)
@@ -85,6 +91,8 @@ def for_processes(config: Config, here: Place) -> Config:
         raise ConfigError("output_dir: unset, but torchrun may restart the run, which then has to find it; give one")
     if config.compile == "graphs":
         raise ConfigError("compile: graphs is for one process alone; give --compile true")
+    if pick_device(config.device).type == "mps":
+        raise ConfigError("processes: MPS is for one process alone; give --device cpu")
     if config.sync_bn and not torch.cuda.is_available():
         raise ConfigError("sync_bn: needs GPUs; leave it away")
     if config.scale_lr == "none":
@@ -139,7 +147,7 @@ def go_on(config: Config, paths: RunPaths, reporter: Reporter, processes: Alone)
         return config, None
     path, checkpoint = found
     age, epoch = time.time() - checkpoint.state["time"], len(checkpoint.state["history"])
-    reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {ago(age)} ago: {path}")
+    reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {duration(age)} ago: {path}")
     if config.budget_minutes:
         config, line = as_chosen_before(config, checkpoint)
         reporter.note(line)
@@ -166,6 +174,13 @@ def make_writable(paths: RunPaths) -> None:
             raise ConfigError(
                 f"{flag}_dir: {path} cannot be written ({error.strerror}); give another --{flag}-dir"
             ) from None
+
+
+def remove_empty(paths: RunPaths) -> None:
+    """Remove the folders of a run that never began; one that holds anything stays."""
+    for folder in (paths.model, paths.checkpoints, paths.run):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def finish(
@@ -211,12 +226,3 @@ def finish(
 def metrics(dataset: Dataset, scores: Evaluation) -> dict[str, Any]:
     """The figures of the test split with what they were measured on."""
     return {**scores.as_dict(), "dataset": dataset.name, "split": "test"}
-
-
-def ago(seconds: float) -> str:
-    """A short duration for people: 45 s, 12 min, 3.4 h, 2.0 days."""
-    for unit, size, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < limit * size:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
-    return f"{seconds / 86400:.1f} days"

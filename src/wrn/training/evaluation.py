@@ -14,8 +14,9 @@ from wrn.model import Precision, predict_logits
 from wrn.training.processes import Alone
 from wrn.training.scores import Scores, score
 
-IMAGES_AT_A_TIME = 500
-"""Between looks for a signal: 20 s of WRN-28-10 on two CPU cores, of the 30 s that stopping may take."""
+IMAGES_AT_A_TIME, ON_A_GPU = 200, 1000
+"""Between looks for a signal: of the 30 s that stopping may take, so that two CPU cores without bf16 get through them
+with WRN-28-10, too."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,17 @@ def evaluate(
     processes = processes or Alone()
     rows = processes.rows(len(split))
     largest_share = -(-len(split) // processes.place.size)
-    pieces = -(-largest_share // IMAGES_AT_A_TIME)
+    at_a_time = ON_A_GPU if precision.device.type == "cuda" else IMAGES_AT_A_TIME
+    pieces = -(-largest_share // at_a_time)
 
     def logits(mirrored: bool) -> torch.Tensor:
         found = []
         for images in torch.tensor_split(split.images[rows], pieces):
-            found.append(predict_logits(model, images, mean=mean, std=std, precision=precision, mirrored=mirrored))
+            found.append(
+                predict_logits(
+                    model, images, mean=mean, std=std, precision=precision, batch_size=at_a_time, mirrored=mirrored
+                )
+            )
             between()
         part = torch.cat(found)
         if processes.place.size == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from tiny import Recorder, ready, tiny_config, tiny_dataset, without_timing
 from wrn.data.dataset import Split
 from wrn.errors import CheckpointError, Interrupted, TrainingError
 from wrn.model import Precision
+from wrn.training import checkpoint as checkpoint_module
+from wrn.training.checkpoint import Checkpoint
 from wrn.training.machine import choose_kernels
 from wrn.training.selection import Selection
 from wrn.training.trainer import Trainer
@@ -159,6 +162,42 @@ def test_a_checkpoint_that_was_due_within_an_evaluation_is_written_after_it(tmp_
     trainer._save_if_due()
     trainer.store.wait()
     assert time.monotonic() - trainer._saved_at < 60
+
+
+@pytest.mark.parametrize("step", [2, 4, 11])
+def test_a_checkpoint_written_late_is_of_its_own_step(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the writer may start when the run is epochs ahead; a kill may leave that checkpoint alone."""
+    keys = {"epochs": 6, "val_fraction": 0.2, "checkpoint_epochs": 0, "keep": 9}
+    whole, history = run_through(tmp_path / "whole", **keys)
+    recorder = Recorder()
+    trainer, paths = ready(tiny_config(tmp_path / "cut", **keys), recorder)
+    the_run_ended = threading.Event()
+    write = checkpoint_module.write_checkpoint
+
+    def late(path: Path, checkpoint: Checkpoint) -> None:
+        if checkpoint.step == step:
+            assert the_run_ended.wait(60)
+            write(path, checkpoint)
+
+    def due(number: int, lr: float, images: int) -> None:
+        trainer._save_pending = number + 1 == step
+        if number + 1 == 24:
+            the_run_ended.set()
+
+    monkeypatch.setattr(checkpoint_module, "write_checkpoint", late)
+    monkeypatch.setattr(recorder, "step", due)
+    trainer.run(recorder.stop)
+    monkeypatch.setattr(checkpoint_module, "write_checkpoint", write)
+    again = Recorder()
+    resumed, _ = ready(tiny_config(tmp_path / "cut", **keys), again)
+    resumed.run(again.stop)
+    assert again.steps == list(range(step, 24))
+    assert without_timing([json.loads(line) for line in paths.history.read_text().splitlines()]) == history
+    assert resumed.selection.best_epoch == whole.selection.best_epoch
+    left, right = whole.selection.best_weights, resumed.selection.best_weights
+    assert [key for key in left if not torch.equal(left[key], right[key])] == []
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:

@@ -14,7 +14,11 @@ DATA_PEER = "the faster of DataLoader + Pillow and + NumPy"
 
 def machine(environment: Record) -> str:
     hardware = environment["hardware"]
-    return hardware["gpu"] or f"{hardware['cores']} cores of {hardware['cpu']} ({hardware['cpu_capability']})"
+    if hardware["gpu"]:
+        return str(hardware["gpu"])
+    # Those that do not say were all measured with bf16.
+    bf16 = "bf16" if hardware.get("cpu_bf16", True) else "no bf16"
+    return f"{hardware['cores']} cores of {hardware['cpu']} ({hardware['cpu_capability']}, {bf16})"
 
 
 def headline(record: Record) -> Row:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import wrn
+from wrn.model import Precision
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Options of glibc's mallopt, from malloc.h."""
@@ -53,11 +54,12 @@ def peak_memory(device: torch.device) -> int:
     return used if sys.platform == "darwin" else used * 1024  # Linux counts in KiB
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
-    """Where, when and by which versions a model was made."""
+def provenance(precision: Precision) -> dict[str, Any]:
+    """Where, when, in which precision and by which versions a model was made."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "device": device_name(device),
+        "device": device_name(precision.device),
+        "precision": precision.name,
         "platform": platform.platform(),
         **versions(),
     }

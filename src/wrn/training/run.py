@@ -205,7 +205,7 @@ def finish(
         superclass_of=dataset.superclass_of,
         dataset=dataset.name,
         config=trainer.config.model_dump(mode="json"),
-        provenance=provenance(precision.device),
+        provenance=provenance(precision),
     )
     if trainer.selection.best_epoch:
         last = replace(info, metrics=metrics(dataset, trainer.test_scores()))

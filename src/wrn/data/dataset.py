@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +58,14 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells it from other data: `name`, how many images, and a digest of classes, labels and looks."""
+        looks = [round(value, 6) for value in (*self.mean, *self.std)]  # the last digits are the processor's
+        digest = hashlib.sha256(json.dumps([self.classes, looks]).encode())
+        for split in (self.train, self.test):
+            digest.update(split.labels.cpu().numpy().tobytes())
+        return {"name": self.name, "train": len(self.train), "test": len(self.test), "digest": digest.hexdigest()[:16]}
 
     def with_splits(self, train: Split, test: Split) -> Dataset:
         """The same data set with other images, for example a subset."""

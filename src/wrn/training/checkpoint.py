@@ -154,8 +154,12 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint, *, wait: bool = False) -> None:
         """Write a checkpoint in the background, from a copy made now; `wait` for the end of it.
 
-        An earlier write is waited for first. Raises CheckpointError when that one, or with `wait` this one, failed.
+        An earlier write is waited for first. Raises CheckpointError when that one failed; with `wait` when this one
+        did, whose success makes up for an earlier failure.
         """
+        if wait and self._writer is not None:
+            self._writer.join()
+            self._failure = None
         self.wait()
         # The state, too: the writer may come to it late, and by then an epoch may have ended and be in the history.
         tensors = {name: _copy(tensor) for name, tensor in checkpoint.tensors.items()}
@@ -184,6 +188,8 @@ class CheckpointStore:
         later steps are damaged, or of a run that was given up: left in place they would count as the newest. Where
         the run comes from elsewhere, none is its own. Raises CheckpointError when they cannot be moved.
         """
+        for unfinished in self.directory.glob(".step-*.tmp"):  # of a process that was killed while it wrote
+            unfinished.unlink(missing_ok=True)
         here = origin is not None and origin.parent.resolve() == self.directory.resolve()
         foreign = [path for path in self.paths() if not here or step_of(path) > beyond]
         if not foreign:

@@ -20,13 +20,13 @@ from wrn.training.schedule import make_schedule
 SYNTHETIC = "NOTE: this is the synthetic set, not CIFAR-100; its figures say nothing about CIFAR-100"
 
 
-def load_data(config: Config, paths: RunPaths, reporter: Reporter) -> tuple[Dataset, Split | None]:
-    """The data set, and the validation split held out of its training images where one is asked for.
+def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) -> tuple[Dataset, Split | None]:
+    """The data set of that name, and the validation split held out of its training images where one is asked for.
 
     Raises DataError when the data is not to be had or does not fit the configuration.
     """
     dataset = open_dataset(
-        config.dataset,
+        name,
         data_dir=paths.data_dir,
         search=paths.search,
         download=config.download,

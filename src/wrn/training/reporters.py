@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from wrn.streams import drop
+
 FIELDS = (
     "dataset",
     "epoch",
@@ -109,8 +111,11 @@ class PlainReporter(SilentReporter):
         self._images = 0  # since then
 
     def note(self, message: str) -> None:
-        sys.stdout.write(message + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(message + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it has gone, as `tee` does on the same Ctrl-C: the run shall still save
+            drop(sys.stdout)
 
     def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
         self._total_steps = total_steps
@@ -177,7 +182,7 @@ class RichReporter:
         took, self._stepped = time.monotonic() - self._stepped, time.monotonic()
         # A speed takes several steps, however long one is.
         self._progress.speed_estimate_period = max(30.0, 5 * took)
-        speed = self._progress.tasks[self._task].speed or 0.0
+        speed = next(task.speed for task in self._progress.tasks if task.id == self._task) or 0.0
         self._progress.update(
             self._task,
             completed=step + 1,

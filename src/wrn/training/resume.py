@@ -4,7 +4,8 @@
 2. Keys that do not change what is learned may differ; so may `epochs`, upwards, and `micro_batch`, which changes only
    which images share BN's statistics: a smaller GPU must be able to go on.
 3. Any other difference is listed and stops the run, unless `--resume-anyway`.
-4. A different network never goes through: its weights would not fit.
+4. So does other data.
+5. A different network never goes through: its weights would not fit.
 """
 
 from __future__ import annotations
@@ -107,6 +108,22 @@ def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> N
             f"{path}: was made with another configuration ({_listed(changed, before, now)}); {again}, "
             "another --output-dir, or --resume-anyway"
         )
+
+
+def check_data(config: Config, before: Mapping[str, Any], now: Mapping[str, Any], path: Path | None) -> None:
+    """Raises CheckpointError where the data (`Dataset.identity`) is not that which the run began with."""
+    if before == now or config.resume_anyway:
+        return
+    if before["name"] != now["name"]:
+        differs = f"{before['name']}, this is {now['name']}"
+    elif (before["train"], before["test"]) != (now["train"], now["test"]):
+        differs = f"{before['train']:,} + {before['test']:,} images, here are {now['train']:,} + {now['test']:,}"
+    else:
+        differs = "as many images, but other ones"
+    raise CheckpointError(
+        f"{path}: was made with other data ({differs}); give that again with --dataset and --data-dir, "
+        "another --output-dir, or --resume-anyway"
+    )
 
 
 def _listed(keys: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,21 @@ from typing import Any
 import torch
 import yaml
 
-from wrn.config import Config, Resolved, RunPaths, run_paths
+from wrn.config import Config, Resolved, RunPaths
 from wrn.config.launch import Place, place
-from wrn.config.paths import sagemaker_base
-from wrn.data.dataset import Dataset
-from wrn.errors import ConfigError, Interrupted
+from wrn.data.dataset import Dataset, Split
+from wrn.errors import ConfigError
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation
+from wrn.training.folders import has_own_folder, held, remove_empty, writable_paths
 from wrn.training.machine import choose_kernels, device_name, provenance, tune_cpu
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
 from wrn.training.processes import Alone, join
 from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, duration, make_reporter
-from wrn.training.resume import SCALED_KEYS, check_configuration, find_checkpoint
+from wrn.training.resume import SCALED_KEYS, check_configuration, check_data, find_checkpoint
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
 
@@ -60,18 +59,19 @@ def train(resolved: Resolved) -> Result:
     processes = join(here, device)
     reporter: Reporter = make_reporter(config.progress) if processes.is_first else SilentReporter()
     try:
-        with StopSignal() as stop, processes.watched():
+        with StopSignal() as stop, processes.watched(), ExitStack() as locks:
             paths = processes.first_does(lambda: writable_paths(config, resolved.recipe))
+            if processes.is_first:
+                locks.enter_context(held((paths.run, paths.checkpoints)))
             if config.tensorboard and processes.is_first:
                 reporter = TensorBoardReporter(reporter, paths.run / "tensorboard")
             try:
                 trainer, dataset, precision = prepare(config, paths, reporter, processes, device)
             except Exception:
-                if processes.is_first and config.output_dir is None and sagemaker_base(os.environ) is None:
+                if processes.is_first and has_own_folder(config):
                     remove_empty(paths)
                 raise
-            if stop.received:
-                raise Interrupted(f"stopped by {stop.received} before the first step; start the same command again")
+            stop.there_is_work = True
             trainer.run(stop)
             result = finish(paths, trainer, dataset, precision, reporter, processes, started)
         processes.close()
@@ -87,7 +87,7 @@ def for_processes(config: Config, here: Place) -> Config:
     """The configuration of all processes together. Raises ConfigError for what several of them cannot do."""
     if here.size == 1:
         return config
-    if here.may_restart and config.output_dir is None and sagemaker_base(os.environ) is None:
+    if here.may_restart and has_own_folder(config):
         raise ConfigError("output_dir: unset, but torchrun may restart the run, which then has to find it; give one")
     if config.compile == "graphs":
         raise ConfigError("compile: graphs is for one process alone; give --compile true")
@@ -107,7 +107,7 @@ def prepare(
     """Everything before the first step: precision, data, network, and the checkpoint to go on from."""
     config, checkpoint = go_on(config, paths, reporter, processes)
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
-    dataset, validation = load_data(config, paths, reporter)
+    dataset, validation = same_data(config, checkpoint, paths, reporter, processes)
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes and checkpoint is None:
         first = config
@@ -134,6 +134,30 @@ def prepare(
     return trainer, dataset, precision
 
 
+def same_data(
+    config: Config, checkpoint: Checkpoint | None, paths: RunPaths, reporter: Reporter, processes: Alone
+) -> tuple[Dataset, Split | None]:
+    """The data, the same in all processes and as before the interruption, whatever `dataset: auto` would choose now.
+
+    The first process looks for it, fetches it if need be, and the others take what it found.
+    Raises CheckpointError where the run began with other data.
+    """
+    before = checkpoint.state.get("data") if checkpoint is not None else None  # not said before it was asked
+    name = str(before["name"]) if before and config.dataset == "auto" else config.dataset
+    found: list[tuple[Dataset, Split | None]] = []
+
+    def look() -> str:
+        found.append(load_data(config, name, paths, reporter))
+        return found[0][0].name
+
+    chosen = processes.first_does(look)
+    dataset, validation = found[0] if found else load_data(config, chosen, paths, reporter)
+    if before and checkpoint is not None:
+        check_data(config, before, dataset.identity(), checkpoint.path)
+    processes.wait()
+    return dataset, validation
+
+
 def go_on(config: Config, paths: RunPaths, reporter: Reporter, processes: Alone) -> tuple[Config, Checkpoint | None]:
     """The checkpoint to go on from, told in one line, and the configuration with what a budget chose when it began.
 
@@ -153,34 +177,6 @@ def go_on(config: Config, paths: RunPaths, reporter: Reporter, processes: Alone)
         reporter.note(line)
     check_configuration(config, checkpoint, path)
     return config, checkpoint
-
-
-def writable_paths(config: Config, recipe: str) -> RunPaths:
-    """The places of the run, made. Raises ConfigError where one cannot be written."""
-    paths = run_paths(config, recipe)
-    make_writable(paths)
-    return paths
-
-
-def make_writable(paths: RunPaths) -> None:
-    """Make the folders of the run now: finding out after hours of training would be late. Raises ConfigError."""
-    for flag, path in (("output", paths.run), ("model", paths.model), ("checkpoint", paths.checkpoints)):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            probe = path / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ConfigError(
-                f"{flag}_dir: {path} cannot be written ({error.strerror}); give another --{flag}-dir"
-            ) from None
-
-
-def remove_empty(paths: RunPaths) -> None:
-    """Remove the folders of a run that never began; one that holds anything stays."""
-    for folder in (paths.model, paths.checkpoints, paths.run):
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def finish(

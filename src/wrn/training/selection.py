@@ -29,8 +29,15 @@ class Selection:
         if top1 > self.best_top1:
             self.best_top1, self.best_epoch = top1, epoch
             self.best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        if self._target and top1 >= self._target:
-            self.stop_reason = f"validation top-1 reached {top1:.2%}, the target was {self._target:.2%}"
+        self._decide(epoch)
+
+    def _decide(self, epoch: int) -> None:
+        """Whether the run ends after this epoch, by what was judged so far."""
+        self.stop_reason = ""
+        if self.best_epoch == 0:
+            return
+        if self._target and self.best_top1 >= self._target:
+            self.stop_reason = f"validation top-1 reached {self.best_top1:.2%}, the target was {self._target:.2%}"
         elif self._patience and epoch - self.best_epoch >= self._patience:
             self.stop_reason = (
                 f"no better validation top-1 for {self._patience} epochs "
@@ -47,13 +54,16 @@ class Selection:
 
     def state_dict(self) -> dict[str, Any]:
         """All but the weights."""
-        return {"best_top1": self.best_top1, "best_epoch": self.best_epoch, "stop_reason": self.stop_reason}
+        return {"best_top1": self.best_top1, "best_epoch": self.best_epoch}
 
-    def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor]) -> None:
-        """Raises KeyError where an epoch was judged best and its weights are not there."""
+    def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor], epoch: int) -> None:
+        """As after `epoch`; whether that is the end follows from the patience and the target of now.
+
+        Raises KeyError where an epoch was judged best and its weights are not there.
+        """
         if state["best_epoch"] and not best_weights:
             raise KeyError("the weights of the best epoch")
         self.best_top1 = state["best_top1"]
         self.best_epoch = state["best_epoch"]
         self.best_weights = best_weights
-        self.stop_reason = state["stop_reason"]
+        self._decide(epoch)

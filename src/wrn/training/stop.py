@@ -1,4 +1,5 @@
-"""Being asked to stop: the first SIGTERM or Ctrl-C ends the run after the present step, the second at once."""
+"""Being asked to stop: before the first step that is at once; later SIGTERM or the first Ctrl-C ends the run after the
+present step, the second at once."""
 
 from __future__ import annotations
 
@@ -7,16 +8,20 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from wrn.errors import Interrupted
+
 
 class StopSignal:
-    """Inside its `with` block, SIGTERM and SIGINT are noted instead of ending the process.
+    """Inside its `with` block, SIGTERM and SIGINT raise Interrupted, and once there is work to save are only noted.
 
+    there_is_work: whether there is.
     received: the name of the signal, or None. Handlers can be set in the main thread only; elsewhere this does
     nothing.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self.there_is_work = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -35,3 +40,5 @@ class StopSignal:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        if not self.there_is_work:
+            raise Interrupted(f"stopped by {self.received} before the first step; start the same command again")

@@ -59,6 +59,7 @@ class Trainer:
         self.config = config
         self._paths = paths
         self._dataset = dataset
+        self._data = dataset.identity()
         self._validation = validation
         self._loader = loader
         self._precision = precision
@@ -201,7 +202,7 @@ class Trainer:
         if stopping and self._stop.received is None:
             self._stop.received = "a signal to another process"
         if stopping or saving:
-            self._save()
+            self._save(stopping=stopping)
 
     def _minutes_due(self) -> bool:
         """What a kill costs counts from the state of one checkpoint to the end of writing the next.
@@ -244,10 +245,9 @@ class Trainer:
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 
-    def _save(self, *, last: bool = False) -> None:
-        """Checkpoint now. Raises Interrupted afterwards when the run was asked to stop."""
+    def _save(self, *, stopping: bool = False, last: bool = False) -> None:
+        """Checkpoint now. Raises Interrupted afterwards where all processes agreed on stopping."""
         self._look()  # weights that a non-finite loss has spoilt are never saved
-        stopping = self._stop.received is not None and not last
         # While the finished run is scored, its last checkpoint says it all: the weights may be the best by now.
         state = (self._step, len(self._history))
         if state != self._saved:
@@ -257,6 +257,7 @@ class Trainer:
             # Where there was nothing new to save, as within an evaluation, it stays due: what comes next is.
             self._saved_at = time.monotonic()
         if last or stopping:
+            self.store.wait()  # also for one of the same state that was begun before
             self._processes.wait()
         self._saved = state
         self._save_pending = False
@@ -283,6 +284,7 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
             "config_hash": fingerprint(self.config),
             "architecture": str(self.model.architecture),
+            "data": self._data,
             "history": self._history,
             "open_row": self._open_row,
             "selection": self.selection.state_dict(),
@@ -308,14 +310,15 @@ class Trainer:
                 self._take.average.load_state_dict(group("average/") or group("model/"), state["average_updates"])
             if state["scaler"]:  # none from a run whose precision needed no scaling
                 self._take.scaler.load_state_dict(state["scaler"])
-            self.selection.load_state_dict(state["selection"], group("best/"))
+            self.selection.load_state_dict(state["selection"], group("best/"), len(state["history"]))
             self._history = list(state["history"])
             self._open_row = state["open_row"]
             if self.config.micro_batch == "auto":
                 self._take.micro_batch = min(state["micro_batch"], self.config.batch_size)
             self._step = checkpoint.step
             self._origin = checkpoint.path
-            self._saved = (self._step, len(self._history))
+            if checkpoint.path is not None and checkpoint.path.parent == self.store.directory:
+                self._saved = (self._step, len(self._history))
         except (KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(
                 f"the checkpoint of step {checkpoint.step} does not fit this run ({error}); give another --output-dir"

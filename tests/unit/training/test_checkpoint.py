@@ -220,8 +220,23 @@ def test_a_failed_background_write_is_told_at_the_next_save(
         store.save(make(1))
         with pytest.raises(CheckpointError, match="refused"):
             store.save(make(2))
-    store.save(make(3), wait=True)
-    assert store.newest() is not None
+        store.save(make(3))
+    store.save(make(4), wait=True)  # makes up for what failed before, as when asked to stop
+    found = store.newest()
+    assert found is not None
+    assert found[1].step == 4
+
+
+def test_what_a_killed_process_left_half_written_goes(store: CheckpointStore) -> None:
+    store.save(make(1), wait=True)
+    for name in (".step-00000002.safetensors.tmp", ".step-00000002.safetensors.sha256.tmp"):
+        (store.directory / name).write_bytes(b"half")
+    newest = store.newest()
+    assert newest is not None
+    store.set_aside(beyond=1, origin=newest[0])
+    assert sorted(path.name for path in store.directory.iterdir()) == [
+        *("step-00000001.safetensors", "step-00000001.safetensors.sha256"),
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from wrn.training import reporters
@@ -44,6 +46,31 @@ def test_short_epochs_say_nothing_in_between(clock: list[float], capsys: pytest.
         if step % 10 == 9:
             reporter.epoch({"epoch": step // 10 + 1})
     assert capsys.readouterr().out.splitlines() == [f"epoch={epoch}" for epoch in range(1, 31)]
+
+
+def test_the_live_view_trains_after_a_download() -> None:
+    reporter = RichReporter()
+    try:
+        reporter.download(50, 100)
+        reporter.download(100, 100)
+        reporter.begin(100, 0, 10)
+        for step in range(3):
+            reporter.step(step, 0.1, 8)
+        (task,) = reporter._progress.tasks
+        assert (task.completed, task.total, task.description) == (3, 100, "epoch 1/10")
+    finally:
+        reporter.close()
+
+
+def test_a_log_that_nobody_reads_any_more_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wrn train | tee log`: Ctrl-C ends tee at once, and the run has to save yet."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as broken:
+        monkeypatch.setattr("sys.stdout", broken)
+        reporter = PlainReporter()
+        for epoch in (1, 2):
+            reporter.epoch({"epoch": epoch})
 
 
 @pytest.mark.parametrize("seconds", [0.5, 40.0, 300.0])

@@ -47,11 +47,22 @@ def test_its_state_goes_on() -> None:
     first = Selection(3, 0)
     first.judge(0.7, 4, filled(4))
     second = Selection(3, 0)
-    second.load_state_dict(first.state_dict(), first.best_weights)
+    second.load_state_dict(first.state_dict(), first.best_weights, 4)
     second.judge(0.6, 5, filled(5))
     model = filled(0)
     assert second.load_best(model)
     assert model.weight.unique().tolist() == [4.0]
+
+
+def test_whether_it_is_over_follows_from_the_patience_and_the_target_of_now() -> None:
+    first = Selection(2, 0)
+    for epoch, top1 in enumerate((0.5, 0.4, 0.4), start=1):
+        first.judge(top1, epoch, filled(epoch))
+    assert first.stop_reason
+    for patience, target, over in ((2, 0, True), (5, 0, False), (0, 0, False), (5, 0.5, True)):
+        again = Selection(patience, target)
+        again.load_state_dict(first.state_dict(), first.best_weights, 3)
+        assert bool(again.stop_reason) is over
 
 
 def test_nothing_judged_loads_nothing() -> None:
@@ -62,4 +73,4 @@ def test_a_best_epoch_without_its_weights_is_none() -> None:
     selection = Selection(1, 0)
     selection.judge(0.5, 1, filled(1))
     with pytest.raises(KeyError, match="weights of the best epoch"):
-        Selection(1, 0).load_state_dict(selection.state_dict(), {})
+        Selection(1, 0).load_state_dict(selection.state_dict(), {}, 1)

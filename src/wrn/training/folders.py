@@ -1,0 +1,94 @@
+"""The folders of a run: made before it begins, held while it lasts, and gone if it never began."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from wrn.config import Config, RunPaths, run_paths
+from wrn.config.paths import sagemaker_base
+from wrn.errors import ConfigError
+
+PATIENCE_S = 15.0
+"""How long to wait for another run to let go of a folder: one that was told to stop saves first, and the workers of one
+that was killed end a few seconds later."""
+
+
+def has_own_folder(config: Config) -> bool:
+    """Whether each start has a new folder of its own, under runs/."""
+    return config.output_dir is None and sagemaker_base(os.environ) is None
+
+
+def writable_paths(config: Config, recipe: str) -> RunPaths:
+    """The places of the run, made. Raises ConfigError where one cannot be written."""
+    paths = run_paths(config, recipe)
+    if has_own_folder(config):
+        while not made(paths.run):  # taken this moment by another run
+            paths = run_paths(config, recipe)
+    make_writable(paths)
+    return paths
+
+
+def made(folder: Path) -> bool:
+    """Make a new folder; whether it was not there. Where it cannot be made, `make_writable` says why."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@contextmanager
+def held(folders: Sequence[Path]) -> Iterator[None]:
+    """Keep other runs out of these folders for the time of the block; the system lets go when this process ends.
+
+    Raises ConfigError where another run holds one of them.
+    """
+    with ExitStack() as stack:
+        for folder in dict.fromkeys(folders):
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            with suppress(OSError):  # of a file system without locks
+                _lock(descriptor, folder)
+        yield
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"{folder}: another run is writing there; wait for its end, or give another --output-dir"
+                ) from None
+            time.sleep(0.2)
+
+
+def make_writable(paths: RunPaths) -> None:
+    """Make the folders of the run now: finding out after hours of training would be late. Raises ConfigError."""
+    for flag, path in (("output", paths.run), ("model", paths.model), ("checkpoint", paths.checkpoints)):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"{flag}_dir: {path} cannot be written ({error.strerror}); give another --{flag}-dir"
+            ) from None
+
+
+def remove_empty(paths: RunPaths) -> None:
+    """Remove the folders of a run that never began; one that holds anything stays."""
+    for folder in (paths.model, paths.checkpoints, paths.run):
+        with suppress(OSError):
+            folder.rmdir()

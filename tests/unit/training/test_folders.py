@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wrn.config import Config
+from wrn.errors import ConfigError
+from wrn.training import folders
+from wrn.training.folders import held, writable_paths
+
+
+def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "PATIENCE_S", 0.3)
+    with held((tmp_path,)), pytest.raises(ConfigError, match="another run is writing there"), held((tmp_path,)):
+        pass
+    with held((tmp_path, tmp_path)):
+        pass
+
+
+def test_the_next_run_waits_for_one_that_is_about_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = held((tmp_path,))
+    first.__enter__()
+    monkeypatch.setattr(folders.time, "sleep", lambda seconds: first.__exit__(None, None, None))
+    with held((tmp_path,)):
+        pass
+
+
+def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+    if (child := os.fork()) == 0:
+        held((tmp_path,)).__enter__()
+        os._exit(0)
+    os.waitpid(child, 0)
+    with held((tmp_path,)):
+        pass
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wrn.config.paths.time.strftime", lambda form: "20260101-000000")
+    found = [writable_paths(Config(), "x").run for _ in range(3)]
+    assert [path.name for path in found] == [f"20260101-000000-x{end}" for end in ("", "-2", "-3")]

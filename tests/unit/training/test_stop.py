@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from wrn.errors import Interrupted
+from wrn.training.stop import StopSignal
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_with_nothing_to_save_it_stops_at_once(number: signal.Signals) -> None:
+    """While data is fetched, which may take an hour."""
+    words = f"stopped by {number.name} before the first step; start the same command again"
+    with pytest.raises(Interrupted, match=words), StopSignal():
+        os.kill(os.getpid(), number)
+
+
+def test_with_work_to_save_it_is_noted_and_a_second_ctrl_c_stops_at_once() -> None:
+    with StopSignal() as stop:
+        stop.there_is_work = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from wrn import __version__
 from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
+from wrn.streams import drop
 
 COMMANDS = {
     "train": "train a network, or go on with an interrupted run",
@@ -45,6 +46,14 @@ def usage() -> str:
     )
 
 
+def _complain(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except BrokenPipeError:  # as in `wrn train 2>&1 | tee log`, where Ctrl-C ends both: the exit code still counts
+        drop(sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code for the shell."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -65,14 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(command.main(rest))
     except WrnError as error:
         lines = str(error).split("\n")
-        sys.stderr.write("".join(f"wrn {name}: {line}\n" for line in lines))
+        _complain("".join(f"wrn {name}: {line}\n" for line in lines))
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write(f"wrn {name}: stopped at once; what was saved before stays\n")
+        _complain(f"wrn {name}: stopped at once; what was saved before stays\n")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (as in `wrn config | head`): nothing is wrong here.
-        sys.stderr.close()
+        drop(sys.stdout)
         return DONE
     except Exception:
         import traceback

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from wrn.aws.following.resume import free_name, resume_request, tags_of
+from wrn.aws.following.resume import free_name, refuse_a_second, resume_request, tags_of
 from wrn.aws.jobs import checkpoint_objects, describe
 from wrn.aws.requests.validate import check_request
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.dry_run:
         sys.stdout.write(json.dumps(request, indent=2) + "\n")
         return DONE
+    refuse_a_second(session, job)
     found = checkpoint_objects(session, job)
     session.call("sagemaker", "CreateTrainingJob", request)
     if options.json and not options.monitor:

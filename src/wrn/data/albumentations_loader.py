@@ -7,6 +7,7 @@ for every other policy (set crop_padding 0 and flip false where your pipeline do
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,7 @@ class AlbumentationsLoader:
             sampler=range(start, stop),
             num_workers=self._num_workers,
             pin_memory=self._device.type == "cuda",
-            worker_init_fn=_one_thread if self._num_workers else None,
+            worker_init_fn=_begin_worker if self._num_workers else None,
         )
         for step, (images, labels) in zip(range(start, stop), workers, strict=True):
             part = Split(images, labels).to(self._device)
@@ -141,8 +142,14 @@ class AlbumentationsLoader:
         return min(self._batch_size, self._images - step % self.steps_per_epoch * self._batch_size)
 
 
-def _one_thread(worker: int) -> None:
-    """Workers are the parallelism; threads inside them would only get in each other's way."""
+def _begin_worker(worker: int) -> None:
+    """Workers are the parallelism: threads inside them would only get in each other's way.
+
+    A signal to the whole group of processes, as of `timeout`, torchrun or Ctrl-C, is for the run: it ends its workers
+    after the step that it still takes with them.
+    """
     import cv2
 
     cv2.setNumThreads(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

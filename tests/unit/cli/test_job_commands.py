@@ -160,6 +160,18 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     assert main(["resume", "wrn-a", "--instance-type", "ml.g5.xlarg"]) == 2
 
 
+def test_resume_starts_no_second_job_on_the_same_checkpoints(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    set_state(job, "Stopped", "Stopped")
+    assert main(["resume", "wrn-a"]) == 0
+    running = sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a-r2"]
+    set_state(running, "InProgress", "Training")
+    capsys.readouterr()
+    assert main(["resume", "wrn-a"]) == 2
+    assert "wrn-a-r2 goes on from these checkpoints already; `wrn logs -f wrn-a-r2`" in capsys.readouterr().err
+    set_state(running, "Stopped", "Stopped")
+    assert main(["resume", "wrn-a"]) == 0
+
+
 def test_a_fetched_model_can_be_used(job: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tiny import tiny_dataset
     from wrn.model import ModelInfo, WideResNet, load_model, save_model

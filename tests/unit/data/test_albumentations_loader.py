@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -44,6 +46,16 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
         assert all(torch.equal(a.images, b.images) for a, b in zip(whole[5:], again, strict=True))
     shares = [next(iter(make(rank=rank, world_size=2).batches(3, 4))) for rank in range(2)]
     assert torch.equal(torch.cat([s.images for s in shares]), whole[3].images)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_run(number: signal.Signals) -> None:
+    batches = make(workers=2).batches(0, 8)
+    next(batches)
+    for worker in multiprocessing.active_children():
+        assert worker.pid is not None
+        os.kill(worker.pid, number)
+    assert len(list(batches)) == 7
 
 
 def test_abandoned_workers_end() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from wrn.aws.jobs import Job, summaries
+from wrn.aws.jobs import Job, describe, summaries
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -74,6 +74,17 @@ def next_name(name: str, taken: Sequence[str]) -> str:
 def free_name(session: Session, name: str) -> str:
     """The next name that no job of the account has."""
     return next_name(name, [entry["TrainingJobName"] for entry in summaries(session)])
+
+
+def refuse_a_second(session: Session, job: Job) -> None:
+    """Raises AwsError where another job works on the same checkpoints: they would spoil them for each other."""
+    for entry in summaries(session):
+        if entry["TrainingJobStatus"] in ("InProgress", "Stopping"):
+            other = describe(session, entry["TrainingJobName"])
+            if other.name != job.name and other.checkpoints == job.checkpoints and not other.is_over:
+                raise AwsError(
+                    f"{other.name} goes on from these checkpoints already; `wrn logs -f {other.name}` follows it"
+                )
 
 
 def tags_of(session: Session, job: Job) -> list[dict[str, str]]:

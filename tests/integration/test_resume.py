@@ -269,11 +269,12 @@ def test_a_run_goes_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.
     trainer, _ = ready(tiny_config(tmp_path, amp=False), recorder)
     with pytest.raises(Interrupted):
         trainer.run(recorder.stop)
+    # Not a step of it, and no measuring: a CPU takes minutes for fp16.
     fp16 = Precision(torch.device("cpu"), torch.float16, "as on a T4")
     monkeypatch.setattr("wrn.training.run.pick_precision", lambda *arguments, **named: fp16)
+    monkeypatch.setattr("wrn.training.run.peak_flops", lambda precision: (1e12, "for this test"))
     again = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, amp=False), again)
-    # No further: a CPU takes minutes for fp16.
     assert any(note.startswith("resumed from step 5") for note in again.notes)
     assert trainer._take.scaler.get_scale() > 1
 

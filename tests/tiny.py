@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from wrn.config import Config, RunPaths, run_paths
 from wrn.data.dataset import Dataset, Split, channel_statistics
+from wrn.errors import Interrupted
 from wrn.training.processes import Alone
 from wrn.training.run import prepare
 from wrn.training.stop import StopSignal
@@ -102,3 +104,17 @@ def ready(config: Config, recorder: Recorder) -> tuple[Trainer, RunPaths]:
 
 def without_timing(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+
+def run_through(output: Path, stop_after: int | None = None, **keys: Any) -> tuple[Trainer, list[dict[str, Any]]]:
+    """Train to the end, interrupted after every `stop_after` steps of a process."""
+    for _ in range(20):
+        recorder = Recorder(stop_after)
+        trainer, paths = ready(tiny_config(output, **keys), recorder)
+        try:
+            trainer.run(recorder.stop)
+        except Interrupted:
+            continue
+        rows = [json.loads(line) for line in paths.history.read_text().splitlines()]
+        return trainer, without_timing(rows)
+    raise AssertionError("never came to its end")

@@ -130,7 +130,12 @@ def _in_parts(session: Session, bucket: Bucket, key: str, content: Content, prog
     known = _begun(session, bucket, key)
     arrived: dict[int, dict[str, Any]] = {}
     if known:
-        arrived = _arrived(session, bucket, key, known, content)
+        try:
+            arrived = _arrived(session, bucket, key, known, content)
+        except NotThere:  # this moment completed, or given up, by someone else
+            if is_there(session, bucket, key, content):
+                return 0
+            known = ""
     number = known or _begin(session, bucket, key)
     missing = [part for part in range(1, content.parts + 1) if part not in arrived]
     sent = 0

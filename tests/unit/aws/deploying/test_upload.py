@@ -140,6 +140,18 @@ def test_the_other_one_has_completed_it(session: Session, large: Path, faults: F
         upload(session, BUCKET, "k", large)
 
 
+def test_the_other_one_has_completed_it_before_we_asked_for_its_parts(
+    session: Session, large: Path, faults: Faults
+) -> None:
+    upload(session, BUCKET, "k", large)
+    session.call("s3", "CreateMultipartUpload", BUCKET.at("k") | {"ChecksumAlgorithm": "SHA256"})
+    for there, sent in ((1, 0), (2, large.stat().st_size)):
+        faults.refuse("HeadObject", "404", status=404, times=there)
+        faults.refuse("ListParts", "NoSuchUpload", status=404)
+        assert upload(session, BUCKET, "k", large) == sent
+    assert stored(session, "k") == large.read_bytes()
+
+
 def test_a_checksum_that_differs_is_told(session: Session, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call = session.call
 

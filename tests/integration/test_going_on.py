@@ -1,0 +1,156 @@
+"""What may differ when a run goes on, and what is said of the rest; going on elsewhere, or from what is damaged."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny import Recorder, ready, run_through, tiny_config, tiny_dataset, without_timing
+from wrn.data.dataset import Dataset
+from wrn.errors import CheckpointError, Interrupted
+from wrn.model import Precision
+from wrn.training import checkpoint as checkpoint_module
+from wrn.training.checkpoint import Checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _tiny_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wrn.training.parts.open_dataset", lambda *arguments, **keys: tiny_dataset())
+
+
+def test_another_configuration_is_listed_and_refused(tmp_path: Path) -> None:
+    run_through(tmp_path)
+    with pytest.raises(CheckpointError, match=r"weight_decay was 0.0005 and is 0.1"):
+        ready(tiny_config(tmp_path, weight_decay=0.1), Recorder())
+    with pytest.raises(CheckpointError, match=r"another network \(widen_factor was 1 and is 2"):
+        ready(tiny_config(tmp_path, widen_factor=2, resume_anyway=True), Recorder())
+    with pytest.raises(CheckpointError, match=r"another network \(activation was 'relu' and is 'silu'"):
+        ready(tiny_config(tmp_path, activation="silu", resume_anyway=True), Recorder())
+    with pytest.raises(CheckpointError, match=r"another network \(downsampling was 'stride' and is 'pool'"):
+        ready(tiny_config(tmp_path, downsampling="pool", resume_anyway=True), Recorder())
+
+
+def test_a_run_goes_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the machine that replaces a lost one: fp16 scales the loss, what went before did not."""
+    recorder = Recorder(stop_after=5)
+    trainer, _ = ready(tiny_config(tmp_path, amp=False), recorder)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    # Not a step of it, and no measuring: a CPU takes minutes for fp16.
+    fp16 = Precision(torch.device("cpu"), torch.float16, "as on a T4")
+    monkeypatch.setattr("wrn.training.run.pick_precision", lambda *arguments, **named: fp16)
+    monkeypatch.setattr("wrn.training.run.peak_flops", lambda precision: (1e12, "for this test"))
+    again = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, amp=False), again)
+    assert any(note.startswith("resumed from step 5") for note in again.notes)
+    assert trainer._take.scaler.get_scale() > 1
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path) -> None:
+    _, history = run_through(tmp_path / "whole", checkpoint_epochs=1)
+    recorder = Recorder(stop_after=10)
+    trainer, paths = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    newest, older = trainer.store.paths()
+    newest.write_bytes(newest.read_bytes()[:1000])
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
+    assert any(f"passed over: {newest}" in note for note in recorder.notes)
+    assert recorder.notes[1].endswith(str(older))
+    trainer.run(recorder.stop)
+    rows = [json.loads(line) for line in paths.history.read_text().splitlines()]
+    assert without_timing(rows) == history
+
+
+def test_starting_over_where_a_longer_run_was(tmp_path: Path) -> None:
+    run_through(tmp_path)
+    recorder = Recorder(stop_after=3)
+    trainer, _ = ready(tiny_config(tmp_path, lr=0.4, resume="never"), recorder)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    assert any("set aside" in note for note in recorder.notes)
+    again = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, lr=0.4), again)
+    trainer.run(again.stop)
+    assert again.steps == list(range(3, 12)), "it goes on with the new run, not with the old"
+
+
+def test_going_on_elsewhere_where_a_shorter_run_was(tmp_path: Path) -> None:
+    """What is there, of fewer steps too, is never fallen back to: it is another run's."""
+    for name, steps in (("from", 6), ("to", 3)):
+        recorder = Recorder(stop_after=steps)
+        trainer, paths = ready(tiny_config(tmp_path / name), recorder)
+        with pytest.raises(Interrupted, match=r"Start the same command again to go on$"):
+            trainer.run(recorder.stop)
+    there = str(tmp_path / "from")
+    recorder = Recorder(stop_after=2)
+    trainer, paths = ready(tiny_config(tmp_path / "to", resume=there), recorder)
+    with pytest.raises(Interrupted, match=r"Start the same command again to go on, with --resume auto$"):
+        trainer.run(recorder.stop)
+    assert recorder.steps == [6, 7]
+    assert [path.name for path in trainer.store.paths()] == ["step-00000008.safetensors"]
+    assert any("set aside" in note and "step-00000003" in note for note in recorder.notes)
+    again = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path / "to", resume=str(paths.checkpoints)), again)
+    trainer.run(again.stop)
+    assert again.steps == [8, 9, 10, 11]
+    assert not any("set aside" in note for note in again.notes), "named or not, it goes on from its own"
+
+
+def test_a_finished_run_that_goes_on_elsewhere_is_saved_there(tmp_path: Path) -> None:
+    run_through(tmp_path / "from")
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path / "to", resume=str(tmp_path / "from")), recorder)
+    trainer.run(recorder.stop)
+    assert recorder.steps == []
+    assert trainer.store.newest() is not None
+
+
+def test_a_last_write_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where that state had been saved in the background before."""
+
+    def full(path: Path, checkpoint: Checkpoint) -> None:
+        raise CheckpointError("no space")
+
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, checkpoint_epochs=3), recorder)
+    monkeypatch.setattr(checkpoint_module, "write_checkpoint", full)
+    with pytest.raises(CheckpointError, match="no space"):
+        trainer.run(recorder.stop)
+
+
+def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_through(tmp_path)
+    given = "wrn.training.parts.open_dataset"
+    for data, words in (
+        (replace(tiny_dataset(), name="synthetic"), r"other data \(folder, this is synthetic\)"),
+        (tiny_dataset(65), r"60 \+ 20 images, here are 65 \+ 20"),
+        (replace(tiny_dataset(), classes=("v", "w", "x", "y", "z")), "as many images, but other ones"),
+    ):
+        monkeypatch.setattr(given, lambda *arguments, data=data, **keys: data)
+        with pytest.raises(CheckpointError, match=words):
+            ready(tiny_config(tmp_path), Recorder())
+        ready(tiny_config(tmp_path, resume_anyway=True), Recorder())
+
+
+def test_auto_stays_with_the_data_that_the_run_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline it takes the synthetic set; on the way back on line it must not train on with another."""
+    asked = []
+
+    def opened(name: str, **keys: object) -> Dataset:
+        asked.append(name)
+        return replace(tiny_dataset(), name="synthetic")
+
+    monkeypatch.setattr("wrn.training.parts.open_dataset", opened)
+    for stop_after in (2, None):
+        recorder = Recorder(stop_after)
+        trainer, _ = ready(tiny_config(tmp_path, dataset="auto"), recorder)
+        with pytest.raises(Interrupted) if stop_after else nullcontext():
+            trainer.run(recorder.stop)
+    assert asked == ["auto", "synthetic"]

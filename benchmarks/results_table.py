@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from result_rows import ROWS, Record, Row, headline, machine, rows_of
+from result_rows import ROWS, Record, Row, headline, machine, rows_of, workload
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks/results"
@@ -105,7 +105,7 @@ def markdown(rows: list[list[str]]) -> str:
 def operation_rows(records: Records) -> list[list[str]]:
     """Kinds of operations by measured stage: each one's share of a step."""
     stages = {
-        f"{record['network']}, batch {record['batch_size']}, {stage['side']} px": stage["operations"]
+        f"{workload(record)}, {stage['side']} px": stage["operations"]
         for record in records.values()
         if record["benchmark"] == "training_speed"
         for stage in record["stages"]

@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (as in `wrn config | head`): nothing is wrong here.
-        drop(sys.stdout)
+        for stream in (sys.stdout, sys.stderr):
+            drop(stream)
         return DONE
     except Exception:
         import traceback

@@ -64,7 +64,7 @@ def test_orthogonalised_singular_values_are_near_one(shape: tuple[int, int], dty
 def test_muon_computes_in_bf16_where_the_convolutions_do_and_elsewhere_in_fp32(
     convolutions: str, iterations: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the hardware emulates bf16, a step of Muon in it would take a third of a training step."""
+    """Where the hardware emulates bf16, Muon in it would take a large part of a training step."""
     used = set()
 
     def noted(matrix: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:

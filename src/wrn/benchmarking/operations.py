@@ -20,6 +20,7 @@ OTHER = "other"
 BY_NAME = {
     "fused by the compiler": ("Compiled", "triton", "cpp_fused"),
     "convolutions": ("convolution", "conv2d"),
+    "batch norm with activation": ("_NormAct",),
     "batch norm": ("batch_norm",),
     "dropout": ("bernoulli", "dropout"),
     "activations": ("relu", "silu", "clamp_min", "threshold"),

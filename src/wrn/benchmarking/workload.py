@@ -17,7 +17,7 @@ from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
-from wrn.model import WideResNet, pick_device, pick_precision
+from wrn.model import WideResNet, pick_device, pick_precision, use_own_kernels
 from wrn.training.machine import choose_kernels, tune_cpu
 from wrn.training.optimizer import Optimizers
 from wrn.training.parts import build_model
@@ -66,6 +66,7 @@ class Workload:
         choose_kernels(config.deterministic)
         self.config = config
         self.device = pick_device(config.device)
+        use_own_kernels(config.cpu_kernels and self.device.type == "cpu")
         self.precision = pick_precision(self.device, amp=config.amp, amp_dtype=config.amp_dtype)
         # Whole batches only: an epoch's last, smaller one would be compiled or planned for anew.
         self._data = noise(config.batch_size * max(1, math.ceil(4000 / config.batch_size)))

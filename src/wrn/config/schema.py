@@ -246,6 +246,9 @@ class MachineSection(Section):
     compile: bool | Literal["graphs"] = False
     """torch.compile: a minute of waiting for faster steps, worth it on a GPU. graphs: CUDA graphs too (one process)."""
 
+    cpu_kernels: bool = True
+    """On a CPU, BN and activation as one operation of ours, compiled in a second (or torch's, without a compiler)."""
+
     processes: int | Literal["auto"] = "auto"
     """Processes that train together on each host. auto: on SageMaker one for each GPU, elsewhere one."""
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wrn.errors import ModelError
+from wrn.model.norm_act import Activation, norm_act
 
-Activation = Literal["relu", "silu"]
 Downsampling = Literal["stride", "pool"]
-
-
-def _relu(x: Tensor) -> Tensor:
-    return F.relu(x, inplace=True)  # BN, before it, keeps its input and does not need its output
-
-
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": _relu, "silu": F.silu}
-"""What follows each BN: ReLU, as in the paper, or SiLU (arXiv:1702.03118), x * sigmoid(x)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ class Block(nn.Module):
         # An odd side is rounded up, as by a convolution of stride 2.
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if pooled else nn.Identity()
         stride = 1 if pooled else stride
-        self.activation = ACTIVATIONS[shape.activation]
+        self.activation: Activation = shape.activation
         self.bn1 = nn.BatchNorm2d(inputs, momentum=bn_momentum)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs, momentum=bn_momentum)
@@ -74,10 +65,10 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.pool(self.activation(self.bn1(x)))
+        y = self.pool(norm_act(self.bn1, self.activation, x))
         skip = x if self.shortcut is None else self.shortcut(y)
         y = self.conv1(y)
-        y = self.dropout(self.activation(self.bn2(y)))
+        y = self.dropout(norm_act(self.bn2, self.activation, y))
         return skip + self.conv2(y)
 
 
@@ -124,7 +115,7 @@ class WideResNet(nn.Module):
             groups.append(nn.Sequential(*blocks))
         self.groups = nn.Sequential(*groups)
         self.bn = nn.BatchNorm2d(inputs, momentum=bn_momentum)
-        self.activation = ACTIVATIONS[activation]
+        self.activation: Activation = activation
         self.fc = nn.Linear(inputs, num_classes)
         self._initialise(zero_init_residual)
 
@@ -142,7 +133,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.groups(self.conv1(x))
-        x = self.activation(self.bn(x))
+        x = norm_act(self.bn, self.activation, x)
         return self.fc(x.mean(dim=(2, 3)))
 
     def blocks(self) -> Iterator[Block]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import wrn
-from wrn.model import Precision
+from wrn.model import Precision, own_kernels_in_use
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Options of glibc's mallopt, from malloc.h."""
@@ -60,6 +60,7 @@ def provenance(precision: Precision) -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device_name(precision.device),
         "precision": precision.name,
+        "kernels": "ours" if own_kernels_in_use() else "torch",
         "platform": platform.platform(),
         **versions(),
     }

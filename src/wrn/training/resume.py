@@ -25,7 +25,7 @@ FREE_KEYS = frozenset(
         *OutputSection.model_fields,
         *StoppingSection.model_fields,
         *("data_dir", "download", "skip_broken", "num_workers", "device", "compile", "deterministic", "micro_batch"),
-        *("processes", "scale_lr"),
+        *("cpu_kernels", "processes", "scale_lr"),
     }
 )
 """Keys that may differ between a checkpoint and the run that goes on from it."""

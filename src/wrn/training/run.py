@@ -16,7 +16,7 @@ from wrn.config import Config, Resolved, RunPaths
 from wrn.config.launch import Place, place
 from wrn.data.dataset import Dataset, Split
 from wrn.errors import ConfigError
-from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model
+from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, use_own_kernels
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation
@@ -107,6 +107,9 @@ def prepare(
     """Everything before the first step: precision, data, network, and the checkpoint to go on from."""
     config, checkpoint = go_on(config, paths, reporter, processes)
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
+    wanted = config.cpu_kernels and device.type == "cpu"
+    if not use_own_kernels(wanted) and wanted:
+        reporter.note("BN and activations by torch's kernels, which are slower: ours need Linux and a C++ compiler")
     dataset, validation = same_data(config, checkpoint, paths, reporter, processes)
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes and checkpoint is None:

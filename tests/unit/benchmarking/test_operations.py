@@ -8,6 +8,7 @@ from torch.autograd import DeviceType
 from wrn.benchmarking.operations import kind_of, shares, shares_of_operations
 from wrn.benchmarking.workload import Workload
 from wrn.config.layers import resolve
+from wrn.model import own_kernels_in_use
 
 
 @dataclass
@@ -60,14 +61,17 @@ def test_a_kernel_counts_with_the_operation_that_launched_it_alone() -> None:
     assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}
 
 
-def test_the_steps_of_a_workload_are_told_by_kind() -> None:
+@pytest.mark.parametrize("cpu_kernels", [False, True])
+def test_the_steps_of_a_workload_are_told_by_kind(cpu_kernels: bool) -> None:
     keys = {"depth": 10, "widen_factor": 1, "batch_size": 16, "device": "cpu", "dropout": 0.3}
+    keys["cpu_kernels"] = cpu_kernels
     work = Workload(resolve("standard", keys).config)
     batches = work.batches(16)
     work.run(batches, 1)
     found = shares_of_operations(work, batches, 2)
     assert sum(found.values()) == pytest.approx(1.0)
-    assert {"convolutions", "batch norm", "activations", "dropout", "optimizer", "data"} <= set(found)
+    norm = {"batch norm with activation"} if own_kernels_in_use() else {"batch norm", "activations"}
+    assert {"convolutions", *norm, "dropout", "optimizer", "data"} <= set(found)
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 

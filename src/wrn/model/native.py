@@ -1,0 +1,79 @@
+"""Our own C++ for CPUs: compiled on the machine it runs on, for just its processor, and kept for the next start."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from wrn.config.paths import compile_cache
+
+SOURCE = Path(__file__).with_name("norm_act.cpp")
+COMPILERS = ("c++", "g++", "clang++")
+# No -ffast-math: NaN must stay NaN, and sums and roundings stand as they are written.
+FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+
+_wanted = False
+
+
+def use_own_kernels(wanted: bool) -> bool:
+    """Take our own kernels from here on, or torch's; whether it is ours now: they need Linux and a C++ compiler."""
+    global _wanted
+    _wanted = wanted
+    return library() is not None
+
+
+def own_kernels_in_use() -> bool:
+    return library() is not None
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where they are not wanted or cannot be had."""
+    return _built() if _wanted else None
+
+
+@cache
+def _built() -> ctypes.CDLL | None:
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
+    if sys.platform != "linux" or compiler is None:
+        return None
+    target = "-march=native" if platform.machine() == "x86_64" else "-mcpu=native"
+    command = [compiler, *FLAGS, target]
+    try:
+        path = compile_cache() / f"{SOURCE.stem}-{_fingerprint(command)}.so"
+        if not path.exists():
+            _compile(command, path)
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError):  # no room, no rights, another OpenMP than torch's, an old compiler
+        return None
+
+
+def _compile(command: list[str], path: Path) -> None:
+    """Make `path` of the source, whole or not at all: others may look for it at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        compiled, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
+        _run([*command, "-c", str(SOURCE), "-o", str(compiled)])
+        # Linked without OpenMP of its own: its threads are torch's, which are in the process already.
+        _run([command[0], "-shared", str(compiled), "-o", str(linked)])
+        linked.replace(path)
+
+
+def _run(command: list[str]) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+
+
+def _fingerprint(command: list[str]) -> str:
+    """Of all that decides what the compiler makes: a home directory may be shared by machines of several kinds."""
+    version = _run([command[0], "--version"])
+    cpus = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    processor = next((line for line in cpus if line.startswith(("flags", "Features"))), platform.processor())
+    parts = (SOURCE.read_bytes(), " ".join(command).encode(), version, processor.encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]

@@ -1,0 +1,233 @@
+// BN and the activation behind it in as few passes over memory as they need, for CPUs; norm_act.py calls this.
+//
+// Images lie channels-last: x is a matrix of n = images * height * width rows and c channels, c a multiple of L. torch
+// takes five passes forward (mean, variance, scaling; activation) and eight backward, each with conversions of its own,
+// and is bound by arithmetic in most; here it is two and five, and memory is what they wait for.
+//
+// GCC's and Clang's vector extensions say what is meant once for all processors; where a compiler needs help to find an
+// instruction of AVX-512, it is named. Sums are made over CHUNKS pieces of the rows, whatever the number of threads, so
+// that it does not change a bit of the result.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr long L = 16;        // channels in a vector
+constexpr int CHUNKS = 64;    // pieces of the rows that threads share
+constexpr long TILE = 8192;   // elements that stay in the first cache while a pass goes over their channels
+
+typedef float Floats __attribute__((vector_size(4 * L)));
+typedef int32_t Ints __attribute__((vector_size(4 * L)));
+typedef uint32_t Words __attribute__((vector_size(4 * L)));
+typedef uint16_t Halves __attribute__((vector_size(2 * L)));
+
+struct bf16 {
+    uint16_t bits;
+};
+
+inline Floats load(const float* from) {
+    Floats value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+inline void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
+
+#ifdef __AVX512BF16__
+inline Floats load(const bf16* from) {
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
+}
+
+inline void store(bf16* to, Floats value) {
+    _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
+}
+#else
+inline Floats load(const bf16* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return (Floats)(__builtin_convertvector(halves, Words) << 16);
+}
+
+inline void store(bf16* to, Floats value) {  // to the nearest, ties to even
+    Words words = (Words)value;
+    words += 0x7fff + ((words >> 16) & 1);
+    const Halves halves = __builtin_convertvector(words >> 16, Halves);
+    std::memcpy(to, &halves, sizeof halves);
+}
+#endif
+
+inline Floats reciprocal(Floats value) {
+#ifdef __AVX512F__
+    const Floats near = (Floats)_mm512_rcp14_ps((__m512)value);
+    return near * (2.f - value * near);  // one Newton step: 14 bits become 23
+#else
+    return 1.f / value;
+#endif
+}
+
+// 1 / (1 + e^-z), to about 2e-7 of itself: with t = -z / ln(2), 2^t is 2^round(t), put together from exponent bits, times
+// a polynomial in the rest (2^rest interpolated at the Chebyshev nodes of [-0.5, 0.5]).
+inline Floats sigmoid(Floats z) {
+    const Floats most = Floats{} + 126.f, least = Floats{} - 126.f;
+    Floats t = z * -1.44269504f;
+    t = t > most ? most : t;
+    t = t < least ? least : t;
+    const Floats shifted = t + 12582912.f;  // 1.5 * 2^23: the sum's lowest bits are the nearest integer
+    const Floats rest = t - (shifted - 12582912.f);
+    Floats power = 1.33909e-3f * rest + 9.67603e-3f;
+    power = power * rest + 5.550357e-2f;
+    power = power * rest + 2.4022107e-1f;
+    power = power * rest + 6.9314719e-1f;
+    power = power * rest + 1.00000008f;
+    return reciprocal(1.f + (Floats)((Ints)power + ((Ints)shifted << 23)));
+}
+
+struct Relu {
+    static Floats value(Floats z) { return z < Floats{} ? Floats{} : z; }
+    static Floats gradient(Floats z, Floats of_output) { return z > Floats{} ? of_output : Floats{}; }
+};
+
+struct Silu {  // x * sigmoid(x)
+    static Floats value(Floats z) { return z * sigmoid(z); }
+    static Floats gradient(Floats z, Floats of_output) {
+        const Floats s = sigmoid(z), y = z * s;
+        return of_output * (s + y - y * s);
+    }
+};
+
+// Calls visit(chunk, first, last, j) for every tile of rows [first, last) of every chunk, and each L channels from j.
+template <class Visit>
+void for_tiles(long n, long c, Visit visit) {
+    const long rows = std::max(1L, TILE / c);
+#pragma omp parallel for schedule(static)
+    for (int chunk = 0; chunk < CHUNKS; chunk++) {
+        const long end = n * (chunk + 1) / CHUNKS;
+        for (long first = n * chunk / CHUNKS; first < end; first += rows)
+            for (long j = 0; j < c; j += L) visit(chunk, first, std::min(first + rows, end), j);
+    }
+}
+
+// Sums over the rows, for each channel two of them: one pair for each chunk until `total` adds them up.
+class Sums {
+   public:
+    explicit Sums(long c) : c_(c), first_(CHUNKS * c), second_(CHUNKS * c) {}
+    void add(int chunk, long j, Floats first, Floats second) {
+        float *a = &first_[chunk * c_ + j], *b = &second_[chunk * c_ + j];
+        store(a, load(a) + first);
+        store(b, load(b) + second);
+    }
+    void total(long j, double* first, double* second) const {
+        *first = *second = 0;
+        for (int chunk = 0; chunk < CHUNKS; chunk++) {
+            *first += first_[chunk * c_ + j];
+            *second += second_[chunk * c_ + j];
+        }
+    }
+
+   private:
+    long c_;
+    std::vector<float> first_, second_;
+};
+
+template <class T>
+void moments(const T* x, long n, long c, float* mean, float* variance) {
+    std::vector<float> origin(c);  // near the mean: squares of differences from it lose no digits
+    for (long j = 0; j < c; j += L) store(&origin[j], load(x + j));
+    Sums sums(c);
+    for_tiles(n, c, [&](int chunk, long first, long last, long j) {
+        Floats sum{}, squares{};
+        const Floats from = load(&origin[j]);
+        for (long i = first; i < last; i++) {
+            const Floats difference = load(x + i * c + j) - from;
+            sum += difference;
+            squares += difference * difference;
+        }
+        sums.add(chunk, j, sum, squares);
+    });
+    for (long j = 0; j < c; j++) {
+        double sum, squares;
+        sums.total(j, &sum, &squares);
+        mean[j] = (float)(origin[j] + sum / n);
+        variance[j] = (float)std::max(0., squares / n - sum / n * (sum / n));
+    }
+}
+
+template <class T, class Activation>
+void activate(const T* x, T* y, long n, long c, const float* scale, const float* shift) {
+    for_tiles(n, c, [&](int, long first, long last, long j) {
+        const Floats a = load(scale + j), b = load(shift + j);
+        for (long i = first; i < last; i++) store(y + i * c + j, Activation::value(load(x + i * c + j) * a + b));
+    });
+}
+
+template <class T, class Activation>
+void gradient_before(const T* of_y, const T* x, T* of_z, long n, long c, const float* scale, const float* shift,
+                     const float* mean, float* sum, float* product) {
+    Sums sums(c);
+    for_tiles(n, c, [&](int chunk, long first, long last, long j) {
+        Floats plain{}, times_x{};
+        const Floats a = load(scale + j), b = load(shift + j), m = load(mean + j);
+        for (long i = first; i < last; i++) {
+            const Floats value = load(x + i * c + j);
+            const Floats gradient = Activation::gradient(value * a + b, load(of_y + i * c + j));
+            plain += gradient;
+            times_x += gradient * (value - m);
+            store(of_z + i * c + j, gradient);
+        }
+        sums.add(chunk, j, plain, times_x);
+    });
+    for (long j = 0; j < c; j++) {
+        double plain, times_x;
+        sums.total(j, &plain, &times_x);
+        sum[j] = (float)plain;
+        product[j] = (float)times_x;
+    }
+}
+
+template <class T>
+void gradient_through(const T* x, T* gradient, long n, long c, const float* scale, const float* of_x,
+                      const float* constant) {
+    for_tiles(n, c, [&](int, long first, long last, long j) {
+        const Floats a = load(scale + j), k = load(of_x + j), b = load(constant + j);
+        for (long i = first; i < last; i++) {
+            T* at = gradient + i * c + j;
+            store(at, load(at) * a + load(x + i * c + j) * k + b);
+        }
+    });
+}
+
+}  // namespace
+
+// For both types of numbers and both activations. The arrays of one channel each are fp32; so is all arithmetic.
+#define EXPORT_FOR(T, name)                                                                                            \
+    void wrn_moments_##name(const T* x, long n, long c, float* mean, float* variance) {                                \
+        moments(x, n, c, mean, variance);                                                                              \
+    }                                                                                                                  \
+    void wrn_gradient_through_##name(const T* x, T* gradient, long n, long c, const float* scale, const float* of_x,   \
+                                     const float* constant) {                                                          \
+        gradient_through(x, gradient, n, c, scale, of_x, constant);                                                    \
+    }
+#define EXPORT_WITH(T, name, Activation, activation)                                                                   \
+    void wrn_##activation##_##name(const T* x, T* y, long n, long c, const float* scale, const float* shift) {         \
+        activate<T, Activation>(x, y, n, c, scale, shift);                                                             \
+    }                                                                                                                  \
+    void wrn_gradient_before_##activation##_##name(const T* of_y, const T* x, T* of_z, long n, long c,                 \
+                                                   const float* scale, const float* shift, const float* mean,          \
+                                                   float* sum, float* product) {                                       \
+        gradient_before<T, Activation>(of_y, x, of_z, n, c, scale, shift, mean, sum, product);                         \
+    }
+
+extern "C" {
+EXPORT_FOR(float, fp32)
+EXPORT_FOR(bf16, bf16)
+EXPORT_WITH(float, fp32, Relu, relu)
+EXPORT_WITH(float, fp32, Silu, silu)
+EXPORT_WITH(bf16, bf16, Relu, relu)
+EXPORT_WITH(bf16, bf16, Silu, silu)
+}

@@ -1,0 +1,158 @@
+"""BN and the activation behind it: torch's two operations, or on a CPU our own one, which computes the same faster."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from wrn.model import native
+
+Activation = Literal["relu", "silu"]
+
+
+def _relu(x: Tensor) -> Tensor:
+    return F.relu(x, inplace=True)  # BN, before it, keeps its input and does not need its output
+
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": _relu, "silu": F.silu}
+"""What follows each BN: ReLU, as in the paper, or SiLU (arXiv:1702.03118), x * sigmoid(x)."""
+
+LANES = 16
+"""Channels that our kernels take at once; `L` in norm_act.cpp."""
+TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+
+
+def norm_act(bn: nn.Module, activation: Activation, x: Tensor) -> Tensor:
+    """activation(bn(x)) of (B, C, H, W); running statistics are updated in training, as nn.BatchNorm2d does."""
+    library = native.library()
+    if library is None or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
+        return ACTIVATIONS[activation](bn(x))
+    if not bn.training:
+        return _Kernels(library, activation, x).activate(x, *_affine(bn, *_running(bn)))
+    y: Tensor = _NormAct.apply(x, bn.weight, bn.bias, bn, activation, library)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _fits(bn: nn.BatchNorm2d, x: Tensor) -> bool:
+    """Whether our kernels know this case: all that the network meets on a CPU, but not all that there could be."""
+    gradient_in_evaluation = (
+        not bn.training and torch.is_grad_enabled() and (x.requires_grad or bn.weight.requires_grad)
+    )
+    return (
+        x.device.type == "cpu"
+        and x.dtype in TYPES
+        and x.shape[1] % LANES == 0
+        and x.numel() > x.shape[1]  # torch refuses to normalise one value by itself; let it
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and bn.weight.dtype is torch.float32
+        and bn.momentum is not None
+        and bn.running_mean is not None
+        and not gradient_in_evaluation
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _running(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    return bn.running_mean, bn.running_var
+
+
+def _affine(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """BN as x * scale + shift, both (C,)."""
+    scale = bn.weight.detach() * torch.rsqrt(variance + bn.eps)
+    return scale, bn.bias.detach() - mean * scale
+
+
+class _Kernels:
+    """The functions of norm_act.cpp for tensors like `x` (B, C, H, W): matrices of B * H * W `rows` and C columns."""
+
+    def __init__(self, library: ctypes.CDLL, activation: Activation, x: Tensor) -> None:
+        self._library, self._activation, self._type = library, activation, TYPES[x.dtype]
+        self._channels = x.shape[1]
+        self.rows = x.numel() // self._channels
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (over n, not n - 1) of each channel."""
+        mean, variance = self._per_channel(), self._per_channel()
+        self._call("moments", x, self._size, mean, variance)
+        return mean, variance
+
+    def activate(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """activation(x * scale + shift)"""
+        y = torch.empty_like(x)
+        self._call(self._activation, x, y, self._size, scale, shift)
+        return y
+
+    def gradient_before(
+        self, of_y: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """dL/dz of z = x * scale + shift from dL/dy; its sum, and that of dL/dz * (x - mean), of each channel."""
+        of_z, total, product = torch.empty_like(x), self._per_channel(), self._per_channel()
+        name = f"gradient_before_{self._activation}"
+        self._call(name, of_y, x, of_z, self._size, scale, shift, mean, total, product)
+        return of_z, total, product
+
+    def gradient_through(self, gradient: Tensor, x: Tensor, scale: Tensor, of_x: Tensor, constant: Tensor) -> None:
+        """gradient * scale + x * of_x + constant, in the place of `gradient`."""
+        self._call("gradient_through", x, gradient, self._size, scale, of_x, constant)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.rows, self._channels
+
+    def _per_channel(self) -> Tensor:
+        return torch.empty(self._channels, dtype=torch.float32)
+
+    def _call(self, name: str, *arguments: Tensor | tuple[int, int]) -> None:
+        flat: list[ctypes.c_void_p | ctypes.c_long] = []
+        for argument in arguments:
+            if isinstance(argument, tuple):
+                flat += map(ctypes.c_long, argument)
+            else:
+                flat.append(ctypes.c_void_p(argument.data_ptr()))
+        getattr(self._library, f"wrn_{name}_{self._type}")(*flat)
+
+
+class _NormAct(torch.autograd.Function):
+    """BN by the statistics of the batch and the activation, with z = (x - mean) / deviation * gamma + beta between.
+
+    With g = dL/dz over n rows and a = gamma / deviation (arXiv:1502.03167, section 3):
+    dL/dx = a * (g - mean(g) - (x - mean) / deviation^2 * mean(g * (x - mean))).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, bn: nn.BatchNorm2d, activation: Activation, library: Any
+    ) -> Tensor:
+        kernels = _Kernels(library, activation, x)
+        mean, variance = kernels.moments(x)
+        scale, shift = _affine(bn, mean, variance)
+        ctx.kernels = kernels
+        ctx.save_for_backward(x, mean, torch.rsqrt(variance + bn.eps), scale, shift)
+        assert bn.momentum is not None
+        running_mean, running_variance = _running(bn)
+        running_mean.lerp_(mean, bn.momentum)
+        running_variance.lerp_(variance * (kernels.rows / (kernels.rows - 1)), bn.momentum)
+        if bn.num_batches_tracked is not None:
+            bn.num_batches_tracked.add_(1)
+        return kernels.activate(x, scale, shift)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, reciprocal_deviation, scale, shift = ctx.saved_tensors
+        kernels: _Kernels = ctx.kernels
+        of_y = of_y.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        gradient, of_bias, product = kernels.gradient_before(of_y, x, scale, shift, mean)
+        of_weight = product * reciprocal_deviation
+        of_x = of_weight * reciprocal_deviation * scale / -kernels.rows
+        constant = of_bias * scale / -kernels.rows - of_x * mean
+        kernels.gradient_through(gradient, x, scale, of_x, constant)
+        return gradient, of_weight, of_bias, None, None, None

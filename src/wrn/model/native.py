@@ -30,6 +30,10 @@ def use_own_kernels(wanted: bool) -> bool:
     return library() is not None
 
 
+def own_kernels_wanted() -> bool:
+    return _wanted
+
+
 def own_kernels_in_use() -> bool:
     return library() is not None
 

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from wrn.errors import ModelError
+from wrn.model.convolve import convolve
 from wrn.model.norm_act import Activation, norm_act
 
 Downsampling = Literal["stride", "pool"]
@@ -67,9 +68,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.pool(norm_act(self.bn1, self.activation, x))
         skip = x if self.shortcut is None else self.shortcut(y)
-        y = self.conv1(y)
+        y = convolve(self.conv1, y)
         y = self.dropout(norm_act(self.bn2, self.activation, y))
-        return skip + self.conv2(y)
+        return skip + convolve(self.conv2, y)
 
 
 class WideResNet(nn.Module):

@@ -1,0 +1,87 @@
+"""3x3 convolutions of small pictures on CPUs with AMX: gradients of weights from many pictures side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from wrn.model.native import own_kernels_wanted
+
+WIDEST = 8
+"""Pixels. Of wider pictures, a row fills enough of AMX's tiles."""
+IN_A_STRIP = 16
+"""Pictures side by side."""
+
+
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x). Where it pays, its backward pass works on strips of pictures; the result is the same but for rounding.
+
+    oneDNN adds up the gradient of the weights row by row of a picture, 32 pixels at once with AMX. On rows of four
+    pixels it takes six times as long as the forward pass; on strips, copies included, twice as long.
+    """
+    y: Tensor = _Convolution.apply(x, conv.weight.to(x.dtype)) if _pays(conv, x) else conv(x)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _pays(conv: nn.Conv2d, x: Tensor) -> bool:
+    return (
+        own_kernels_wanted()
+        and x.dtype is torch.bfloat16
+        and x.shape[-1] <= WIDEST
+        and x.shape[0] % IN_A_STRIP == 0
+        and (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1))
+        and conv.bias is None
+        and torch.is_grad_enabled()
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.compiler.is_compiling()
+        and has_amx()
+    )
+
+
+def has_amx() -> bool:
+    # Private in torch 2.8 to 2.13; where it is gone, there are no strips.
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return probe is not None and probe()
+
+
+def strips(x: Tensor) -> Tensor:
+    """(B, C, H, W) as (B / 16, C, H, 16 * (W + 1)): 16 pictures beside each other, a column of zeros behind each.
+
+    A 3x3 window then sees of a picture's neighbours what it saw beyond its border: zeros.
+    """
+    count, channels, height, width = x.shape
+    result = x.new_zeros(count // IN_A_STRIP, height, IN_A_STRIP, width + 1, channels)
+    pictures = x.permute(0, 2, 3, 1).reshape(-1, IN_A_STRIP, height, width, channels)
+    result[:, :, :, :width] = pictures.transpose(1, 2)
+    return result.flatten(2, 3).permute(0, 3, 1, 2)
+
+
+class _Convolution(torch.autograd.Function):
+    """A 3x3 convolution of stride 1 and padding 1; `weight` of the type of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.conv2d(x, weight, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_y = of_y.contiguous(memory_format=torch.channels_last)
+        of_x = _backward(of_y, x, weight, 0) if ctx.needs_input_grad[0] else None
+        of_weight = _backward(strips(of_y), strips(x), weight, 1) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight
+
+
+def _backward(of_y: Tensor, x: Tensor, weight: Tensor, which: int) -> Tensor:
+    """The gradient of x (`which` is 0) or of the weight (1), by torch's own operation."""
+    wanted = [which == 0, which == 1, False]
+    gradients = torch.ops.aten.convolution_backward(
+        of_y, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
+    )
+    gradient: Tensor = gradients[which]
+    return gradient

@@ -16,9 +16,10 @@ def machine(environment: Record) -> str:
     hardware = environment["hardware"]
     if hardware["gpu"]:
         return str(hardware["gpu"])
-    # Those that do not say were all measured with bf16.
+    # Those that do not say were all measured with bf16 and without AMX.
     bf16 = "bf16" if hardware.get("cpu_bf16", True) else "no bf16"
-    return f"{hardware['cores']} cores of {hardware['cpu']} ({hardware['cpu_capability']}, {bf16})"
+    instructions = "AMX" if hardware.get("cpu_amx") else hardware["cpu_capability"]
+    return f"{hardware['cores']} cores of {hardware['cpu']} ({instructions}, {bf16})"
 
 
 def headline(record: Record) -> Row:

@@ -17,7 +17,7 @@ import numpy
 import torch
 
 import wrn
-from wrn.model.precision import cpu_computes_bf16
+from wrn.model.precision import cpu_computes_bf16, cpu_has_amx
 
 
 def environment() -> dict[str, Any]:
@@ -36,6 +36,7 @@ def environment() -> dict[str, Any]:
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cpu_bf16": cpu_computes_bf16(),
+            "cpu_amx": cpu_has_amx(),
             "gpu": torch.cuda.get_device_name() if cuda else None,
             "system": platform.system(),
         },

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from wrn.model.native import own_kernels_wanted
+from wrn.model.precision import cpu_has_amx
 
 WIDEST = 8
 """Pixels. Of wider pictures, a row fills enough of AMX's tiles."""
@@ -37,14 +38,8 @@ def _pays(conv: nn.Conv2d, x: Tensor) -> bool:
         and torch.is_grad_enabled()
         and x.is_contiguous(memory_format=torch.channels_last)
         and not torch.compiler.is_compiling()
-        and has_amx()
+        and cpu_has_amx()
     )
-
-
-def has_amx() -> bool:
-    # Private in torch 2.8 to 2.13; where it is gone, there are no strips.
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return probe is not None and probe()
 
 
 def strips(x: Tensor) -> Tensor:

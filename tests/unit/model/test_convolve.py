@@ -17,7 +17,7 @@ from wrn.model.convolve import IN_A_STRIP, convolve, strips
 @pytest.fixture
 def with_amx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever CPU runs this: the arithmetic is the same, only not worth it."""
-    monkeypatch.setattr(room, "has_amx", lambda: True)
+    monkeypatch.setattr(room, "cpu_has_amx", lambda: True)
     use_own_kernels(True)
     yield
     use_own_kernels(False)

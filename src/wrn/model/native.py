@@ -15,7 +15,9 @@ from pathlib import Path
 
 from wrn.config.paths import compile_cache
 
-SOURCE = Path(__file__).with_name("norm_act.cpp")
+FOLDER = Path(__file__).parent
+SOURCES = (FOLDER / "norm_act.cpp", FOLDER / "convolve.cpp")
+HEADER = FOLDER / "lanes.h"
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: NaN must stay NaN, and sums and roundings stand as they are written.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
@@ -51,7 +53,7 @@ def _built() -> ctypes.CDLL | None:
     target = "-march=native" if platform.machine() == "x86_64" else "-mcpu=native"
     command = [compiler, *FLAGS, target]
     try:
-        path = compile_cache() / f"{SOURCE.stem}-{_fingerprint(command)}.so"
+        path = compile_cache() / f"kernels-{_fingerprint(command)}.so"
         if not path.exists():
             _compile(command, path)
         return ctypes.CDLL(str(path))
@@ -60,13 +62,15 @@ def _built() -> ctypes.CDLL | None:
 
 
 def _compile(command: list[str], path: Path) -> None:
-    """Make `path` of the source, whole or not at all: others may look for it at the same time."""
+    """Make `path` of the sources, whole or not at all: others may look for it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        compiled, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
-        _run([*command, "-c", str(SOURCE), "-o", str(compiled)])
+        linked = Path(folder, "kernels.so")
+        compiled = [Path(folder, f"{source.stem}.o") for source in SOURCES]
+        for source, target in zip(SOURCES, compiled, strict=True):
+            _run([*command, "-c", str(source), "-o", str(target)])
         # Linked without OpenMP of its own: its threads are torch's, which are in the process already.
-        _run([command[0], "-shared", str(compiled), "-o", str(linked)])
+        _run([command[0], "-shared", *map(str, compiled), "-o", str(linked)])
         linked.replace(path)
 
 
@@ -79,5 +83,6 @@ def _fingerprint(command: list[str]) -> str:
     version = _run([command[0], "--version"])
     cpus = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     processor = next((line for line in cpus if line.startswith(("flags", "Features"))), platform.processor())
-    parts = (SOURCE.read_bytes(), " ".join(command).encode(), version, processor.encode())
+    code = b"".join(path.read_bytes() for path in (HEADER, *SOURCES))
+    parts = (code, " ".join(command).encode(), version, processor.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]

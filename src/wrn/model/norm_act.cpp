@@ -4,63 +4,18 @@
 // takes five passes forward (mean, variance, scaling; activation) and eight backward, each with conversions of its own,
 // and is bound by arithmetic in most; here it is two and five, and memory is what they wait for.
 //
-// GCC's and Clang's vector extensions say what is meant once for all processors; where a compiler needs help to find an
-// instruction of AVX-512, it is named. Sums are made over CHUNKS pieces of the rows, whatever the number of threads, so
-// that it does not change a bit of the result.
+// Sums are made over CHUNKS pieces of the rows, whatever the number of threads, so that it does not change a bit of the
+// result.
 
 #include <algorithm>
-#include <cstdint>
-#include <cstring>
 #include <vector>
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
+
+#include "lanes.h"
 
 namespace {
 
-constexpr long L = 16;        // channels in a vector
 constexpr int CHUNKS = 64;    // pieces of the rows that threads share
 constexpr long TILE = 8192;   // elements that stay in the first cache while a pass goes over their channels
-
-typedef float Floats __attribute__((vector_size(4 * L)));
-typedef int32_t Ints __attribute__((vector_size(4 * L)));
-typedef uint32_t Words __attribute__((vector_size(4 * L)));
-typedef uint16_t Halves __attribute__((vector_size(2 * L)));
-
-struct bf16 {
-    uint16_t bits;
-};
-
-inline Floats load(const float* from) {
-    Floats value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-}
-
-inline void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
-
-#ifdef __AVX512BF16__
-inline Floats load(const bf16* from) {
-    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
-}
-
-inline void store(bf16* to, Floats value) {
-    _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
-}
-#else
-inline Floats load(const bf16* from) {
-    Halves halves;
-    std::memcpy(&halves, from, sizeof halves);
-    return (Floats)(__builtin_convertvector(halves, Words) << 16);
-}
-
-inline void store(bf16* to, Floats value) {  // to the nearest, ties to even
-    Words words = (Words)value;
-    words += 0x7fff + ((words >> 16) & 1);
-    const Halves halves = __builtin_convertvector(words >> 16, Halves);
-    std::memcpy(to, &halves, sizeof halves);
-}
-#endif
 
 inline Floats reciprocal(Floats value) {
 #ifdef __AVX512F__

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": _relu, "sil
 """What follows each BN: ReLU, as in the paper, or SiLU (arXiv:1702.03118), x * sigmoid(x)."""
 
 LANES = 16
-"""Channels that our kernels take at once; `L` in norm_act.cpp."""
+"""Channels that our kernels take at once; `L` in lanes.h."""
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 

@@ -247,7 +247,7 @@ def test_no_secret_goes_anywhere(life: Record) -> None:
 def test_what_was_sent_is_code_alone(life: Record) -> None:
     (bundle,) = [content for key, content in life.kept.items() if key.startswith("wrn/code/")]
     names = [name for name, _ in _unpacked("bundle.tar.gz", bundle)][1:]
-    assert {Path(name).suffix for name in names} <= {".py", ".cpp", ".sh", ".yaml", ".txt"}
+    assert {Path(name).suffix for name in names} <= {".py", ".cpp", ".h", ".sh", ".yaml", ".txt"}
     assert not [name for name in names if name.startswith((".", "tests", "data")) or "/." in name]
 
 

@@ -1,8 +1,8 @@
-"""Convolutions on strips of pictures: the gradients of the plain ones."""
+"""Convolutions with gradients of weights of our own, on strips of pictures or by our kernel: the plain ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -11,15 +11,20 @@ from torch import Tensor, nn
 
 from wrn.model import convolve as room
 from wrn.model import use_own_kernels
-from wrn.model.convolve import IN_A_STRIP, convolve, strips
+from wrn.model.convolve import convolve, strips
 
 
 @pytest.fixture
-def with_amx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever CPU runs this: the arithmetic is the same, only not worth it."""
-    monkeypatch.setattr(room, "cpu_has_amx", lambda: True)
-    use_own_kernels(True)
-    yield
+def own_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Choose "strips" or "kernel", whatever CPU runs this: the arithmetic is the same, only not worth it."""
+
+    def choose(way: str) -> None:
+        monkeypatch.setattr(room, "cpu_has_amx", lambda: way == "strips")
+        monkeypatch.setattr(room, "cpu_computes_bf16", lambda: True)
+        if not use_own_kernels(True) and way == "kernel":
+            pytest.skip("no C++ compiler here")
+
+    yield choose
     use_own_kernels(False)
 
 
@@ -41,14 +46,26 @@ def test_a_strip_holds_16_pictures_with_a_column_of_zeros_behind_each() -> None:
         assert not part[..., 4].any()
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "height", "width"), [(8, 16, 4, 4), (16, 16, 5, 5), (16, 8, 3, 7)])
+SHAPES = [
+    *(("strips", 32, *sizes) for sizes in ((8, 16, 4, 4), (16, 16, 5, 5), (16, 8, 3, 7))),
+    *(
+        ("kernel", 33, *sizes)
+        for sizes in ((16, 16, 4, 4), (48, 32, 5, 5), (32, 48, 3, 7), (16, 16, 1, 1), (16, 32, 20, 2))
+    ),
+    ("kernel", 3, 256, 256, 4, 4),  # so many weights that the input channels are shared out, not the images
+    ("kernel", 9, 128, 128, 2, 2),  # both are
+]
+
+
+@pytest.mark.parametrize(("way", "count", "inputs", "outputs", "height", "width"), SHAPES)
 def test_gradients_are_those_of_the_plain_convolution(
-    with_amx: None, inputs: int, outputs: int, height: int, width: int
+    own_kernels: Callable[[str], None], way: str, count: int, inputs: int, outputs: int, height: int, width: int
 ) -> None:
+    own_kernels(way)
     torch.manual_seed(0)
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
-    x = pictures(2 * IN_A_STRIP, inputs, height, width).requires_grad_()
-    of_y = pictures(2 * IN_A_STRIP, outputs, height, width, seed=1)
+    x = pictures(count, inputs, height, width).requires_grad_()
+    of_y = pictures(count, outputs, height, width, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
         y = convolve(conv, x)
     assert "_Convolution" in type(y.grad_fn).__name__
@@ -65,20 +82,59 @@ def test_gradients_are_those_of_the_plain_convolution(
         assert (ours.double() - theirs).norm() <= 2**-8 * theirs.norm()
 
 
-def test_other_cases_are_left_to_torch(with_amx: None) -> None:
-    plain, x = nn.Conv2d(4, 4, 3, padding=1, bias=False), pictures(16, 4, 4, 4)
-    strided = nn.Conv2d(4, 4, 3, stride=2, padding=1, bias=False)
+@pytest.mark.parametrize("channels", [32, 256])
+def test_the_number_of_threads_does_not_change_a_bit(own_kernels: Callable[[str], None], channels: int) -> None:
+    own_kernels("kernel")
+    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    x, of_y = (pictures(21, channels, 6, 6, seed) for seed in (0, 1))
+    gradients, threads = [], torch.get_num_threads()
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            with torch.autocast("cpu", torch.bfloat16):
+                (gradient,) = torch.autograd.grad(convolve(conv, x), conv.weight, of_y)
+            gradients.append(gradient)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+
+
+def test_infinity_and_nan_stay(own_kernels: Callable[[str], None]) -> None:
+    own_kernels("kernel")
+    conv = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+    for value in (float("inf"), float("nan")):
+        x, of_y = pictures(2, 16, 4, 4), pictures(2, 16, 4, 4, seed=1)
+        of_y[1, 3, 2, 2] = value
+        with torch.autocast("cpu", torch.bfloat16):
+            (gradient,) = torch.autograd.grad(convolve(conv, x), conv.weight, of_y)
+        assert not gradient[3].isfinite().any()
+        assert gradient[:3].isfinite().all()
+        assert gradient[4:].isfinite().all()
+
+
+OTHER_CASES = [
+    ("strips", nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False), pictures(16, 16, 4, 4)),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(15, 16, 4, 4)),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 9)),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4).float()),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4).contiguous()),
+    ("kernel", nn.Conv2d(3, 16, 3, padding=1, bias=False), pictures(16, 3, 4, 4)),
+    ("kernel", nn.Conv2d(16, 8, 3, padding=1, bias=False), pictures(16, 16, 4, 4)),
+    ("kernel", nn.Conv2d(16, 16, 1, bias=False), pictures(16, 16, 4, 4)),
+]
+
+
+@pytest.mark.parametrize(("way", "conv", "x"), OTHER_CASES)
+def test_other_cases_are_left_to_torch(
+    own_kernels: Callable[[str], None], way: str, conv: nn.Conv2d, x: Tensor
+) -> None:
+    own_kernels(way)
+    plain, fitting = nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        assert "_Convolution" in type(convolve(plain, x).grad_fn).__name__
-        for conv, value in (
-            (strided, x),
-            (plain, x[:15]),
-            (plain, pictures(16, 4, 4, 9)),
-            (plain, x.float()),
-            (plain, x.contiguous()),
-        ):
-            y = convolve(conv, value)
-            assert "_Convolution" not in type(y.grad_fn).__name__
-            assert torch.equal(y, conv(value))
+        assert "_Convolution" in type(convolve(plain, fitting).grad_fn).__name__
+        y = convolve(conv, x)
+        assert "_Convolution" not in type(y.grad_fn).__name__
+        assert torch.equal(y, conv(x))
         with torch.no_grad():
-            assert torch.equal(convolve(plain, x), plain(x))
+            assert torch.equal(convolve(plain, fitting), plain(fitting))

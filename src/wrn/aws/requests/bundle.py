@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wrn.errors import AwsError
 
-FOLDERS = {"src/wrn": (".py", ".cpp", ".sh", ".typed"), "configs": (".yaml", ".yml")}
+FOLDERS = {"src/wrn": (".py", ".cpp", ".h", ".sh", ".typed"), "configs": (".yaml", ".yml")}
 """Folders that go in, and the kinds of files taken from them."""
 
 FILES = ("config.yaml", "src/train.py", "requirements.txt")

@@ -1,14 +1,15 @@
 // The gradient of the weights of 3x3 convolutions of stride 1 and padding 1 in bf16, for CPUs; convolve.py calls this.
 //
-// dW[ky][kx][i][o] is the sum over all pixels p of x[p + (ky - 1, kx - 1)][i] * g[p][o]. AVX512-BF16 multiplies pairs of
-// numbers and adds both products, so that pixels are taken two by two. The images lie channels-last; parts of them that
-// stay in the second cache are packed so that all that a block of sums needs of them follows each other:
+// dW[o][ky][kx][i] is the sum over all pixels p of x[p][i] * g[p + (1 - ky, 1 - kx)][o], where g, the gradient of the
+// output, is zero beyond its borders. AVX512-BF16 multiplies pairs of numbers and adds both products, so that pixels are
+// taken two by two. The images lie channels-last; parts of them that stay in the second cache are packed so that all
+// that a block of sums needs of them follows each other:
 //
-//   g: each pair of pixels of a row (2j, 2j + 1), 2 L output channels of it.
-//   x: each pair (2j - 1, 2j), then (2j, 2j + 1), of INPUTS input channels: what kx = 0 and 1 multiply by g's pair j, and
-//      the next pair is what kx = 2 does.
+//   x: each pair of pixels of a row (2j, 2j + 1), 2 L input channels of it.
+//   g: each pair (2j - 1, 2j), then (2j, 2j + 1), of OUTPUTS channels: what kx = 2 and 1 multiply by x's pair j, and the
+//      next pair is what kx = 0 does.
 //
-// Images and input channels are shared out as TASKS pieces of work, whatever the number of threads, so that it does not
+// Images and output channels are shared out as TASKS pieces of work, whatever the number of threads, so that it does not
 // change a bit of the result.
 
 #include <algorithm>
@@ -19,9 +20,9 @@
 namespace {
 
 constexpr long TASKS = 8;
-constexpr long INPUTS = 4;           // input channels in a block of sums: 3 * INPUTS * 2 vectors, three quarters of all
-constexpr long PAIRS = 256;          // pairs of pixels that are packed at once
-constexpr long COPIES = 1L << 20;    // of the weights: so many numbers at most, for pieces of work that add up by themselves
+constexpr long OUTPUTS = 4;        // output channels in a block of sums: 3 * OUTPUTS * 2 vectors, three quarters of all
+constexpr long PAIRS = 256;        // pairs of pixels that are packed at once
+constexpr long COPIES = 1L << 20;  // of the weights: so many numbers at most, for pieces of work that add up by themselves
 
 inline Floats add_products(Floats sum, Words a, Words b) {
 #ifdef __AVX512BF16__
@@ -40,9 +41,9 @@ inline Words load(const uint32_t* from) {
 
 struct Shape {
     long images, height, width, inputs, outputs;
-    long half() const { return (width + 1) / 2; }          // pairs in a row of g
-    long row() const { return (2 * half() + 1) * INPUTS; }  // words in a row of x
-    long weights() const { return 9 * inputs * outputs; }
+    long half() const { return (width + 1) / 2; }            // pairs in a packed row of x
+    long row() const { return (2 * half() + 1) * OUTPUTS; }  // words in a packed row of g
+    long weights() const { return outputs * 9 * inputs; }
 };
 
 // L channels of pixels a and b of a row, as pairs; zeros where they lie beyond its ends.
@@ -53,50 +54,50 @@ inline Words pair(const bf16* row, long a, long b, long width, long channels) {
     return value;
 }
 
-// Rows [0, rows) of g, as [outputs / 2 L][row][pair][2 L].
-void pack_gradient(const bf16* g, long rows, const Shape& s, uint32_t* to) {
-    for (long o = 0; o < s.outputs; o += 2 * L) {
-        const long lanes = std::min(2 * L, s.outputs - o);
+// Rows [0, rows) of x, as [inputs / 2 L][row][pair][2 L].
+void pack_input(const bf16* x, long rows, const Shape& s, uint32_t* to) {
+    for (long i = 0; i < s.inputs; i += 2 * L) {
+        const long lanes = std::min(2 * L, s.inputs - i);
         for (long r = 0; r < rows; r++)
             for (long j = 0; j < s.half(); j++)
                 for (long v = 0; v < lanes; v += L, to += L) {
-                    const Words value = pair(g + r * s.width * s.outputs + o + v, 2 * j, 2 * j + 1, s.width, s.outputs);
+                    const Words value = pair(x + r * s.width * s.inputs + i + v, 2 * j, 2 * j + 1, s.width, s.inputs);
                     std::memcpy(to, &value, sizeof value);
                 }
     }
 }
 
-// Rows [0, rows) of `count` input channels of x, as [count / INPUTS][row][pair][INPUTS].
-void pack_input(const bf16* x, long rows, long count, const Shape& s, uint32_t* to) {
+// Rows [0, rows) of `count` channels of g, as [count / OUTPUTS][row][pair][OUTPUTS].
+void pack_gradient(const bf16* g, long rows, long count, const Shape& s, uint32_t* to) {
     const long block = rows * s.row();
     for (long r = 0; r < rows; r++)
-        for (long i = 0; i < count; i += L)
+        for (long o = 0; o < count; o += L)
             for (long k = 0; k < 2 * s.half() + 1; k++) {
-                const Words value = pair(x + r * s.width * s.inputs + i, k - 1, k, s.width, s.inputs);
-                for (long part = 0; part < L; part += INPUTS)
-                    std::memcpy(to + (i + part) / INPUTS * block + r * s.row() + k * INPUTS,
-                                (const uint32_t*)&value + part, INPUTS * sizeof(uint32_t));
+                const Words value = pair(g + r * s.width * s.outputs + o, k - 1, k, s.width, s.outputs);
+                for (long part = 0; part < L; part += OUTPUTS)
+                    std::memcpy(to + (o + part) / OUTPUTS * block + r * s.row() + k * OUTPUTS,
+                                (const uint32_t*)&value + part, OUTPUTS * sizeof(uint32_t));
             }
 }
 
-// Add to dW[ky], for INPUTS input channels and VECTORS * L output channels, what `images` packed ones give.
+// Add to dW[.][ky], for VECTORS * L input channels and OUTPUTS output channels, what `images` packed ones give.
 template <int VECTORS>
 void add_block(const uint32_t* x, const uint32_t* g, long images, long ky, const Shape& s, float* to) {
-    constexpr int TAPS = 3 * INPUTS;
+    constexpr int TAPS = 3 * OUTPUTS;
     Floats sums[TAPS][VECTORS] = {};
-    const long first = ky == 0, last = s.height - (ky == 2);  // rows of g that have such a row of x beside them
+    const long first = ky == 2, last = s.height - (ky == 0);  // rows of x that have such a row of g beside them
     for (long image = 0; image < images; image++)
         for (long r = image * s.height + first; r < image * s.height + last; r++) {
-            const uint32_t *xs = x + (r + ky - 1) * s.row(), *gs = g + r * s.half() * VECTORS * L;
-            for (long j = 0; j < s.half(); j++, xs += 2 * INPUTS, gs += VECTORS * L) {
-                Words gradient[VECTORS];
+            const uint32_t *xs = x + r * s.half() * VECTORS * L, *gs = g + (r + 1 - ky) * s.row();
+            for (long j = 0; j < s.half(); j++, xs += VECTORS * L, gs += 2 * OUTPUTS) {
+                Words input[VECTORS];
 #pragma GCC unroll 4
-                for (int v = 0; v < VECTORS; v++) gradient[v] = load(gs + v * L);
+                for (int v = 0; v < VECTORS; v++) input[v] = load(xs + v * L);
 #pragma GCC unroll 16
                 for (int tap = 0; tap < TAPS; tap++) {
-                    const Words value = Words{} + xs[tap];
+                    const Words value = Words{} + gs[tap];
 #pragma GCC unroll 4
-                    for (int v = 0; v < VECTORS; v++) sums[tap][v] = add_products(sums[tap][v], value, gradient[v]);
+                    for (int v = 0; v < VECTORS; v++) sums[tap][v] = add_products(sums[tap][v], value, input[v]);
                 }
             }
         }
@@ -104,28 +105,27 @@ void add_block(const uint32_t* x, const uint32_t* g, long images, long ky, const
     for (int tap = 0; tap < TAPS; tap++)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
-            float* at = to + (tap / INPUTS * s.inputs + tap % INPUTS) * s.outputs + v * L;
+            const long o = tap % OUTPUTS, kx = 2 - tap / OUTPUTS;
+            float* at = to + ((o * 3 + ky) * 3 + kx) * s.inputs + v * L;
             store(at, load(at) + sums[tap][v]);
         }
 }
 
-// dW of `count` input channels from `from`, over images [first, last); the others of `of_weights` stay as they are.
-void add_up(const bf16* x, const bf16* g, long first, long last, long from, long count, const Shape& s,
-            float* of_weights) {
+// dW of `count` output channels, over images [first, last). `g` and `of_weights` begin with the first such channel.
+void add_up(const bf16* x, const bf16* g, long first, long last, long count, const Shape& s, float* of_weights) {
     const long most = std::max(1L, PAIRS / (s.height * s.half()));
-    std::vector<uint32_t> xs(most * s.height * s.row() * count / INPUTS), gs(most * s.height * s.half() * s.outputs);
-    for (long tap = 0; tap < 9; tap++)
-        std::fill_n(of_weights + (tap * s.inputs + from) * s.outputs, count * s.outputs, 0.f);
+    std::vector<uint32_t> xs(most * s.height * s.half() * s.inputs), gs(most * s.height * s.row() * count / OUTPUTS);
+    std::fill_n(of_weights, count * 9 * s.inputs, 0.f);
     for (long image = first; image < last; image += most) {
         const long images = std::min(most, last - image), rows = images * s.height, pixel = image * s.height * s.width;
-        pack_gradient(g + pixel * s.outputs, rows, s, gs.data());
-        pack_input(x + pixel * s.inputs + from, rows, count, s, xs.data());
-        for (long o = 0; o < s.outputs; o += 2 * L)
-            for (long i = 0; i < count; i += INPUTS)
+        pack_input(x + pixel * s.inputs, rows, s, xs.data());
+        pack_gradient(g + pixel * s.outputs, rows, count, s, gs.data());
+        for (long i = 0; i < s.inputs; i += 2 * L)
+            for (long o = 0; o < count; o += OUTPUTS)
                 for (long ky = 0; ky < 3; ky++) {
-                    const uint32_t *x_block = &xs[i / INPUTS * rows * s.row()], *g_block = &gs[rows * s.half() * o];
-                    float* to = of_weights + (ky * 3 * s.inputs + from + i) * s.outputs + o;
-                    if (s.outputs - o < 2 * L)
+                    const uint32_t *x_block = &xs[rows * s.half() * i], *g_block = &gs[o / OUTPUTS * rows * s.row()];
+                    float* to = of_weights + o * 9 * s.inputs + i;
+                    if (s.inputs - i < 2 * L)
                         add_block<1>(x_block, g_block, images, ky, s, to);
                     else
                         add_block<2>(x_block, g_block, images, ky, s, to);
@@ -135,21 +135,22 @@ void add_up(const bf16* x, const bf16* g, long first, long last, long from, long
 
 void weight_gradient(const bf16* x, const bf16* g, const Shape& s, float* of_weights) {
     long copies = TASKS;  // each of all weights over some images; where they are many, fewer copies of fewer channels each
-    while (copies > 1 && copies * s.weights() > COPIES && s.inputs % (TASKS / copies * 2 * L) == 0) copies /= 2;
-    const long channels = s.inputs / (TASKS / copies);
+    while (copies > 1 && copies * s.weights() > COPIES && s.outputs % (TASKS / copies * 2 * L) == 0) copies /= 2;
+    const long channels = s.outputs / (TASKS / copies);
     std::vector<float> sums(copies > 1 ? copies * s.weights() : 0);
 #pragma omp parallel for schedule(dynamic)
     for (long task = 0; task < TASKS; task++) {
         const long copy = task % copies, from = task / copies * channels;
-        add_up(x, g, s.images * copy / copies, s.images * (copy + 1) / copies, from, channels, s,
-               copies > 1 ? &sums[copy * s.weights()] : of_weights);
+        float* to = copies > 1 ? &sums[copy * s.weights()] : of_weights;
+        add_up(x, g + from, s.images * copy / copies, s.images * (copy + 1) / copies, channels, s,
+               to + from * 9 * s.inputs);
     }
     if (copies == 1) return;
 #pragma omp parallel for schedule(static)
-    for (long i = 0; i < s.weights(); i += L) {
+    for (long k = 0; k < s.weights(); k += L) {
         Floats total{};
-        for (long copy = 0; copy < copies; copy++) total += load(&sums[copy * s.weights() + i]);
-        store(of_weights + i, total);
+        for (long copy = 0; copy < copies; copy++) total += load(&sums[copy * s.weights() + k]);
+        store(of_weights + k, total);
     }
 }
 

@@ -29,7 +29,7 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     four it takes six times as long as the forward pass, and on strips of pictures, copies included, twice as long. With
     AVX512-BF16 it comes to three quarters of the forward pass's rate, our kernel to nine tenths.
     """
-    y: Tensor = _Convolution.apply(x, conv.weight.to(x.dtype)) if _pays(conv, x) else conv(x)  # type: ignore[no-untyped-call]
+    y: Tensor = _Convolution.apply(x, conv.weight) if _pays(conv, x) else conv(x)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -73,10 +73,12 @@ def strips(x: Tensor) -> Tensor:
 
 
 class _Convolution(torch.autograd.Function):
-    """A 3x3 convolution of stride 1 and padding 1; `weight` of the type of x."""
+    """A 3x3 convolution of stride 1 and padding 1 in the type of x; the gradient of `weight` has the weight's type."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.type_of_weight = weight.dtype
+        weight = weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         return torch.conv2d(x, weight, padding=1)
 
@@ -86,7 +88,8 @@ class _Convolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_y = of_y.contiguous(memory_format=torch.channels_last)
         of_x = _backward(of_y, x, weight, 0) if ctx.needs_input_grad[0] else None
-        return of_x, _of_weight(of_y, x, weight) if ctx.needs_input_grad[1] else None
+        of_weight = _of_weight(of_y, x, weight).to(ctx.type_of_weight) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight
 
 
 def _of_weight(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -95,11 +98,11 @@ def _of_weight(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     library = native.library()
     assert library is not None
     count, inputs, height, width = x.shape
-    sizes = (count, height, width, inputs, of_y.shape[1])
-    sums = torch.empty(3, 3, inputs, of_y.shape[1], dtype=torch.float32)
-    arrays = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, of_y, sums)]
-    library.wrn_weight_gradient(*arrays[:2], *map(ctypes.c_long, sizes), arrays[2])
-    return torch.empty_like(weight).copy_(sums.permute(3, 2, 0, 1))
+    outputs = of_y.shape[1]
+    of_weight = torch.empty(outputs, 3, 3, inputs, dtype=torch.float32)
+    arrays = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, of_y, of_weight)]
+    library.wrn_weight_gradient(*arrays[:2], *map(ctypes.c_long, (count, height, width, inputs, outputs)), arrays[2])
+    return of_weight.permute(0, 3, 1, 2)
 
 
 def _backward(of_y: Tensor, x: Tensor, weight: Tensor, which: int) -> Tensor:

@@ -52,7 +52,7 @@ SHAPES = [
         ("kernel", 33, *sizes)
         for sizes in ((16, 16, 4, 4), (48, 32, 5, 5), (32, 48, 3, 7), (16, 16, 1, 1), (16, 32, 20, 2))
     ),
-    ("kernel", 3, 256, 256, 4, 4),  # so many weights that the input channels are shared out, not the images
+    ("kernel", 3, 256, 256, 4, 4),  # so many weights that the output channels are shared out, not the images
     ("kernel", 9, 128, 128, 2, 2),  # both are
 ]
 

@@ -8,6 +8,6 @@ if __name__ == "__main__":
     # in the seconds until then, and a signal lost there costs the two minutes until SageMaker kills.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    from wrn.cli import main
+    from wrn.cli import run
 
-    sys.exit(main(["train", *sys.argv[1:]]))
+    run(["train", *sys.argv[1:]])

@@ -1,7 +1,5 @@
 """`python -m wrn` is `wrn`."""
 
-import sys
+from wrn.cli import run
 
-from wrn.cli import main
-
-sys.exit(main())
+run()

@@ -285,7 +285,7 @@ def test_a_mistake_of_all_is_told_and_nothing_waits(pictures: Path, tmp_path: Pa
         timeout=200,
         check=False,
     )
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "batch_size 61 is larger than the 60 training images" in done.stderr
     assert FORCED not in done.stderr, "one of them waited for the other"

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from wrn import __version__
 from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
@@ -90,3 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         sys.stderr.write(f"wrn {name}: this is a bug; please report the lines above with the command\n")
         return BUG
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`main` as a program: it ends with the exit code.
+
+    Of several processes that train together, one that ends with a mistake ends there and then. An ordinary end would
+    tear down gloo's threads under the group of processes that nobody said goodbye to, which now and then aborts (torch
+    2.13), and the exit code that tells the mistake would be lost.
+    """
+    code = main(arguments)
+    if code in (USER, BUG) and "RANK" in os.environ:  # torchrun's; wrn.config, which knows, is slow to import
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -103,9 +103,12 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     2.13), and the exit code that tells the mistake would be lost.
     """
     code = main(arguments)
-    if code in (USER, BUG) and "RANK" in os.environ:  # torchrun's; wrn.config, which knows, is slow to import
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-        os._exit(code)
+    if code in (USER, BUG):
+        from wrn.config.launch import under_torchrun  # slow to import: not for `wrn --help`
+
+        if under_torchrun():
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()
+            os._exit(code)
     sys.exit(code)

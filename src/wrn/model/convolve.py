@@ -95,7 +95,7 @@ class _Convolution(torch.autograd.Function):
 def _of_weight(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     if cpu_has_amx():
         return _backward(strips(of_y), strips(x), weight, 1)
-    library = native.library()
+    library = native.kernels()
     assert library is not None
     count, inputs, height, width = x.shape
     outputs = of_y.shape[1]

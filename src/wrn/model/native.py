@@ -29,7 +29,7 @@ def use_own_kernels(wanted: bool) -> bool:
     """Take our own kernels from here on, or torch's; whether it is ours now: they need Linux and a C++ compiler."""
     global _wanted
     _wanted = wanted
-    return library() is not None
+    return kernels() is not None
 
 
 def own_kernels_wanted() -> bool:
@@ -37,10 +37,10 @@ def own_kernels_wanted() -> bool:
 
 
 def own_kernels_in_use() -> bool:
-    return library() is not None
+    return kernels() is not None
 
 
-def library() -> ctypes.CDLL | None:
+def kernels() -> ctypes.CDLL | None:
     """The compiled kernels; None where they are not wanted or cannot be had."""
     return _built() if _wanted else None
 

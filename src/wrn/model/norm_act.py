@@ -30,7 +30,7 @@ TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 def norm_act(bn: nn.Module, activation: Activation, x: Tensor) -> Tensor:
     """activation(bn(x)) of (B, C, H, W); running statistics are updated in training, as nn.BatchNorm2d does."""
-    library = native.library()
+    library = native.kernels()
     if library is None or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
         return ACTIVATIONS[activation](bn(x))
     if not bn.training:

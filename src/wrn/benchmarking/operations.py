@@ -19,7 +19,7 @@ OPTIMIZER = "optimizer"
 OTHER = "other"
 BY_NAME = {
     "fused by the compiler": ("Compiled", "triton", "cpp_fused"),
-    "convolutions": ("convolution", "conv2d", "_Convolution"),
+    "convolutions": ("convolution", "conv2d", "_Convolution", "_Winograd"),
     "batch norm with activation": ("_NormAct",),
     "batch norm": ("batch_norm",),
     "dropout": ("bernoulli", "dropout"),

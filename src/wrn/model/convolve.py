@@ -1,8 +1,7 @@
-"""3x3 convolutions in bf16 on CPUs: gradients of weights in less time than oneDNN takes for them."""
+"""3x3 convolutions on CPUs in less time than oneDNN takes: all of them in fp32, in bf16 the gradients of weights."""
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -11,53 +10,64 @@ from torch.autograd.function import once_differentiable
 
 from wrn.model import native
 from wrn.model.precision import cpu_computes_bf16, cpu_has_amx
+from wrn.model.winograd import winograd, winograd_pays
 
 WIDEST = 8
 """Pixels. Of wider pictures, a row fills enough of AMX's tiles."""
 IN_A_STRIP = 16
 """Pictures side by side."""
-LANES = 16
-"""Channels that our kernel takes at once; `L` in lanes.h."""
 MOST_THREADS = 8
 """That our kernel has work for: `TASKS` in convolve.cpp."""
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x). Where it pays, its backward pass is our own; the result is the same but for rounding.
+    """conv(x). Where it pays, by ways of our own; the result is the same but for rounding.
 
-    oneDNN adds up the gradient of the weights row by row of a picture: with AMX 32 pixels at once, so that on rows of
-    four it takes six times as long as the forward pass, and on strips of pictures, copies included, twice as long. With
-    AVX512-BF16 it comes to three quarters of the forward pass's rate, our kernel to nine tenths.
+    In fp32 that is Winograd's algorithm. In bf16 it is the gradient of the weights, which oneDNN adds up row by row of
+    a picture: with AMX 32 pixels at once, so that on rows of four it takes six times as long as the forward pass, and
+    on strips of pictures, copies included, twice as long. With AVX512-BF16 it comes to three quarters of the forward
+    pass's rate, our kernel to nine tenths.
     """
-    y: Tensor = _Convolution.apply(x, conv.weight) if _pays(conv, x) else conv(x)  # type: ignore[no-untyped-call]
-    return y
+    if not _is_plain(conv, x):
+        return conv(x)
+    if _winograd_does(conv, x):
+        return winograd(conv, x)
+    if _own_gradient_pays(conv, x):
+        y: Tensor = _Convolution.apply(x, conv.weight)  # type: ignore[no-untyped-call]
+        return y
+    return conv(x)
 
 
-def _pays(conv: nn.Conv2d, x: Tensor) -> bool:
+def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
     return (
         native.own_kernels_wanted()
-        and x.dtype is torch.bfloat16
         and (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1))
-        and conv.bias is None
-        and torch.is_grad_enabled()
+        and (conv.dilation, conv.groups, conv.bias) == ((1, 1), 1, None)
         and x.is_contiguous(memory_format=torch.channels_last)
         and not torch.compiler.is_compiling()
-        and (_strips_pay(x) if cpu_has_amx() else _kernel_pays(conv))
     )
 
 
-def _strips_pay(x: Tensor) -> bool:
-    return x.shape[-1] <= WIDEST and x.shape[0] % IN_A_STRIP == 0
-
-
-def _kernel_pays(conv: nn.Conv2d) -> bool:
+def _winograd_does(conv: nn.Conv2d, x: Tensor) -> bool:
     return (
-        native.own_kernels_in_use()
-        and cpu_computes_bf16()
-        and conv.in_channels % LANES == 0
-        and conv.out_channels % LANES == 0
-        and torch.get_num_threads() <= MOST_THREADS
+        winograd_pays(x)
+        and conv.weight.dtype is torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and _kernels_fit(conv)
     )
+
+
+def _own_gradient_pays(conv: nn.Conv2d, x: Tensor) -> bool:
+    if x.dtype is not torch.bfloat16 or not torch.is_grad_enabled():
+        return False
+    if cpu_has_amx():
+        return x.shape[-1] <= WIDEST and x.shape[0] % IN_A_STRIP == 0
+    return cpu_computes_bf16() and torch.get_num_threads() <= MOST_THREADS and _kernels_fit(conv)
+
+
+def _kernels_fit(conv: nn.Conv2d) -> bool:
+    channels = (conv.in_channels, conv.out_channels)
+    return native.own_kernels_in_use() and not any(count % native.LANES for count in channels)
 
 
 def strips(x: Tensor) -> Tensor:
@@ -100,8 +110,7 @@ def _of_weight(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     count, inputs, height, width = x.shape
     outputs = of_y.shape[1]
     of_weight = torch.empty(outputs, 3, 3, inputs, dtype=torch.float32)
-    arrays = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (x, of_y, of_weight)]
-    library.wrn_weight_gradient(*arrays[:2], *map(ctypes.c_long, (count, height, width, inputs, outputs)), arrays[2])
+    native.call(library, "wrn_weight_gradient", x, of_y, count, height, width, inputs, outputs, of_weight)
     return of_weight.permute(0, 3, 1, 2)
 
 

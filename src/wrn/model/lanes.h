@@ -1,4 +1,4 @@
-// Vectors of as many channels as one AVX-512 register holds, for the kernels beside this file.
+// Vectors of as many channels as a register holds, for the kernels beside this file.
 //
 // GCC's and Clang's vector extensions say what is meant once for all processors; where a compiler needs help to find an
 // instruction of AVX-512, it is named.
@@ -13,7 +13,14 @@
 
 namespace {
 
-constexpr long L = 16;  // channels in a vector
+// Channels in a vector.
+#ifdef __AVX512F__
+constexpr long L = 16;
+#elif defined(__AVX__)
+constexpr long L = 8;
+#else
+constexpr long L = 4;
+#endif
 
 typedef float Floats __attribute__((vector_size(4 * L)));
 typedef int32_t Ints __attribute__((vector_size(4 * L)));

@@ -13,11 +13,15 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from torch import Tensor
+
 from wrn.config.paths import compile_cache
 
 FOLDER = Path(__file__).parent
-SOURCES = (FOLDER / "norm_act.cpp", FOLDER / "convolve.cpp")
+SOURCES = (FOLDER / "norm_act.cpp", FOLDER / "convolve.cpp", FOLDER / "winograd.cpp")
 HEADER = FOLDER / "lanes.h"
+LANES = 16
+"""Channels: all our kernels take multiples of it; the most that `L` in lanes.h is."""
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: NaN must stay NaN, and sums and roundings stand as they are written.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
@@ -43,6 +47,16 @@ def own_kernels_in_use() -> bool:
 def kernels() -> ctypes.CDLL | None:
     """The compiled kernels; None where they are not wanted or cannot be had."""
     return _built() if _wanted else None
+
+
+def call(library: ctypes.CDLL, name: str, *arguments: Tensor | int) -> None:
+    """Call a function of `kernels()`: tensors by the address of their numbers, which nothing checks, and longs."""
+    getattr(library, name)(
+        *(
+            ctypes.c_long(argument) if isinstance(argument, int) else ctypes.c_void_p(argument.data_ptr())
+            for argument in arguments
+        )
+    )
 
 
 @cache

@@ -23,8 +23,6 @@ def _relu(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": _relu, "silu": F.silu}
 """What follows each BN: ReLU, as in the paper, or SiLU (arXiv:1702.03118), x * sigmoid(x)."""
 
-LANES = 16
-"""Channels that our kernels take at once; `L` in lanes.h."""
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
@@ -47,7 +45,7 @@ def _fits(bn: nn.BatchNorm2d, x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype in TYPES
-        and x.shape[1] % LANES == 0
+        and x.shape[1] % native.LANES == 0
         and x.numel() > x.shape[1]  # torch refuses to normalise one value by itself; let it
         and x.is_contiguous(memory_format=torch.channels_last)
         and bn.weight.dtype is torch.float32
@@ -81,13 +79,13 @@ class _Kernels:
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (over n, not n - 1) of each channel."""
         mean, variance = self._per_channel(), self._per_channel()
-        self._call("moments", x, self._size, mean, variance)
+        self._call("moments", x, *self._size, mean, variance)
         return mean, variance
 
     def activate(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """activation(x * scale + shift)"""
         y = torch.empty_like(x)
-        self._call(self._activation, x, y, self._size, scale, shift)
+        self._call(self._activation, x, y, *self._size, scale, shift)
         return y
 
     def gradient_before(
@@ -96,12 +94,12 @@ class _Kernels:
         """dL/dz of z = x * scale + shift from dL/dy; its sum, and that of dL/dz * (x - mean), of each channel."""
         of_z, total, product = torch.empty_like(x), self._per_channel(), self._per_channel()
         name = f"gradient_before_{self._activation}"
-        self._call(name, of_y, x, of_z, self._size, scale, shift, mean, total, product)
+        self._call(name, of_y, x, of_z, *self._size, scale, shift, mean, total, product)
         return of_z, total, product
 
     def gradient_through(self, gradient: Tensor, x: Tensor, scale: Tensor, of_x: Tensor, constant: Tensor) -> None:
         """gradient * scale + x * of_x + constant, in the place of `gradient`."""
-        self._call("gradient_through", x, gradient, self._size, scale, of_x, constant)
+        self._call("gradient_through", x, gradient, *self._size, scale, of_x, constant)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -110,14 +108,8 @@ class _Kernels:
     def _per_channel(self) -> Tensor:
         return torch.empty(self._channels, dtype=torch.float32)
 
-    def _call(self, name: str, *arguments: Tensor | tuple[int, int]) -> None:
-        flat: list[ctypes.c_void_p | ctypes.c_long] = []
-        for argument in arguments:
-            if isinstance(argument, tuple):
-                flat += map(ctypes.c_long, argument)
-            else:
-                flat.append(ctypes.c_void_p(argument.data_ptr()))
-        getattr(self._library, f"wrn_{name}_{self._type}")(*flat)
+    def _call(self, name: str, *arguments: Tensor | int) -> None:
+        native.call(self._library, f"wrn_{name}_{self._type}", *arguments)
 
 
 class _NormAct(torch.autograd.Function):

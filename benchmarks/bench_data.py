@@ -29,7 +29,7 @@ from wrn.benchmarking.workload import MEAN, STD, noise
 from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Split
 from wrn.data.loader import make_loader
-from wrn.training.machine import tune_cpu
+from wrn.model import tune_cpu
 
 
 @dataclass(frozen=True)

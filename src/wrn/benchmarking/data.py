@@ -16,8 +16,8 @@ from wrn.benchmarking.workload import batches_of, noise
 from wrn.config import Config
 from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Split
-from wrn.model import pick_device
-from wrn.training.machine import device_name, tune_cpu
+from wrn.model import pick_device, tune_cpu
+from wrn.training.machine import device_name
 
 IMAGES = 10_000
 BYTES_PER_IMAGE = 3 * 32**2 * (1 + 4)

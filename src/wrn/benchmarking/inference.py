@@ -14,9 +14,9 @@ from wrn.benchmarking.environment import environment
 from wrn.benchmarking.limits import measured_peaks
 from wrn.benchmarking.timing import seconds, spread
 from wrn.benchmarking.workload import noise
-from wrn.model import ModelInfo, WideResNet, multiply_adds, pick_device, pick_precision, save_model
+from wrn.model import ModelInfo, WideResNet, multiply_adds, pick_device, pick_precision, save_model, tune_cpu
 from wrn.serving.predictor import Predictor
-from wrn.training.machine import device_name, peak_memory, tune_cpu
+from wrn.training.machine import device_name, peak_memory
 
 FEWEST = 3
 """Calls of each batch size, however long they take."""

@@ -17,8 +17,8 @@ from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
-from wrn.model import WideResNet, pick_device, pick_precision, use_own_kernels
-from wrn.training.machine import choose_kernels, tune_cpu
+from wrn.model import WideResNet, pick_device, pick_precision, tune_cpu, use_own_kernels
+from wrn.training.machine import choose_kernels
 from wrn.training.optimizer import Optimizers
 from wrn.training.parts import build_model
 from wrn.training.processes import Alone

@@ -1,5 +1,6 @@
 """The network, its averaged copy, its file format and its forward pass."""
 
+from wrn.model.cpu import tune_cpu
 from wrn.model.ema import AveragedModel
 from wrn.model.files import ModelInfo, load_model, read_info, save_model
 from wrn.model.forward import predict_logits
@@ -21,5 +22,6 @@ __all__ = [
     "predict_logits",
     "read_info",
     "save_model",
+    "tune_cpu",
     "use_own_kernels",
 ]

@@ -18,6 +18,8 @@
 
 #include "lanes.h"
 
+extern "C" int omp_get_max_threads();  // omp.h may be missing where Clang is all there is
+
 namespace {
 
 constexpr long TILE = 4, WINDOW = 6, POINTS = WINDOW * WINDOW;
@@ -27,7 +29,7 @@ constexpr int ROWS = 12;  // by two vectors: the sums that 32 registers hold bes
 #else
 constexpr int ROWS = 6;
 #endif
-constexpr long TILES = 48;               // that an output is made of at once
+constexpr long TILES = 48;               // that an output is made of at once, at most
 constexpr long LEAST = 64, MOST = 512;   // tiles that a gradient of weights is made of at once, as many as
 constexpr long NUMBERS = 1L << 21;       // numbers hold the points of
 constexpr long LINE = 16;                // numbers in a line of the cache
@@ -236,6 +238,8 @@ void product(long rows, long columns, Matrix a, Matrix b, long depth, bool add, 
 }
 
 void convolve(const float* x, const float* weights, const Shape& s, float* y) {
+    const long for_each = s.tiles() / omp_get_max_threads() + 1;
+    const long most = std::min(TILES, (for_each + ROWS - 1) / ROWS * ROWS);
     const Points of_weights(s.inputs, s.outputs, true);
     const std::vector<float> zeros(s.inputs);
 #pragma omp parallel
@@ -249,10 +253,10 @@ void convolve(const float* x, const float* weights, const Shape& s, float* y) {
                         [&](int k) { return load(weights + (k * s.inputs + i) * s.outputs + o); },
                         [&](int k, Floats value) { store(target + k * of_weights.point, value); });
                 }
-        const Points of_x(TILES, s.inputs, false), of_y(TILES, s.outputs, false);
+        const Points of_x(most, s.inputs, false), of_y(most, s.outputs, false);
 #pragma omp for schedule(dynamic)
-        for (long first = 0; first < s.tiles(); first += TILES) {
-            const long tiles = std::min(TILES, s.tiles() - first);
+        for (long first = 0; first < s.tiles(); first += most) {
+            const long tiles = std::min(most, s.tiles() - first);
             for (long t = 0; t < tiles; t++)
                 points_of_tile<OfWindow>(x, s.inputs, s, first + t, zeros.data(), of_x, t);
             for (long k = 0; k < POINTS; k++)

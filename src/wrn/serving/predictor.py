@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wrn.data.pictures import read_picture
-from wrn.model import load_model, pick_device, pick_precision, predict_logits
+from wrn.model import load_model, pick_device, pick_precision, predict_logits, tune_cpu, use_own_kernels
 
 Answer = list[tuple[str, float]]
 """Class names with their probabilities, the most likely first."""
@@ -18,12 +18,16 @@ Answer = list[tuple[str, float]]
 class Predictor:
     """Loads a model directory once and answers for batches of pictures.
 
+    On a CPU the process then computes with our kernels (wrn.model.native) and keeps the memory that it frees.
+
     Raises ModelError when the directory cannot be used.
     """
 
     def __init__(self, model_dir: Path, *, device: str = "auto") -> None:
         model, self.info = load_model(model_dir)
         self._precision = pick_precision(pick_device(device), amp=True)
+        tune_cpu()
+        use_own_kernels(self._precision.device.type == "cpu")
         self._model = model.to(self._precision.device)
 
     def predict(self, images: Tensor, top: int = 5) -> list[Answer]:

@@ -16,12 +16,12 @@ from wrn.config import Config, Resolved, RunPaths
 from wrn.config.launch import Place, place
 from wrn.data.dataset import Dataset, Split
 from wrn.errors import ConfigError
-from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, use_own_kernels
+from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu, use_own_kernels
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation
 from wrn.training.folders import has_own_folder, held, remove_empty, writable_paths
-from wrn.training.machine import choose_kernels, device_name, provenance, tune_cpu
+from wrn.training.machine import choose_kernels, device_name, provenance
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
 from wrn.training.processes import Alone, join

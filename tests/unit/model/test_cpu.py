@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from wrn.training import machine
-from wrn.training.machine import M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, tune_cpu
+from wrn.model import cpu
+from wrn.model.cpu import M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, tune_cpu
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ def test_large_blocks_stay_in_the_process_with_old_and_new_glibc(
         calls.append((option, value))
         return int(takes_large_thresholds or option != M_MMAP_THRESHOLD)
 
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     monkeypatch.setattr(torch, "set_flush_denormal", lambda on: on)
     tune_cpu()
     assert calls == asked
 
 
 def test_another_libc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: SimpleNamespace())
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: SimpleNamespace())
     monkeypatch.setattr(torch, "set_flush_denormal", lambda on: on)
     tune_cpu()

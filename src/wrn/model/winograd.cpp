@@ -30,8 +30,8 @@ constexpr int ROWS = 12;  // by two vectors: the sums that 32 registers hold bes
 constexpr int ROWS = 6;
 #endif
 constexpr long TILES = 48;               // that an output is made of at once, at most
-constexpr long LEAST = 64, MOST = 512;   // tiles that a gradient of weights is made of at once, as many as
-constexpr long NUMBERS = 1L << 21;       // numbers hold the points of
+constexpr long LEAST = 64, MOST = 256;   // tiles that a gradient of weights is made of at once,
+constexpr long NUMBERS = 1L << 20;       // as many as this holds the points of, or twice as much as the sums take
 constexpr long LINE = 16;                // numbers in a line of the cache
 
 struct OfWindow {  // B^T
@@ -269,7 +269,8 @@ void convolve(const float* x, const float* weights, const Shape& s, float* y) {
 }
 
 void weight_gradient(const float* x, const float* g, const Shape& s, float* of_weights) {
-    const long most = std::clamp(NUMBERS / (POINTS * (s.inputs + s.outputs)), LEAST, MOST);
+    const long numbers = std::max(NUMBERS, 2 * POINTS * s.inputs * s.outputs);
+    const long most = std::clamp(numbers / (POINTS * (s.inputs + s.outputs)), LEAST, MOST);
     const Points of_x(most, s.inputs, true), of_g(most, s.outputs, true), sums(s.outputs, s.inputs, false);
     const std::vector<float> zeros(std::max(s.inputs, s.outputs));
 #pragma omp parallel

@@ -108,7 +108,7 @@ def lines(record: dict[str, Any]) -> list[str]:
         said += [
             f"{result['side']} px: {rate['median']:,.1f} images/s ({rate['min']:,.1f} to {rate['max']:,.1f}), "
             f"a step {1e3 * step_s:,.1f} ms, MFU {result['mfu']:.1%} of the measured peak",
-            f"  {result['share_of_convolutions_alone']:.1%} of the rate of its convolutions alone "
+            f"  {result['share_of_convolutions_alone']:.1%} of the rate of its convolutions alone by torch "
             f"({1e3 * result['convolutions_alone_seconds']:,.1f} ms)",
             "  " + ", ".join(f"{name} {1e3 * taken:,.1f} ms" for name, taken in result["phases"].items()),
             "  " + ", ".join(f"{kind} {share:.1%}" for kind, share in result["operations"].items()),

@@ -37,7 +37,7 @@ under `benchmarks/results/`; `make results` writes these tables.
 The seed decides the weights, the order, the augmentation and the images held out, so that each trial is compared with
 the base of the same seed: "difference" is the mean of those differences with its standard error. One run on 5,000
 images has a standard error of 0.7 points by itself. A figure from one seed is a hint, no more, and so are the minutes:
-other work ran beside some.
+other work ran beside some, and some had a slower processor.
 """
 WHOLE = """
 ## Whole runs

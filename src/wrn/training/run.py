@@ -109,7 +109,7 @@ def prepare(
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
     wanted = config.cpu_kernels and device.type == "cpu"
     if not use_own_kernels(wanted) and wanted:
-        reporter.note("BN and activations by torch's kernels, which are slower: ours need Linux and a C++ compiler")
+        reporter.note("convolutions and BN by torch's kernels, which are slower: ours need Linux and a C++ compiler")
     dataset, validation = same_data(config, checkpoint, paths, reporter, processes)
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes and checkpoint is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,18 +8,29 @@ import torch
 from PIL import Image
 
 from wrn.errors import DataError
-from wrn.model import ModelInfo, WideResNet, save_model
+from wrn.model import ModelInfo, WideResNet, native, save_model, use_own_kernels
 from wrn.serving.predictor import Predictor
 
 
 @pytest.fixture
-def predictor(tmp_path: Path) -> Predictor:
+def predictor(tmp_path: Path) -> Iterator[Predictor]:
     torch.manual_seed(0)
     model = WideResNet(10, 1, 0.0, 3)
     names = ("red", "green", "blue")
     info = ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, names, (), (), "folder")
     save_model(tmp_path / "m", model, info)
-    return Predictor(tmp_path / "m", device="cpu")
+    yield Predictor(tmp_path / "m", device="cpu")
+    use_own_kernels(False)
+
+
+def test_our_kernels_answer_on_a_cpu_as_torchs_do(predictor: Predictor) -> None:
+    images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8)
+    assert native.own_kernels_wanted()
+    ours = [dict(answer) for answer in predictor.predict(images)]
+    use_own_kernels(False)
+    theirs = [dict(answer) for answer in predictor.predict(images)]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, abs=0.01)  # as near as bf16 allows, where the CPU has it
 
 
 def test_probabilities_of_the_best_classes_first(predictor: Predictor) -> None:

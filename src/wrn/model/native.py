@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -81,8 +82,9 @@ def _compile(command: list[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         linked = Path(folder, "kernels.so")
         compiled = [Path(folder, f"{source.stem}.o") for source in SOURCES]
-        for source, target in zip(SOURCES, compiled, strict=True):
-            _run([*command, "-c", str(source), "-o", str(target)])
+        commands = [[*command, "-c", str(s), "-o", str(o)] for s, o in zip(SOURCES, compiled, strict=True)]
+        with ThreadPoolExecutor() as pool:  # side by side: they are what a first start waits for
+            list(pool.map(_run, commands))
         # Linked without OpenMP of its own: its threads are torch's, which are in the process already.
         _run([command[0], "-shared", *map(str, compiled), "-o", str(linked)])
         linked.replace(path)

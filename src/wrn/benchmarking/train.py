@@ -115,6 +115,8 @@ def lines(record: dict[str, Any]) -> list[str]:
             f"  the first step took {result['first_step_seconds']:,.1f} s"
             + (" with compiling" if record["config"]["compile"] else ""),
         ]
+    if any(result["mfu"] > 1 for result in record["stages"]):
+        said.append("MFU counts all multiplications of a convolution, of which Winograd's algorithm makes a quarter")
     said.append(
         f"{record['seconds_per_epoch']:,.1f} s for an epoch of {IMAGES_OF_CIFAR:,} images; "
         f"{record['peak_memory_bytes'] / 1e9:.2f} GB at most"

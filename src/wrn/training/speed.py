@@ -16,7 +16,8 @@ from wrn.training.machine import peak_memory
 class Speedometer:
     """Counts images and multiply-adds since `begin`.
 
-    peak: FLOP/s of all devices together, which MFU is a share of.
+    peak: FLOP/s of all devices together, which MFU is a share of. It may exceed 1 on a CPU in fp32: it counts all
+        multiplications of a convolution, of which Winograd's algorithm makes a quarter.
     """
 
     def __init__(self, config: Config, architecture: Architecture, device: torch.device, peak: float) -> None:

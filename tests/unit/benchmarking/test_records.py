@@ -57,6 +57,9 @@ def test_figures_of_a_step_follow_from_each_other() -> None:
     assert list(result["phases"]) == ["data", "forward", "backward", "optimizer"]
     # Two units of three images, each passed twice.
     assert result["convolutions_alone_seconds"] == pytest.approx(4e-3)
+    assert not any("Winograd" in line for line in train.lines(record))
+    result["mfu"] = 1.2
+    assert sum("Winograd" in line for line in train.lines(record)) == 1
 
 
 def test_a_workload_has_whole_batches_for_ever() -> None:

@@ -30,6 +30,7 @@ class FakeJob(FakeLogs):
 
     region = "us-east-1"
     account = "111122223333"
+    profile = None
 
     def __init__(self, name: str = "wrn-a", *, spot: bool = False, instance_type: str = "ml.g5.xlarge") -> None:
         super().__init__()

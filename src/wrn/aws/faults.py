@@ -20,6 +20,10 @@ class QuotaReached(AwsError):
     """The account's quota allows no (more) instances of this type; another type or region may do."""
 
 
+class LimitReached(AwsError):
+    """The account or a thing in it holds as many or as much as it may, machines for jobs apart."""
+
+
 class NoCapacity(AwsError):
     """AWS has no such instance free at the moment; another type, another region or waiting may do."""
 
@@ -63,7 +67,10 @@ _CODES: dict[str, type[AwsError]] = {
     ),
     **dict.fromkeys(("CapacityError", "InsufficientInstanceCapacity"), NoCapacity),
     **dict.fromkeys(
-        ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403", "Forbidden"),
+        (
+            *("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403"),
+            *("Forbidden", "AuthorizationError", "AuthorizationErrorException"),
+        ),
         Denied,
     ),
     **dict.fromkeys(
@@ -75,7 +82,11 @@ _CODES: dict[str, type[AwsError]] = {
         NoCredentials,
     ),
     **dict.fromkeys(
-        ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"), Throttled
+        (
+            *("ThrottlingException", "Throttling", "Throttled", "ThrottledException", "TooManyRequestsException"),
+            *("RequestLimitExceeded", "SlowDown"),
+        ),
+        Throttled,
     ),
     **dict.fromkeys(
         (
@@ -99,30 +110,37 @@ def explain(error: Exception, operation: str) -> AwsError:
 
     A fault of the program itself (a TypeError, say) is handed back as a bug: it is raised again as it is.
     """
-    name = type(error).__name__
-    if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"):
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"}:
         return NoCredentials(f"{operation}: no usable AWS credentials ({error}); {LOG_IN}")
-    if name in ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "LoginError"):
+    if names & {"TokenRetrievalError", "SSOError", "LoginError"}:
         return NoCredentials(f"{operation}: the login has expired ({error}); {LOG_IN}")
-    if name == "ParamValidationError":
+    if "ConfigParseError" in names:
+        return AwsError(f"{operation}: AWS's configuration cannot be read ({' '.join(str(error).split())}); mend it")
+    if "ParamValidationError" in names:
         raise error  # a request that the service model does not know: a bug of ours
-    if name == "NoRegionError":
+    if "NoRegionError" in names:
         return AwsError(f"{operation}: no region is known; give --region, or set AWS_REGION")
     response = getattr(error, "response", None)
     if isinstance(response, dict):
-        return _from_answer(response.get("Error", {}), operation)
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return _from_answer(response.get("Error", {}), operation, status)
     if type(error).__module__.partition(".")[0] in ("botocore", "boto3", "urllib3", "s3transfer"):
         reason = " ".join(str(error).split())
         return NoAnswer(f"{operation}: AWS did not answer ({reason}); check the network and --region, then try again")
     raise error
 
 
-def _from_answer(answer: dict[str, Any], operation: str) -> AwsError:
+def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsError:
     code = str(answer.get("Code", "Unknown"))
     said = " ".join(str(answer.get("Message", "")).split()) or "no reason given"
     kind = _CODES.get(code)
     if kind is None and code == "ValidationException":  # SageMaker has no codes of its own for these
         kind = RoleNotReady if _NO_ROLE.search(said) else NotThere if _NOT_FOUND.search(said) else None
+    if kind is QuotaReached and operation != "CreateTrainingJob":
+        kind = LimitReached
+    if kind is None and status >= 500:  # what was asked for may have been done all the same
+        return NoAnswer(f"{operation}: AWS failed to answer ({said.rstrip('.')}, {code}); try again in a minute")
     if code in ("301", "PermanentRedirect", "AuthorizationHeaderMalformed"):
         region = f" ({answer['Region']})" if answer.get("Region") else ""
         return AwsError(f"{operation}: the bucket lies in another region{region}; give that as --region")
@@ -132,6 +150,7 @@ def _from_answer(answer: dict[str, Any], operation: str) -> AwsError:
         NotThere: "check the name and --region",
         NameInUse: "give another --name",
         QuotaReached: "ask for more under Service Quotas in the console, or name other types with --fallback",
+        LimitReached: "remove what is no longer needed, or ask for more under Service Quotas in the console",
         NoCapacity: "wait, or name other types with --fallback",
         Denied: "ask the account's administrator for this right",
         NoCredentials: LOG_IN,

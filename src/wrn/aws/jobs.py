@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ NAME_PREFIX = "wrn-"
 RUNNING = ("InProgress", "Stopping")
 
 NEWEST = 300
-"""How many of the account's jobs are looked through."""
+"""How many of the account's jobs are looked through, beside those that run."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,11 @@ class Job:
         """Of one instance; known when the job is over. With spot it is less than the time that it ran."""
         return self.answer.get("BillableTimeInSeconds") if self.is_over else None
 
+    @property
+    def warm_seconds(self) -> int:
+        """Billed of one instance for being kept ready for a next job."""
+        return int((self.answer.get("WarmPoolStatus") or {}).get("ResourceRetainedBillableTimeInSeconds") or 0)
+
 
 def moment(value: Any) -> float | None:
     return value.timestamp() if isinstance(value, datetime) else None
@@ -139,10 +144,16 @@ def describe(session: Session, name: str) -> Job:
 
 
 def summaries(session: Session) -> list[dict[str, Any]]:
-    """The newest jobs of the account, whoever started them, newest first."""
+    """The newest jobs of the account, whoever started them, and all that run; newest first."""
     request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": 100}
-    entries = session.pages("sagemaker", "ListTrainingJobs", "TrainingJobSummaries", request)
-    return sorted(itertools.islice(entries, NEWEST), key=lambda entry: entry["CreationTime"], reverse=True)
+
+    def listed(**more: str) -> Iterator[dict[str, Any]]:
+        return session.pages("sagemaker", "ListTrainingJobs", "TrainingJobSummaries", {**request, **more})
+
+    found = {entry["TrainingJobArn"]: entry for entry in itertools.islice(listed(), NEWEST)}
+    if len(found) == NEWEST:  # a job that has run for a day may lie behind hundreds of others'
+        found = {entry["TrainingJobArn"]: entry for status in RUNNING for entry in listed(StatusEquals=status)} | found
+    return sorted(found.values(), key=lambda entry: entry["CreationTime"], reverse=True)
 
 
 def our_jobs(session: Session) -> list[dict[str, Any]]:

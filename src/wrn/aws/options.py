@@ -104,7 +104,12 @@ def limits(options: DeployOptions) -> Limits:
                 f"give at least ${per_second * (beyond + 600):.2f}, which trains for 10 minutes"
             )
         runtime = min(runtime, bought)
-    wait = max(options.max_wait, runtime) if options.max_wait else 2 * runtime
+    if options.max_wait and options.max_wait < runtime:
+        raise AwsError(
+            f"max_wait: {span(options.max_wait)} is for waiting and running together, and the job may run for "
+            f"{span(runtime)}; give at least that, or a lower --max-runtime"
+        )
+    wait = options.max_wait or 2 * runtime
     return Limits(runtime, wait if options.spot else 0, per_second * (runtime + beyond) if per_second else None)
 
 
@@ -158,6 +163,17 @@ def policy_name(options: DeployOptions) -> str:
     if any(own):
         name += f"-{hashlib.sha256(repr((own, options.security_groups)).encode()).hexdigest()[:8]}"
     return name
+
+
+def policy_region(name: str) -> str:
+    """The region of a policy that `policy_name` named; empty for other names."""
+    found = re.fullmatch(rf"{ROLE_NAME}-([a-z]{{2,3}}(?:-[a-z]+)+-\d+)(?:-[0-9a-f]{{8}})?", name)
+    return found[1] if found else ""
+
+
+def dashboard_name(region: str) -> str:
+    """Dashboards are the account's, not a region's."""
+    return f"wrn-{region}"
 
 
 def image_uri(options: DeployOptions) -> str:

@@ -30,6 +30,13 @@ def open_session(options: Namespace) -> Session:
     return Session(region=region, profile=options.profile)
 
 
+def where(session: Session) -> str:
+    """The flags, each behind a space, by which another command looks at the same place; empty where it does anyway."""
+    usual = configured_region(session.profile) or DeployOptions.region
+    region = f" --region {session.region}" if session.region != usual else ""
+    return region + (f" --profile {session.profile}" if session.profile else "")
+
+
 def tell_requests(options: Namespace, session: Session) -> None:
     """With --debug: how many requests went out, by kind."""
     if options.debug:

@@ -24,17 +24,19 @@ from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
 from wrn.aws.imaging.ecr import check_pushed, content_tag
 from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.planning.estimate import Estimate, estimate
+from wrn.aws.prices import SAME_PRICES, live_prices
 from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
 from wrn.aws.requests.request import code_prefix, data_uri
 from wrn.aws.session import Session, configured_region
+from wrn.cli.aws_flags import where
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import expectations, facts, outcome, progress_line
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
 from wrn.config.schema import Config
-from wrn.errors import DONE, AwsError, DataError
+from wrn.errors import DONE, AwsError
 
 OWN_IMAGE = "auto"
 """What --image-uri is given for our own image."""
@@ -142,11 +144,13 @@ def show(task: Task) -> int:
 
 def data_here(task: Task) -> tuple[Parcel | None, list[str]]:
     """The data as it lies here, and a sentence on it; nothing is fetched, and what is missing is only told."""
+    from wrn.data.locate import OutOfReach
+
     if task.config.dataset == "synthetic" or task.options.data_uri:
         return None, []
     try:
         data = find_parcel(task.config, data_search(), download=False)
-    except DataError as error:
+    except OutOfReach as error:
         return None, [f"data: {error}" if not task.config.download else f"data: {_first(error)}; deploying fetches it"]
     return data, [f"data: {_first_file(data)} ({data.size / 1e6:.1f} MB), sent once"]
 
@@ -175,7 +179,8 @@ def write_files(
 
 def send(task: Task, session: Session) -> int:
     """Deploy: print where to look, and follow the job if that is asked for."""
-    task = replace(task, wishes=replace(task.wishes, options=of_account(task.options, session, task.flags)))
+    options = real_price(of_account(task.options, session, task.flags), task.flags)
+    task = replace(task, wishes=replace(task.wishes, options=options))
     say("\n".join([*facts(task.options), *expectations(_estimate(task), task.options, task.ways)]))
     if task.options.image_tag:
         for region in dict.fromkeys(way.region for way in task.ways):
@@ -200,11 +205,12 @@ def send(task: Task, session: Session) -> int:
         launched = launch.run()
     except (AwsError, KeyboardInterrupt):
         if launch.started:
-            say(f"the job {launch.started} may be running: see wrn status {launch.started}, or wrn stop it")
+            place = where(launch.started_in or session)
+            say(f"the job {launch.started} may be running: see wrn status {launch.started}{place}, or wrn stop it")
         raise
     report(task, launched)
     if task.flags["monitor"]:
-        return monitor(launched)
+        return monitor(launched, json_lines=task.flags["json"])
     return DONE
 
 
@@ -219,11 +225,30 @@ def of_account(options: DeployOptions, session: Session, flags: dict[str, Any]) 
     return replace(options, account=session.account)
 
 
+def real_price(options: DeployOptions, flags: dict[str, Any]) -> DeployOptions:
+    """The options with AWS's own price where the bundled one is not the region's.
+
+    Raises AwsError where a limit in money was set and the price cannot be had: it would not hold.
+    """
+    if flags["price_per_hour"] or not options.price_per_hour or options.region in SAME_PRICES:
+        return options
+    try:
+        price = live_prices(options.region, profile=flags["profile"]).get(options.instance_type)
+        reason = f"AWS's Price List has no {options.instance_type} in {options.region}"
+    except AwsError as error:
+        price, reason = None, str(error)
+    if price is not None:
+        return replace(options, price_per_hour=price.usd_per_hour)
+    if options.max_cost:
+        raise AwsError(f"max_cost: would be by the price of another region ({reason}); give --price-per-hour")
+    return options
+
+
 def agree(task: Task) -> None:
     """Ask once, before anything that costs. Raises AwsError where nobody can be asked, and for no."""
     if task.flags["yes"]:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise AwsError("there is no terminal to ask at whether to go on: give --yes (and see --dry-run before)")
     sys.stderr.write("go on? [y/N] ")
     sys.stderr.flush()
@@ -250,7 +275,7 @@ def report(task: Task, launched: Launched) -> None:
     expected = estimate(task.config, launched.options, today=date.today())
     ceiling = limits(launched.options).cost
     if task.flags["json"]:
-        sys.stdout.write(json.dumps(outcome_json(launched, expected, ceiling), indent=2) + "\n")
+        sys.stdout.write(json.dumps(outcome_json(launched, expected, ceiling)) + "\n")
         return
     sys.stdout.write("\n".join(outcome(launched, expected, ceiling, task.flags["profile"])) + "\n")
     sys.stdout.flush()
@@ -277,9 +302,10 @@ def outcome_json(launched: Launched, expected: Estimate | None, ceiling: float |
     }
 
 
-def monitor(launched: Launched) -> int:
+def monitor(launched: Launched, *, json_lines: bool) -> int:
     follow = importlib.import_module(FOLLOWER).follow_job
-    return int(follow(launched.session, launched.name, ceiling=limits(launched.options).cost))
+    ceiling = limits(launched.options).cost
+    return int(follow(launched.session, launched.name, ceiling=ceiling, json_lines=json_lines))
 
 
 def say(text: str) -> None:

@@ -10,6 +10,7 @@ from wrn.aws.deploying.capacity import Choice, options_for
 from wrn.aws.deploying.launch import Launched
 from wrn.aws.options import HOUR, DeployOptions, limits, span
 from wrn.aws.planning.estimate import Estimate
+from wrn.aws.prices import SAME_PRICES, bundled_prices
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
 
@@ -22,6 +23,9 @@ def facts(options: DeployOptions) -> list[str]:
         money = "the price is not known: give --price-per-hour"
     else:
         money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
+        if (known := bundled_prices().get(options.instance_type)) is not None:
+            foreign = options.region not in SAME_PRICES and options.price_per_hour == known.usd_per_hour
+            money += f", by {known.region}'s price: --price-per-hour says that of {options.region}" if foreign else ""
     lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
     if options.account == UNKNOWN_ACCOUNT:
         lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")

@@ -15,7 +15,7 @@ from wrn.aws.following.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
 from wrn.aws.following.progress import Progress, duration, interruptions, money, spot_savings
 from wrn.aws.jobs import Job, describe, stop
 from wrn.aws.session import Session
-from wrn.cli.aws_flags import at_terminal, aws_parser, open_session, tell_requests
+from wrn.cli.aws_flags import at_terminal, aws_parser, open_session, tell_requests, where
 from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text
 from wrn.cli.report import percent
 from wrn.errors import DONE, INTERRUPTED
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str]) -> int:
         events = log.drain()
         (JsonView() if options.json else PlainView()).lines(events, len(log.hosts) > 1)
         if not events:
-            sys.stderr.write(f"{job.name} has written nothing yet: {job.secondary}; -f waits for it\n")
+            wait = "" if job.is_over else " yet; -f waits for it"
+            sys.stderr.write(f"{job.name} ({job.secondary}) has written nothing{wait}\n")
         return DONE
     finally:
         tell_requests(options, session)
@@ -67,7 +68,7 @@ def follow_job(
                 follower.use(view)
     finally:
         view.close()
-    return tell_end(follower, ceiling=ceiling, json_lines=json_lines)
+    return tell_end(follower, ceiling=ceiling, json_lines=json_lines, place=where(session))
 
 
 class CtrlC:
@@ -101,7 +102,8 @@ class CtrlC:
 
 def ask_what_to_do(session: Session, job: Job) -> str:
     """After Ctrl-C: "leave" the job running, or "go on" following it, be it to its stop."""
-    again = f"`wrn logs -f {job.name}` follows it again, `wrn stop {job.name}` stops it"
+    place = where(session)
+    again = f"`wrn logs -f {job.name}{place}` follows it again, `wrn stop {job.name}{place}` stops it"
     if not at_terminal():
         sys.stderr.write(f"{job.name} is left running; {again}\n")
         return "leave"
@@ -121,10 +123,11 @@ def ask_what_to_do(session: Session, job: Job) -> str:
     return "leave"
 
 
-def tell_end(follower: Follower, *, ceiling: float | None, json_lines: bool) -> int:
+def tell_end(follower: Follower, *, ceiling: float | None, json_lines: bool, place: str = "") -> int:
     """Say how the job ended and what comes next. Raises AwsError when it failed."""
     job = follower.job
     result = end_of_job(job, follower.state().progress, ceiling)
+    result["next"] += place
     if json_lines:
         sys.stdout.write(json.dumps({"type": "end", **result}) + "\n")
     elif job.status != "Failed":

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from wrn.aws.following.progress import money
 from wrn.aws.following.resume import free_name, refuse_a_second, resume_request, tags_of
-from wrn.aws.jobs import checkpoint_objects, describe
+from wrn.aws.jobs import Job, checkpoint_objects, describe
 from wrn.aws.requests.validate import check_request
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
-from wrn.errors import DONE
+from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests, where
+from wrn.errors import DONE, AwsError
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "resume",
         "Start a new job that goes on from the checkpoints of another.",
-        "JOB [--name N] [--instance-type T] [--monitor] [--dry-run] [--region R] [--json]",
+        "JOB [--name N] [--instance-type T] [--monitor] [--yes] [--dry-run] [--region R] [--json]",
     )
     parser.add_argument("job", metavar="JOB", help="the job that ended; `wrn jobs` lists them")
     parser.add_argument("--name", metavar="N", help="of the new job [JOB-r2, JOB-r3, ...]")
     parser.add_argument("--instance-type", metavar="T", default="", help="another machine [as before]")
     parser.add_argument("--max-minutes", metavar="M", type=int, default=0, help="another time limit [as before]")
     parser.add_argument("--monitor", action="store_true", help="follow the new job until it ends")
+    parser.add_argument("--yes", action="store_true", help="start without asking")
     parser.add_argument("--dry-run", action="store_true", help="print the request as JSON and send nothing")
     options = parser.parse_args(arguments)
     session = open_session(options)
@@ -42,16 +45,25 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     refuse_a_second(session, job)
     found = checkpoint_objects(session, job)
+    ceiling = most(request)
+    begins = f"goes on from {job.checkpoints}" if found else f"begins afresh: {job.checkpoints} is empty"
+    price = "at a price that is not known" if ceiling is None else f"for at most ${ceiling:.2f}"
+    question = f"{name} {begins}, {price}. Start it?"
+    if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
+        raise AwsError("nothing was started; give --yes to go on without being asked")
     session.call("sagemaker", "CreateTrainingJob", request)
     if options.json and not options.monitor:
         sys.stdout.write(json.dumps({"job": name, "resumes": job.name, "checkpoints": job.checkpoints}) + "\n")
-    if not found:
-        sys.stderr.write(f"{job.checkpoints} is empty: {name} begins afresh\n")
-    sys.stderr.write(f"{name} started; it goes on from {job.checkpoints}\n" if found else f"{name} started\n")
+    sys.stderr.write(f"{name} started; it {begins}, {price}\n")
     if options.monitor:
         from wrn.cli.logs import follow_job
 
-        return follow_job(session, name, ceiling=None, json_lines=options.json)
-    sys.stderr.write(f"next: wrn logs -f {name}\n")
+        return follow_job(session, name, ceiling=ceiling, json_lines=options.json)
+    sys.stderr.write(f"next: wrn logs -f {name}{where(session)}\n")
     tell_requests(options, session)
     return DONE
+
+
+def most(request: Mapping[str, Any]) -> float | None:
+    """US dollars that the job costs at most, by list prices; None where they are not known."""
+    return money(Job({**request, "TrainingJobStatus": "InProgress"}), 0.0).ceiling

@@ -15,7 +15,7 @@ from wrn.aws.following.freshness import checkpoint_freshness
 from wrn.aws.following.progress import Progress, duration, interruptions, money, phase_text, phases, spot_savings
 from wrn.aws.jobs import Job, describe
 from wrn.aws.session import Session
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests, where
 from wrn.cli.follow_views import clock, figures_text, money_text, phase_line
 from wrn.cli.report import table
 from wrn.errors import DONE, AwsError
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         sys.stdout.write(json.dumps(as_json(state), indent=2) + "\n")
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in as_lines(state)))
+        sys.stdout.write("".join(f"{line}\n" for line in as_lines(state, where(session))))
     tell_requests(options, session)
     return DONE
 
@@ -95,7 +95,7 @@ def as_json(state: State) -> dict[str, Any]:
     }
 
 
-def as_lines(state: State) -> list[str]:
+def as_lines(state: State, place: str = "") -> list[str]:
     job = state.job
     until = job.ended or state.now
     took = f"{'took' if job.is_over else 'running for'} {duration(until - job.created)}"
@@ -121,7 +121,7 @@ def as_lines(state: State) -> list[str]:
         rows.append(("failed", " ".join(job.failure.split())))
     lines = [*table(rows).split("\n"), "", *(f"  {phase_line(phase)}" for phase in phases(job)), ""]
     lines += [f"warning: {text}" for text in state.warnings]
-    return [*lines, f"next: {next_step(job)}"]
+    return [*lines, f"next: {next_step(job)}{place}"]
 
 
 def next_step(job: Job) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from wrn.aws.jobs import describe, stop
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.cli.aws_flags import aws_parser, open_session, tell_requests, where
 from wrn.errors import DONE
 
 
@@ -22,7 +22,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(json.dumps({"job": job.name, "stopped_now": asked, "status_before": job.status}) + "\n")
     elif asked:
         sys.stderr.write(
-            f"{job.name} is stopping: it has two minutes to save; `wrn resume {job.name}` goes on from there\n"
+            f"{job.name} is stopping: it has two minutes to save; `wrn resume {job.name}{where(session)}` goes on from "
+            "there\n"
         )
     else:
         sys.stderr.write(f"{job.name} is {job.status.lower()} already\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,9 @@ from wrn.errors import DONE, AwsError
 
 ROUNDS = 3
 """Removing may show or leave something, such as an object that was just being written."""
+
+PAUSE_SECONDS = 5.0
+"""Between rounds: some listings show for seconds what is gone."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(json.dumps(clearing_policy(places), indent=2) + "\n")
         return DONE
     inventory = take_inventory(session, buckets=buckets)
-    if not options.json or not inventory.resources:
+    asking = bool(inventory.resources) and not (options.dry_run or options.yes)
+    if asking or not options.json or not inventory.resources:
         show(inventory, session)
     removed: list[dict[str, Any]] = []
     if inventory.resources and not options.dry_run:
@@ -57,9 +62,9 @@ def main(arguments: Sequence[str]) -> int:
         question = f"Remove all of this in account {session.account}?{also}"
         if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
             sys.stderr.write("nothing was removed\n")
-            return DONE
-        removed = [resource_json(resource) for resource in inventory.resources]
-        converge(session, inventory, buckets)
+        else:
+            removed = [resource_json(resource) for resource in inventory.resources]
+            converge(session, inventory, buckets)
     if options.json:
         told = [resource_json(resource) for resource in inventory.resources]
         sys.stdout.write(json.dumps({"found": told, "removed": removed, "notes": inventory.notes}, indent=2) + "\n")
@@ -82,10 +87,17 @@ def show(inventory: Inventory, session: Session) -> None:
     sys.stderr.write("".join(f"note: {note}\n" for note in notes))
 
 
-def converge(session: Session, inventory: Inventory, buckets: Sequence[str]) -> None:
+def converge(
+    session: Session,
+    inventory: Inventory,
+    buckets: Sequence[str],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Remove and look again until nothing is left. Raises AwsError listing what could not be removed."""
     faults: list[str] = []
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
+        if number:
+            sleep(PAUSE_SECONDS)
         faults = remove(session, inventory.resources, lambda text: print_line(text))
         inventory = take_inventory(session, buckets=buckets)
         if not inventory.resources:

@@ -85,7 +85,7 @@ def _live(desk: Desk, pictures: tuple[str, ...], record: Record) -> None:
     with aws.job("second").held():
         say["stop"] = desk.wrn("stop", "second")
     aws.job("second").join()
-    say["resume"] = desk.wrn("resume", "second")
+    say["resume"] = desk.wrn("resume", "second", "--yes")
     aws.job("second-r2").join()
     for words in (["status", "first"], ["jobs"], ["logs", "first", "--json"]):
         say[words[0]] = desk.wrn(*words, *(["--json"] if words == ["jobs"] else []))

@@ -162,7 +162,9 @@ def test_stopped_in_the_middle(faults: Faults, capsys: pytest.CaptureFixture[str
         assert "may be running" not in capsys.readouterr().err
     faults.fail("CreateTrainingJob", KeyboardInterrupt())
     assert main([*SYNTHETIC, "--name", "mine"]) == 3
-    assert "the job mine may be running: see wrn status mine, or wrn stop it" in capsys.readouterr().err
+    assert (
+        "the job mine may be running: see wrn status mine --region eu-west-1, or wrn stop it" in capsys.readouterr().err
+    )
     assert main([*SYNTHETIC, "--name", "mine"]) == 0
 
 
@@ -172,8 +174,8 @@ def test_monitor_hands_over(
     followed = []
     follower: Any = types.ModuleType("follower")
 
-    def follow_job(session: Any, name: str, *, ceiling: float | None) -> int:
-        followed.append((session.region, name, ceiling))
+    def follow_job(session: Any, name: str, *, ceiling: float | None, json_lines: bool) -> int:
+        followed.append((session.region, name, ceiling, json_lines))
         return 3
 
     follower.follow_job = follow_job
@@ -181,7 +183,7 @@ def test_monitor_hands_over(
     monkeypatch.setattr(deploy, "FOLLOWER", "follower")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert main([*SYNTHETIC, "--name", "mine", "--monitor", "--max-cost", "2"]) == 3
-    assert followed == [("eu-west-1", "mine", pytest.approx(2.0, abs=0.01))]
+    assert followed == [("eu-west-1", "mine", pytest.approx(2.0, abs=0.01), False)]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main([*SYNTHETIC, "--monitor"]) == 2
     assert "monitor: following a job is not in this version" in capsys.readouterr().err

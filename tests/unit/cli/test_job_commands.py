@@ -59,7 +59,7 @@ def test_logs_gives_the_log_word_for_word(job: Any, capsys: pytest.CaptureFixtur
 def test_logs_before_the_first_line(account: None, capsys: pytest.CaptureFixture[str]) -> None:
     make_job("wrn-a")
     assert main(["logs", "wrn-a"]) == 0
-    assert "wrn-a has written nothing yet" in capsys.readouterr().err
+    assert "wrn-a (Completed) has written nothing" in capsys.readouterr().err
 
 
 def test_following_to_the_end(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,31 +145,34 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     assert main(["resume", "wrn-a", "--dry-run"]) == 0
     request = json.loads(capsys.readouterr().out)
     assert request["TrainingJobName"] == "wrn-a-r2"
-    assert main(["resume", "wrn-a", "--instance-type", "ml.g6.xlarge", "--max-minutes", "30"]) == 0
+    assert main(["resume", "wrn-a", "--instance-type", "ml.g6.xlarge", "--max-minutes", "30", "--yes"]) == 0
     told = capsys.readouterr().err
-    assert "is empty: wrn-a-r2 begins afresh" in told
+    assert "wrn-a-r2 started; it begins afresh: s3://" in told
+    assert "is empty, for at most $0.66" in told
     assert "next: wrn logs -f wrn-a-r2" in told
     fresh = client("sagemaker").describe_training_job(TrainingJobName="wrn-a-r2")
     assert fresh["CheckpointConfig"]["S3Uri"] == f"s3://{BUCKET}/wrn/checkpoints/wrn-a"
     assert fresh["ResourceConfig"]["InstanceType"] == "ml.g6.xlarge"
     client("s3").put_object(Bucket=BUCKET, Key="wrn/checkpoints/wrn-a/step-1", Body=b"x")
-    assert main(["resume", "wrn-a", "--json"]) == 0
+    assert main(["resume", "wrn-a", "--json", "--yes"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)["job"] == "wrn-a-r3"
     assert "it goes on from" in told.err
     assert main(["resume", "wrn-a", "--instance-type", "ml.g5.xlarg"]) == 2
+    assert main(["resume", "wrn-a"]) == 2
+    assert "this needs a yes" in capsys.readouterr().err
 
 
 def test_resume_starts_no_second_job_on_the_same_checkpoints(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
     set_state(job, "Stopped", "Stopped")
-    assert main(["resume", "wrn-a"]) == 0
+    assert main(["resume", "wrn-a", "--yes"]) == 0
     running = sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a-r2"]
     set_state(running, "InProgress", "Training")
     capsys.readouterr()
-    assert main(["resume", "wrn-a"]) == 2
+    assert main(["resume", "wrn-a", "--yes"]) == 2
     assert "wrn-a-r2 goes on from these checkpoints already; `wrn logs -f wrn-a-r2`" in capsys.readouterr().err
     set_state(running, "Stopped", "Stopped")
-    assert main(["resume", "wrn-a"]) == 0
+    assert main(["resume", "wrn-a", "--yes"]) == 0
 
 
 def test_a_fetched_model_can_be_used(job: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

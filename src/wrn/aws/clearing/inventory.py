@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wrn.aws.clearing import storage
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.following.events import GROUP
 from wrn.aws.jobs import RUNNING, Job, describe, has_our_tag, is_ours, split_uri, summaries, tagged_arns
-from wrn.aws.options import OWNER_TAG
+from wrn.aws.options import OWNER_TAG, dashboard_name, partition, policy_region
 from wrn.aws.prices import SPOT_SHARE, bundled_prices
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -69,7 +69,7 @@ def take_inventory(session: Session, *, buckets: Iterable[str] = (), logs: bool 
     inventory = Inventory()
     jobs = tagged_jobs(session)
     inventory.finished_jobs = sum(entry["TrainingJobStatus"] not in RUNNING for entry in jobs)
-    details = [describe(session, entry["TrainingJobName"]) for entry in jobs]
+    details = [job for entry in jobs if (job := _described(session, entry["TrainingJobName"]))]
     elsewhere: list[str] = []
 
     def buckets_of_ours() -> Iterator[Resource]:
@@ -102,16 +102,29 @@ def take_inventory(session: Session, *, buckets: Iterable[str] = (), logs: bool 
     for what, look in looks:
         try:
             found = list(look())
-        except Denied as error:
+        except (Denied, NoAnswer) as error:
             inventory.notes.append(f"{what} were not looked at: {error}")
             continue
         if what in ("roles", "budgets") and elsewhere and found:
             names = ", ".join(resource.name for resource in found)
             inventory.notes.append(f"{names} stays: {', '.join(elsewhere)} in other regions is ours too; see --region")
             continue
+        for role in [resource for resource in found if resource.data.get("elsewhere")]:
+            found.remove(role)
+            places = ", ".join(role.data["elsewhere"])
+            inventory.notes.append(f"{role.name} stays: it is for jobs in {places} as well; see --region")
+            if role.data["here"]:
+                found.append(replace(role, kind="rights of role", detail=f"for jobs in {session.region}"))
         inventory.resources += found
     inventory.notes += _unknown(session)
     return inventory
+
+
+def _described(session: Session, name: str) -> Job | None:
+    try:
+        return describe(session, name)
+    except NotThere:
+        return None  # somebody else was quicker
 
 
 def tagged_jobs(session: Session) -> list[dict[str, Any]]:
@@ -183,15 +196,13 @@ def _of_sagemaker(session: Session, noun: str, kind: str) -> Iterator[Resource]:
 
 def _alarms(session: Session) -> Iterator[Resource]:
     for entry in session.pages("cloudwatch", "DescribeAlarms", "MetricAlarms", {"AlarmNamePrefix": "wrn"}):
-        tags = session.call("cloudwatch", "ListTagsForResource", {"ResourceARN": entry["AlarmArn"]})
-        if has_our_tag(tags["Tags"]):
+        if _tagged(session, "cloudwatch", {"ResourceARN": entry["AlarmArn"]}):
             yield Resource("alarm", entry["AlarmName"], per_month=ALARM_PER_MONTH)
 
 
 def _rules(session: Session) -> Iterator[Resource]:
     for entry in session.pages("events", "ListRules", "Rules", {"NamePrefix": "wrn"}):
-        tags = session.call("events", "ListTagsForResource", {"ResourceARN": entry["Arn"]})
-        if has_our_tag(tags["Tags"]):
+        if _tagged(session, "events", {"ResourceARN": entry["Arn"]}):
             yield Resource("event rule", entry["Name"])
 
 
@@ -199,17 +210,19 @@ def _topics(session: Session) -> Iterator[Resource]:
     for entry in session.pages("sns", "ListTopics", "Topics"):
         arn = entry["TopicArn"]
         name = arn.rpartition(":")[2]
-        if name.startswith("wrn"):
-            tags = session.call("sns", "ListTagsForResource", {"ResourceArn": arn})
-            if has_our_tag(tags.get("Tags", [])):
-                yield Resource("topic", name, "with its subscriptions", data={"arn": arn})
+        if name.startswith("wrn") and _tagged(session, "sns", {"ResourceArn": arn}):
+            yield Resource("topic", name, "with its subscriptions", data={"arn": arn})
 
 
 def _dashboards(session: Session) -> Iterator[Resource]:
-    for entry in session.pages("cloudwatch", "ListDashboards", "DashboardEntries", {"DashboardNamePrefix": "wrn"}):
-        name = entry["DashboardName"]
-        if MARK in session.call("cloudwatch", "GetDashboard", {"DashboardName": name})["DashboardBody"]:
-            yield Resource("dashboard", name, per_month=DASHBOARD_PER_MONTH)
+    """That of this region: dashboards are the account's, whatever region is asked."""
+    name = dashboard_name(session.region)
+    try:
+        body = session.call("cloudwatch", "GetDashboard", {"DashboardName": name})["DashboardBody"]
+    except NotThere:
+        return
+    if MARK in body:
+        yield Resource("dashboard", name, per_month=DASHBOARD_PER_MONTH)
 
 
 def _budgets(session: Session) -> Iterator[Resource]:
@@ -218,9 +231,8 @@ def _budgets(session: Session) -> Iterator[Resource]:
         for entry in session.pages("budgets", "DescribeBudgets", "Budgets", {"AccountId": account}):
             name = entry["BudgetName"]
             if name.startswith("wrn"):
-                arn = f"arn:aws:budgets::{account}:budget/{name}"
-                tags = session.call("budgets", "ListTagsForResource", {"ResourceARN": arn})
-                if has_our_tag(tags.get("ResourceTags") or ()):
+                arn = f"arn:{partition(session.region)}:budgets::{account}:budget/{name}"
+                if _tagged(session, "budgets", {"ResourceARN": arn}, key="ResourceTags"):
                     yield Resource("budget", name)
     except NotThere:
         return
@@ -257,8 +269,7 @@ def _bucket(session: Session, name: str, prefix: str, kind: str) -> Resource:
 def _repositories(session: Session) -> Iterator[Resource]:
     for entry in session.pages("ecr", "DescribeRepositories", "repositories"):
         name = entry["repositoryName"]
-        tags = session.call("ecr", "ListTagsForResource", {"resourceArn": entry["repositoryArn"]})
-        if has_our_tag(tags["tags"]):
+        if _tagged(session, "ecr", {"resourceArn": entry["repositoryArn"]}, key="tags"):
             images = list(session.pages("ecr", "DescribeImages", "imageDetails", {"repositoryName": name}))
             size = sum(image.get("imageSizeInBytes", 0) for image in images)
             cost = size / storage.GB * ECR_PER_GB_MONTH
@@ -269,9 +280,30 @@ def _roles(session: Session) -> Iterator[Resource]:
     for entry in session.pages("iam", "ListRoles", "Roles"):
         if "sagemaker.amazonaws.com" not in json.dumps(entry.get("AssumeRolePolicyDocument", "")):
             continue  # ours are for SageMaker alone, and asking each role of an account takes minutes
-        tags = session.call("iam", "ListRoleTags", {"RoleName": entry["RoleName"]})
-        if has_our_tag(tags["Tags"]):
-            yield Resource("role", entry["RoleName"])
+        name = {"RoleName": entry["RoleName"]}
+        if _tagged(session, "iam", name, operation="ListRoleTags"):
+            policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
+            places = {policy: place for policy in policies if (place := policy_region(policy))}
+            data = {
+                "here": [policy for policy, place in places.items() if place == session.region],
+                "elsewhere": sorted({*places.values()} - {session.region}),
+            }
+            yield Resource("role", entry["RoleName"], data=data)
+
+
+def _tagged(
+    session: Session,
+    service: str,
+    request: dict[str, str],
+    *,
+    key: str = "Tags",
+    operation: str = "ListTagsForResource",
+) -> bool:
+    """Whether a thing carries our tag; not where it is gone since it was listed."""
+    try:
+        return has_our_tag(session.call(service, operation, request).get(key) or ())
+    except NotThere:
+        return False
 
 
 def _unknown(session: Session) -> list[str]:

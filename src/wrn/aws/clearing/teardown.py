@@ -116,6 +116,11 @@ def _role(session: Session, resource: Resource) -> None:
     session.call("iam", "DeleteRole", name)
 
 
+def _rights(session: Session, resource: Resource) -> None:
+    for policy in resource.data["here"]:
+        session.call("iam", "DeleteRolePolicy", {"RoleName": resource.name, "PolicyName": policy})
+
+
 def _by(service: str, operation: str, key: str, **more: object) -> Callable[[Session, Resource], None]:
     def removal(session: Session, resource: Resource) -> None:
         session.call(service, operation, {key: resource.name, **more})
@@ -146,6 +151,7 @@ REMOVALS: dict[str, Callable[[Session, Resource], None]] = {
     "bucket": _bucket,
     "image repository": _by("ecr", "DeleteRepository", "repositoryName", force=True),
     "budget": _budget,
+    "rights of role": _rights,
     "role": _role,
 }
 """By kind of resource. Each raises NotThere where it is gone already."""

@@ -15,14 +15,14 @@ from typing import Any
 
 from wrn.aws.console import LOG_GROUP
 from wrn.aws.faults import NameInUse, NotThere
-from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, partition
+from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, dashboard_name, partition
 from wrn.aws.requests.deployment import OWNER, Call
 from wrn.aws.requests.policy import Document
 from wrn.aws.requests.request import PREFIX
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
-TOPIC, RULE, FAILED, DASHBOARD, BUDGET = "wrn-jobs", "wrn-jobs", "wrn-job-failed", "wrn", "wrn-sagemaker"
+TOPIC, RULE, FAILED, BUDGET = "wrn-jobs", "wrn-jobs", "wrn-job-failed", "wrn-sagemaker"
 
 MONTHLY_DOLLARS = 100.0
 
@@ -65,17 +65,24 @@ def check_topic(notices: Notices, regions: Iterable[str]) -> None:
 
 
 def topic_policy(options: DeployOptions, topic: str) -> Document:
-    """AWS's own services may speak to the topic on behalf of this account alone."""
-    services = ("events.amazonaws.com", "cloudwatch.amazonaws.com", "budgets.amazonaws.com")
-    statement = {
-        "Sid": "NoticesOfThisAccount",
-        "Effect": "Allow",
-        "Principal": {"Service": list(services)},
-        "Action": "SNS:Publish",
-        "Resource": topic,
-        "Condition": {"StringEquals": {"aws:SourceAccount": options.account}},
-    }
-    return {"Version": "2012-10-17", "Statement": [statement]}
+    """AWS's own services may speak to the topic: alarms and budgets of this account alone.
+
+    EventBridge's events take no condition in a topic's policy: with one, none arrives (EventBridge user guide,
+    resource-based policies, "Amazon SNS permissions").
+    """
+
+    def may_publish(sid: str, *services: str) -> dict[str, Any]:
+        return {
+            "Sid": sid,
+            "Effect": "Allow",
+            "Principal": {"Service": [f"{service}.amazonaws.com" for service in services]},
+            "Action": "SNS:Publish",
+            "Resource": topic,
+        }
+
+    of_account = {"Condition": {"StringEquals": {"aws:SourceAccount": options.account}}}
+    statements = [may_publish("Events", "events"), may_publish("Watchers", "cloudwatch", "budgets") | of_account]
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
 def rule_calls(options: DeployOptions, topic: str, name: str, states: tuple[str, ...]) -> list[Call]:
@@ -157,7 +164,9 @@ def dashboard_call(options: DeployOptions) -> Call:
     mark = {"type": "text", "width": 24, "height": 1, "properties": {"markdown": "=".join(OWNER_TAG)}}
     widgets.append(mark | {"x": 0, "y": 3 * len(CURVES)})
     return Call(
-        "cloudwatch", "PutDashboard", {"DashboardName": DASHBOARD, "DashboardBody": json.dumps({"widgets": widgets})}
+        "cloudwatch",
+        "PutDashboard",
+        {"DashboardName": dashboard_name(options.region), "DashboardBody": json.dumps({"widgets": widgets})},
     )
 
 
@@ -208,8 +217,12 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
     calls = rule_calls(options, topic, RULE, ("Completed", "Failed", "Stopped")) if notices.target else []
     if notices.alarms:
         calls += [*rule_calls(options, topic, FAILED, ("Failed",)), alarm_call(options, topic), dashboard_call(options)]
+    if notices.alarms:
+        _refuse_anothers_dashboard(session, dashboard_name(options.region))
     for call in calls:
-        session.call(call.service, call.operation, call.request)
+        answer = session.call(call.service, call.operation, call.request)
+        if answer.get("FailedEntryCount"):
+            raise AwsError(f"notify: {answer['FailedEntries'][0].get('ErrorMessage', 'the rule took no target')}")
     if notices.alarms:
         if not notices.target:
             tell("alarms: they show in the console alone; --notify says who is told")
@@ -219,6 +232,15 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
             tell(f"budget: told when SageMaker costs the account more than ${notices.monthly_dollars:.0f} a month")
         except NameInUse:
             session.call(update.service, update.operation, update.request)
+
+
+def _refuse_anothers_dashboard(session: Session, name: str) -> None:
+    try:
+        body = session.call("cloudwatch", "GetDashboard", {"DashboardName": name})["DashboardBody"]
+    except NotThere:
+        return
+    if "=".join(OWNER_TAG) not in body:
+        raise AwsError(f"alarms: there is a dashboard {name} that this program did not make; rename that one")
 
 
 def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> None:

@@ -34,6 +34,8 @@ def ensure_bucket(
     create, *settings = bucket_calls(options)
     if _found(session, options):
         for call in settings:
+            if call.operation == "PutBucketEncryption" and not options.kms_key and _is_encrypted(session, name):
+                continue
             if _repair(session, call, sleep):
                 tell(f"bucket: {name} differed in {_setting(call)}, which is right again")
         return
@@ -116,6 +118,24 @@ def _repair(session: Session, call: Call, sleep: Sleep) -> bool:
         whole = json.dumps(whole)
     patiently(session, Call(call.service, call.operation, {**place, name: whole}), sleep)
     return True
+
+
+def _is_encrypted(session: Session, bucket: str) -> bool:
+    """Whether the bucket is encrypted as somebody chose, which stays as it is.
+
+    Raises AwsError where that is by a key of theirs: a job may use it only if it is told.
+    """
+    try:
+        answer = session.call("s3", "GetBucketEncryption", {"Bucket": bucket})
+    except NotThere:
+        return False
+    rules = answer["ServerSideEncryptionConfiguration"]["Rules"]
+    chosen = [rule.get("ApplyServerSideEncryptionByDefault") or {} for rule in rules]
+    for one in chosen:
+        key = one.get("KMSMasterKeyID", "alias/aws/s3")
+        if not key.endswith("alias/aws/s3"):
+            raise AwsError(f"bucket: {bucket} encrypts by a key of yours, which jobs need, too: give --kms-key {key}")
+    return any(one.get("SSEAlgorithm") for one in chosen)
 
 
 def covers(there: Any, wanted: Any) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wrn.aws.deploying.alarms import BUDGET, DASHBOARD, FAILED, RULE, TOPIC, Notices, rule_name
+from wrn.aws.deploying.alarms import BUDGET, FAILED, RULE, TOPIC, Notices, rule_name
 from wrn.aws.following.events import GROUP
 from wrn.aws.images import OWN_REPOSITORY
-from wrn.aws.options import DeployOptions, bucket_name, partition, role_arn
+from wrn.aws.options import DeployOptions, bucket_name, dashboard_name, partition, role_arn
 from wrn.aws.requests.policy import Document, allow, document, key_arn
 from wrn.aws.requests.request import PREFIX
 
@@ -51,6 +51,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "PutRule": ("events:PutRule", "events:TagResource"),
     "PutTargets": ("events:PutTargets",),
     "PutMetricAlarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"),
+    "GetDashboard": ("cloudwatch:GetDashboard",),
     "PutDashboard": ("cloudwatch:PutDashboard",),
     "CreateBudget": ("budgets:ModifyBudget", "budgets:TagResource"),
     "UpdateBudget": ("budgets:ModifyBudget",),
@@ -148,7 +149,11 @@ def _notices(options: DeployOptions, regions: list[str], arn: str, notices: Noti
         alarm = [f"{arn}:cloudwatch:{place}:alarm:{rule_name(options, FAILED)}" for place in places]
         statements += [
             allow("Alarm", rights("PutMetricAlarm"), alarm),
-            allow("Dashboard", rights("PutDashboard"), [f"{arn}:cloudwatch::{options.account}:dashboard/{DASHBOARD}"]),
+            allow(
+                "Dashboard",
+                rights("GetDashboard", "PutDashboard"),
+                [f"{arn}:cloudwatch::{options.account}:dashboard/{dashboard_name(region)}" for region in regions],
+            ),
             allow("Budget", rights("CreateBudget"), [f"{arn}:budgets::{options.account}:budget/{BUDGET}"]),
         ]
     return statements

@@ -19,6 +19,7 @@ from wrn.aws.deploying.quota import check_quota
 from wrn.aws.deploying.role import ensure_role
 from wrn.aws.deploying.upload import Bucket, Content, Progress, all_there, is_there, upload, upload_files
 from wrn.aws.faults import NameInUse, NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled, reason_of_failure
+from wrn.aws.jobs import describe
 from wrn.aws.options import DeployOptions, bucket_name, span
 from wrn.aws.requests.bundle import Bundle
 from wrn.aws.requests.policy import role_policy
@@ -83,6 +84,8 @@ class Launch:
     sleep: Sleep = time.sleep
     clock: Callable[[], float] = time.monotonic
     started: str = ""
+    started_in: Session | None = None
+    """Of its region."""
     _fresh: bool = field(default=False, init=False)
     """Whether the role was made a moment ago."""
     _ready: list[tuple[str, Any]] = field(default_factory=list, init=False)
@@ -150,7 +153,7 @@ class Launch:
         request = training_job(order.config, order.base, order.recipe, options)
         before = len(session.sent)
         until = self.clock() + ROLE_SECONDS
-        self.started = options.name
+        self.started, self.started_in = options.name, session
         while True:
             try:
                 session.call("sagemaker", "CreateTrainingJob", request)
@@ -206,11 +209,19 @@ class Launch:
             if job.get("SecondaryStatus") not in WAITING:
                 return True
             if self.clock() >= until:
-                session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": options.name})
+                self._stop(session, options)
                 self.tell(f"{options.name}: no {options.instance_type} within {span(seconds)}; stopped")
                 self.started = ""
                 return False
             self.sleep(min(POLL_SECONDS, max(0.0, until - self.clock())))
+
+    @staticmethod
+    def _stop(session: Session, options: DeployOptions) -> None:
+        try:
+            session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": options.name})
+        except AwsError:
+            if not describe(session, options.name).is_over:  # it ended just now, which AWS answers with a refusal
+                raise
 
 
 def _is_this(session: Session, request: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wrn.aws.deploying.bucket import Sleep, covers, patiently
-from wrn.aws.faults import Conflict, Denied, NameInUse, NotThere
+from wrn.aws.faults import Conflict, Denied, LimitReached, NameInUse, NotThere
 from wrn.aws.options import OWNER_TAG, DeployOptions
 from wrn.aws.requests.deployment import Call, role_calls
 from wrn.aws.session import Session
@@ -30,6 +30,11 @@ def ensure_role(
         return False
     try:
         return _ensure(session, options, tell, sleep)
+    except LimitReached as error:
+        raise LimitReached(
+            f"{error}; the role {options.role_name} has all the rights that a role may have: remove those of its "
+            "policies wrn-training-* that no job uses any more, or give another --role-name"
+        ) from None
     except Denied as error:
         raise Denied(f"{error}; or give a role that is there already as --role-arn") from None
 

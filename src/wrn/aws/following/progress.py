@@ -205,7 +205,7 @@ def money(job: Job, now: float, *, ceiling: float | None = None, prices: Mapping
         ceiling = per_second * (job.max_runtime + STOP_SECONDS + job.keep_warm)
     if job.billable_seconds is not None:
         # SageMaker takes what spot saves off the time, not off the price.
-        return Money(per_second * job.billable_seconds, ceiling, False, price)
+        return Money(per_second * (job.billable_seconds + job.warm_seconds), ceiling, False, price)
     spent = per_second * billed_seconds(phases(job), job.ended or now)
     return Money(spent * SPOT_SHARE if job.spot else spent, ceiling, job.spot, price)
 

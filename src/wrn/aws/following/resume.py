@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wrn.aws.jobs import Job, describe, summaries
+from wrn.aws.options import LOCAL_STORAGE, family
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -50,7 +51,13 @@ def resume_request(
     kept = [tag for tag in tags if not tag["Key"].startswith("aws:") and tag["Key"] not in ("wrn-job", "wrn-resumes")]
     request["Tags"] = [*kept, {"Key": "wrn-job", "Value": name}, {"Key": "wrn-resumes", "Value": job.name}]
     if instance_type:
-        request["ResourceConfig"] = {**request["ResourceConfig"], "InstanceType": instance_type}
+        machines = {**request["ResourceConfig"], "InstanceType": instance_type}
+        # A disk that is in the machine takes no key; another's is encrypted with that of the results.
+        machines.pop("VolumeKmsKeyId", None)
+        key = (request.get("OutputDataConfig") or {}).get("KmsKeyId")
+        if key and family(instance_type) not in LOCAL_STORAGE:
+            machines["VolumeKmsKeyId"] = key
+        request["ResourceConfig"] = machines
     if max_runtime:
         limits = {**request.get("StoppingCondition", {}), "MaxRuntimeInSeconds": max_runtime}
         if "MaxWaitTimeInSeconds" in limits:

@@ -39,7 +39,7 @@ def calls_of(config: Config, base: Config, recipe: str, options: DeployOptions) 
         except AwsError as error:
             faults.append(str(error))
     if faults:
-        raise AwsError("\n".join(faults))
+        raise AwsError("\n".join(dict.fromkeys(faults)))
     return calls
 
 

@@ -51,7 +51,7 @@ def everything_of_ours() -> None:
             Tags=tags,
         )
     body = {"widgets": [{"type": "text", "properties": {"markdown": "created-by=wrn"}}]}
-    cloudwatch.put_dashboard(DashboardName="wrn-training", DashboardBody=json.dumps(body))
+    cloudwatch.put_dashboard(DashboardName="wrn-eu-west-1", DashboardBody=json.dumps(body))
     client("ecr").create_repository(repositoryName="wrn", tags=OWNER)
     topic = client("sns").create_topic(Name="wrn-jobs", Tags=OWNER)["TopicArn"]
     client("sns").subscribe(TopicArn=topic, Protocol="email", Endpoint="me@example.com")

@@ -88,8 +88,9 @@ def test_alarms(faults: Faults) -> None:
     (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
     assert (alarm["AlarmName"], alarm["AlarmActions"]) == ("wrn-job-failed", [TOPIC])
     (dashboard,) = session.call("cloudwatch", "ListDashboards")["DashboardEntries"]
-    assert dashboard["DashboardName"] == "wrn"
-    assert "created-by=wrn" in session.call("cloudwatch", "GetDashboard", {"DashboardName": "wrn"})["DashboardBody"]
+    name = {"DashboardName": "wrn-eu-west-1"}
+    assert dashboard["DashboardName"] == name["DashboardName"]
+    assert "created-by=wrn" in session.call("cloudwatch", "GetDashboard", name)["DashboardBody"]
     assert [operation for service, operation in session.sent if service == "budgets"] == [
         "CreateBudget",
         "UpdateBudget",

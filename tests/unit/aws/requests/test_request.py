@@ -255,6 +255,8 @@ options = st.builds(
 def test_every_request_is_valid(options: DeployOptions, recipe: str, seed: int) -> None:
     if options.spot and options.keep_warm:
         options = replace(options, keep_warm=0)
+    if options.max_wait < options.max_runtime:
+        options = replace(options, max_wait=0)
     if options.max_cost and options.max_cost / options.price_per_hour / options.instance_count < 2:
         options = replace(options, max_cost=0)
     request = job(options, recipe, seed=str(seed))

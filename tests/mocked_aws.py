@@ -17,6 +17,7 @@ from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
 from wrn.aws import session as session_module
+from wrn.aws.prices import bundled_prices
 
 ACCOUNT = "123456789012"
 SECRET = "a-secret-that-must-never-be-shown"
@@ -139,6 +140,7 @@ def mocked_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
                 return _refusal(request, 404, "NoSuchUpload", "The specified upload does not exist.")
 
     monkeypatch.setattr(BotocoreStubber, "__call__", before_moto)
+    monkeypatch.setattr("wrn.cli.deploy.live_prices", lambda region, **_: bundled_prices())
     # Reading the descriptions of services takes most of the time of making a client.
     monkeypatch.setattr(JSONFileLoader, "load_file", _load_file)
     # A repeat waits for seconds; here there is nothing to wait for.

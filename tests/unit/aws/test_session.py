@@ -35,6 +35,8 @@ def test_each_attempt_is_counted_in_all_regions(faults: Faults) -> None:
         ("UnrecognizedClientException", "The security token is invalid", kinds.NoCredentials, "--profile"),
         ("AccessDeniedException", "User is not authorized", kinds.Denied, "administrator"),
         ("ResourceLimitExceeded", "limit is 0 Instances", kinds.QuotaReached, "--fallback"),
+        ("LimitExceeded", "limit is 0 Instances", kinds.QuotaReached, "--fallback"),
+        ("AuthorizationError", "not authorized", kinds.Denied, "administrator"),
         ("ResourceInUse", "exists", kinds.NameInUse, "--name"),
         ("ValidationException", "Requested resource not found.", kinds.NotThere, "check the name"),
         ("ValidationException", "Could not assume role arn:aws:iam::1:role/r. Please", kinds.RoleNotReady, "new"),
@@ -56,6 +58,34 @@ def test_refusals_are_sentences_of_their_kind(
         Session(region="us-east-1").call("sagemaker", "CreateTrainingJob", job)
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
+
+
+def test_a_limit_of_anything_but_machines_is_no_reason_to_try_another_machine(faults: Faults) -> None:
+    faults.refuse("GetRole", "LimitExceeded", "Maximum policy size of 10240 bytes exceeded")
+    with pytest.raises(kinds.LimitReached, match="remove what is no longer needed"):
+        Session(region="us-east-1").call("iam", "GetRole", {"RoleName": "r"})
+
+
+class Answer(Exception):
+    """As botocore's ClientError holds it."""
+
+    def __init__(self, status: int, code: str) -> None:
+        self.response = {"Error": {"Code": code, "Message": "x"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalFailure"), (503, "ServiceUnavailable"), (502, "502")])
+def test_a_fault_of_the_service_leaves_open_whether_it_was_done(status: int, code: str) -> None:
+    assert type(kinds.explain(Answer(status, code), "CreateTrainingJob")) is kinds.NoAnswer
+    assert type(kinds.explain(Answer(400, code), "CreateTrainingJob")) is kinds.AwsError
+    assert type(kinds.explain(Answer(503, "SlowDown"), "PutObject")) is kinds.Throttled
+
+
+def test_every_way_of_having_to_log_in_again() -> None:
+    from botocore import exceptions
+
+    logins = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and "Login" in kind.__name__]
+    for kind in (*logins, exceptions.UnauthorizedSSOTokenError, exceptions.SSOTokenLoadError):
+        assert type(kinds.explain(kind.__new__(kind), "GetRole")) is kinds.NoCredentials
 
 
 def test_a_wrong_clock_and_a_bug(faults: Faults) -> None:

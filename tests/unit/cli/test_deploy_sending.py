@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data_files import accept_stand_ins, write_archive
+from wrn.aws.prices import Price, Source
 from wrn.cli import deploy, main
 from wrn.cli.deploy import agree
 from wrn.data import locate
 from wrn.data.download import Unreachable
+from wrn.errors import AwsError
 
 if TYPE_CHECKING:
     from mocked_aws import Faults
@@ -187,3 +189,25 @@ def test_monitor_hands_over(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main([*SYNTHETIC, "--monitor"]) == 2
     assert "monitor: following a job is not in this version" in capsys.readouterr().err
+
+
+def test_a_limit_in_money_holds_by_the_price_of_the_region(
+    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_: Any, **__: Any) -> Any:
+        raise AwsError("prices: nobody answers")
+
+    dear = {"ml.g5.xlarge": Price(2.816, "eu-west-1", Source("AWS Price List", "2026-11-01"))}
+    hours = {}
+    for name, region in (("home", "us-east-1"), ("dear", "eu-west-1")):
+        monkeypatch.setattr(deploy, "live_prices", lambda *_, **__: dear)
+        words = ["--dataset", "synthetic", "--region", region, "--max-cost", "5", "--json"]
+        assert main(["deploy", "--yes", *words]) == 0
+        hours[name] = json.loads(capsys.readouterr().out)["max_runtime_hours"]
+    assert hours["home"] == pytest.approx(2 * hours["dear"], rel=0.05)
+    monkeypatch.setattr(deploy, "live_prices", nobody)
+    assert main([*SYNTHETIC, "--max-cost", "5"]) == 2
+    assert "by the price of another region (prices: nobody answers); give --price-per-hour" in capsys.readouterr().err
+    assert main([*SYNTHETIC, "--max-cost", "5", "--price-per-hour", "1.5"]) == 0
+    assert main(SYNTHETIC) == 0
+    assert "by us-west-2's price: --price-per-hour says that of eu-west-1" in capsys.readouterr().err

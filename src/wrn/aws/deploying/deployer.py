@@ -94,7 +94,7 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
             [role_arn(options)],
             StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
         ),
-        allow("Quotas", rights("ListServiceQuotas"), ["*"]),
+        allow("QuotasAndPrices", [*rights("ListServiceQuotas"), "pricing:GetProducts"], ["*"]),
     ]
     if not options.role_arn:
         operations = ("GetRole", "CreateRole", "UpdateAssumeRolePolicy", "GetRolePolicy", "PutRolePolicy")

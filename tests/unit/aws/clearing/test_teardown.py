@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from typing import Any
 
 import pytest
+from moto.sagemaker.models import sagemaker_backends
 
-from fake_account import BUCKET, OWNER, client, make_bucket, make_endpoint, make_job, make_log, make_role
+from fake_account import (
+    ACCOUNT,
+    BUCKET,
+    OWNER,
+    REGION,
+    client,
+    make_bucket,
+    make_endpoint,
+    make_job,
+    make_log,
+    make_role,
+)
 from wrn.aws.clearing import inventory as rooms
 from wrn.aws.clearing import storage, teardown
 from wrn.aws.clearing.inventory import Resource, take_inventory
@@ -256,3 +269,39 @@ def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "endpoint" in shown
     assert "<0.01" in shown
     assert "theirs" not in shown
+
+
+def test_a_role_that_jobs_elsewhere_use_loses_the_rights_of_this_region_alone() -> None:
+    make_role("wrn-training", ours=True)
+    iam = client("iam")
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    for name in ("wrn-training-eu-west-1", "wrn-training-eu-west-1-0123abcd", "wrn-training-us-east-2-89abcdef"):
+        iam.put_role_policy(RoleName="wrn-training", PolicyName=name, PolicyDocument=document)
+    assert main(["teardown", "--yes"]) == 0
+    assert iam.list_role_policies(RoleName="wrn-training")["PolicyNames"] == ["wrn-training-us-east-2-89abcdef"]
+    assert main(["teardown", "--yes", "--region", "us-east-2"]) == 0
+    assert iam.list_roles()["Roles"] == []
+
+
+def test_a_question_shows_what_it_is_about(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    make_role("wrn-training", ours=True)
+    monkeypatch.setattr("wrn.cli.aws_flags.at_terminal", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert main(["teardown", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "wrn-training" in told.err.partition("Remove all of this")[0]
+    assert json.loads(told.out)["removed"] == []
+
+
+def test_a_running_job_behind_hundreds_of_others_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wrn.aws import jobs
+
+    for number in range(3):
+        make_job(f"newer-{number}", "theirs", ours=False)
+    make_job("wrn-a", "theirs")  # listed last: moto lists the oldest first
+    sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"].training_job_status = "InProgress"
+    monkeypatch.setattr(jobs, "NEWEST", 2)
+    names = [entry["TrainingJobName"] for entry in jobs.summaries(Session(region=REGION))]
+    assert "wrn-a" in names
+    assert len(names) == 3

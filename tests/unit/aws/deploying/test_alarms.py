@@ -26,6 +26,7 @@ from wrn.aws.requests.request import training_job
 from wrn.aws.requests.validate import check_request
 from wrn.aws.session import Session
 from wrn.config.layers import resolve
+from wrn.errors import AwsError
 
 if TYPE_CHECKING:
     from mocked_aws import Faults
@@ -107,3 +108,19 @@ def test_words_of_notify() -> None:
     for text in ("me", "http://example.com", "arn:aws:sqs:eu-west-1:123456789012:x", "https://user:pass@host/", ""):
         with pytest.raises(ValueError, match="is neither the ARN of an SNS topic"):
             read_target(text)
+
+
+def test_events_pass_without_a_condition_and_the_others_with_one() -> None:
+    events, others = topic_policy(OPTIONS, TOPIC)["Statement"]
+    assert (events["Principal"], "Condition" in events) == ({"Service": ["events.amazonaws.com"]}, False)
+    assert others["Condition"] == {"StringEquals": {"aws:SourceAccount": OPTIONS.account}}
+
+
+def test_somebody_elses_dashboard_stays(faults: Faults) -> None:
+    body = json.dumps({"widgets": []})
+    session = Session(region="eu-west-1")
+    session.call("cloudwatch", "PutDashboard", {"DashboardName": "wrn-eu-west-1", "DashboardBody": body})
+    with pytest.raises(AwsError, match="that this program did not make"):
+        ensure(Notices(alarms=True))
+    there = session.call("cloudwatch", "GetDashboard", {"DashboardName": "wrn-eu-west-1"})
+    assert there["DashboardBody"] == body

@@ -71,6 +71,24 @@ def test_what_differs_is_set_right_and_what_others_added_stays(faults: Faults) -
     assert ensure()[1] == []
 
 
+def test_an_encryption_that_somebody_chose_stays(faults: Faults) -> None:
+    session, _ = ensure()
+
+    def encrypt(**by: str) -> None:
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", **by}}
+        wanted = {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}
+        session.call("s3", "PutBucketEncryption", {"Bucket": NAME, **wanted})
+
+    encrypt()
+    assert ensure()[1] == []
+    encrypt(KMSMasterKeyID="abc")
+    with pytest.raises(AwsError, match="encrypts by a key of yours, which jobs need, too: give --kms-key abc"):
+        ensure()
+    (rule,) = read(session, "GetBucketEncryption")["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"] == "abc"
+    assert ensure(replace(OPTIONS, kms_key="abc"))[0] is not session
+
+
 def test_a_cut_in_the_middle_is_made_good(faults: Faults) -> None:
     faults.fail("PutBucketPolicy", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):

@@ -25,9 +25,10 @@ ALL = Notices("me@example.com", alarms=True)
 
 FOLLOWING = {
     "logs:DescribeLogStreams", "logs:GetLogEvents", "sagemaker:ListTags", "sagemaker:ListTrainingJobs",
-    "tag:GetResources",
+    "tag:GetResources", "pricing:GetProducts",
 }  # fmt: skip
-"""What wrn logs, status, jobs, resume and fetch need beside; tests/integration/aws/test_life_of_a_job.py calls them."""
+"""What wrn logs, status, jobs, resume and fetch need beside, as tests/integration/aws/test_life_of_a_job.py calls them,
+and the price."""
 
 
 def granted(*places: DeployOptions, notices: Notices = ALL) -> dict[str, list[str]]:
@@ -79,7 +80,7 @@ def test_only_what_is_ours() -> None:
     ]
     assert rights["iam:CreateRole"] == ["arn:aws:iam::123456789012:role/wrn-training"]
     assert {name for name, places in rights.items() if "*" in places} == {
-        "servicequotas:ListServiceQuotas", "sagemaker:ListTrainingJobs", "tag:GetResources",
+        "servicequotas:ListServiceQuotas", "sagemaker:ListTrainingJobs", "tag:GetResources", "pricing:GetProducts",
     }  # fmt: skip
     assert all(re.fullmatch(r"[a-z0-9]+:[A-Z][A-Za-z]+", name) for name in rights)
     assert not any(fnmatch.fnmatch(name, "*Delete*") for name in rights)

@@ -10,6 +10,7 @@ import pytest
 
 from wrn.aws.deploying import role as role_module
 from wrn.aws.deploying.role import ensure_role
+from wrn.aws.faults import LimitReached
 from wrn.aws.options import DeployOptions, policy_name
 from wrn.aws.requests.policy import role_policy, trust_policy
 from wrn.aws.session import Session
@@ -116,3 +117,11 @@ def test_without_the_right_to_make_one(faults: Faults) -> None:
     faults.refuse("CreateRole", "AccessDenied", "User is not authorized to perform: iam:CreateRole", status=403)
     with pytest.raises(AwsError, match=r"iam:CreateRole .*; or give a role that is there already as --role-arn"):
         ensure()
+
+
+def test_a_role_that_is_full(faults: Faults) -> None:
+    ensure()
+    elsewhere = replace(OPTIONS, bucket="mine")
+    faults.refuse("PutRolePolicy", "LimitExceeded", "Maximum policy size of 10240 bytes exceeded", status=409)
+    with pytest.raises(LimitReached, match=r"remove those of its policies .* or give another --role-name"):
+        ensure(elsewhere)

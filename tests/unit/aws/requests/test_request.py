@@ -265,3 +265,10 @@ def test_every_request_is_valid(options: DeployOptions, recipe: str, seed: int) 
         cost = limits(options).cost
         assert cost is not None
         assert cost <= options.max_cost * 1.000001
+
+
+def test_waiting_takes_at_least_as_long_as_running() -> None:
+    spot = DeployOptions(name="j", account="123456789012", spot=True, max_runtime=7200, max_wait=3600)
+    with pytest.raises(AwsError, match="max_wait: 60 min is for waiting and running together"):
+        limits(spot)
+    assert limits(replace(spot, max_runtime=3600)).wait == 3600

@@ -131,6 +131,19 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(number: signal.Signals, pictu
     assert resumed.startswith("resumed from step ")
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")
+def test_stopped_while_torch_is_loaded(pictures: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wrn", *arguments(pictures, tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "libtorch" not in maps.read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, (tmp_path / "run").exists()) == (3, False)
+    assert error == "wrn train: stopped by SIGTERM before the first step; start the same command again\n"
+
+
 def test_killed_again_and_again_it_goes_on_from_the_newest_checkpoint(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     more = ["--epochs", "100000", "--eval-epochs", "0", "--checkpoint-minutes", "0.001"]

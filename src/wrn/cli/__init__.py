@@ -6,11 +6,13 @@ Only the module of the chosen command is imported, so `wrn --help` answers at on
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from wrn import __version__
@@ -59,6 +61,9 @@ def _complain(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code for the shell."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
@@ -87,7 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             drop(stream)
         return DONE
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _complain(f"wrn {name}: no space is left where its output goes; free some, then repeat the command\n")
+            for stream in (sys.stdout, sys.stderr):
+                drop(stream)
+            return USER
         import traceback
 
         traceback.print_exc()

@@ -11,6 +11,7 @@ from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.launch import hyperparameter_flags, place
 from wrn.config.paths import failure_file
 from wrn.errors import DONE, Interrupted
+from wrn.training.stop import StopSignal
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,17 +23,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     add_config_flags(parser)
     try:
-        arguments = list(arguments) or hyperparameter_flags()
-        resolved = parse_config(parser, arguments)
-        from wrn.training.launcher import launch, several_processes
-        from wrn.training.parts import SYNTHETIC
-        from wrn.training.run import train
+        with StopSignal():  # importing torch and looking for a GPU take seconds
+            arguments = list(arguments) or hyperparameter_flags()
+            resolved = parse_config(parser, arguments)
+            from wrn.training.launcher import launch, several_processes
+            from wrn.training.parts import SYNTHETIC
+            from wrn.training.run import train
 
-        if torchrun := several_processes(resolved.config, arguments):
+            torchrun = several_processes(resolved.config, arguments)
+            if not torchrun:
+                if place().local_rank == 0 and (old := failure_file()) is not None:
+                    old.unlink(missing_ok=True)
+                result = train(resolved)
+        if torchrun:
             return launch(torchrun)
-        if place().local_rank == 0 and (old := failure_file()) is not None:
-            old.unlink(missing_ok=True)
-        result = train(resolved)
     except Interrupted:
         raise
     except Exception as error:

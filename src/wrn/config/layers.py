@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,16 @@ def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
     if base.is_file():
         layers.append(read_layer(base, "config.yaml"))
     name = "standard"
-    if recipe and recipe != "standard":
-        path = find_recipe(recipe)
-        name = path.stem
-        layers.append(read_layer(path, path.name))
+    problems = []
+    if recipe is not None and recipe != "standard":
+        try:
+            path = find_recipe(recipe)
+            name = path.stem
+            layers.append(read_layer(path, path.name))
+        except ConfigError as error:
+            problems = [str(error)]
     layers.append(Layer("flag", flags))
-    return merge(layers, name)
+    return merge(layers, name, problems)
 
 
 def find_recipe(recipe: str) -> Path:
@@ -82,14 +86,17 @@ def find_recipe(recipe: str) -> Path:
 def read_layer(path: Path, name: str) -> Layer:
     """A YAML mapping of keys. Raises ConfigError when the file cannot be read or is none."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give a readable YAML file") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or "not readable"
-        raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); mend that line") from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not readable"
+        whole = "line" if line else "file"
+        raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); mend that {whole}") from None
+    except RecursionError:
+        raise ConfigError(f'{path}: is nested too deeply; it must hold "key: value" lines') from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -97,11 +104,24 @@ def read_layer(path: Path, name: str) -> Layer:
     return Layer(name, {str(key): value for key, value in values.items()})
 
 
-def merge(layers: list[Layer], recipe: str) -> Resolved:
-    """Later layers win. Raises ConfigError with one line per unknown key and per wrong value."""
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML's own loader takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = canonical(str(key.value))
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"{name} is there twice", problem_mark=key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) -> Resolved:
+    """Later layers win. Raises ConfigError with the known problems, and one line per unknown key and wrong value."""
     values: dict[str, Any] = {}
     origins = dict.fromkeys(Config.model_fields, "default")
-    problems = []
+    problems = list(known_problems)
     for layer in layers:
         for given, value in layer.values.items():
             key = canonical(given)

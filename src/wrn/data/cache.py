@@ -18,10 +18,10 @@ from typing import Any
 
 import platformdirs
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wrn.data.dataset import Dataset, Split
+from wrn.tensors import save_tensors
 
 FORMAT = 2
 ABANDONED_SECONDS = 3600
@@ -100,7 +100,7 @@ def _write(path: Path, identity: str, dataset: Dataset) -> bool:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        save_file(tensors, temporary, metadata={"wrn": json.dumps(facts)})
+        save_tensors(temporary, tensors, {"wrn": json.dumps(facts)})
         temporary.replace(path)
     except (OSError, SafetensorError):
         with contextlib.suppress(OSError):

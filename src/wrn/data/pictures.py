@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,10 @@ def read_picture(path: Path) -> Tensor:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as large, and it is refused
+            file = Image.open(path, formats=FORMATS)
+        with file:
             file.draft("RGB", DRAFT)
             picture = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):
@@ -42,6 +46,12 @@ def read_picture(path: Path) -> Tensor:
             if picture.size != (SIDE, SIDE):
                 picture = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file; give the path of a picture") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; give the pictures in it, as {path}/*.png") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: has more pixels than is safe to read; make it smaller") from None
     # Pillow's decoders meet damage with whatever it leads to: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         reason = "no picture of a known format" if isinstance(error, UnidentifiedImageError) else _reason(error)

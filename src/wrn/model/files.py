@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from wrn.errors import ModelError
 from wrn.model.wide_resnet import Architecture, WideResNet
+from wrn.tensors import save_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1
@@ -60,7 +61,7 @@ def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = directory / f".{WEIGHTS}.tmp"
-        save_file(weights, temporary, metadata={"format": "pt"})
+        save_tensors(temporary, weights, {"format": "pt"})
         temporary.replace(directory / WEIGHTS)
         temporary = directory / f".{DESCRIPTION}.tmp"
         temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -27,10 +27,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wrn.errors import CheckpointError
+from wrn.tensors import save_tensors
 
 BACKGROUND_NICENESS = 19
 """Of the thread that writes, so that it gets little where training wants all of the processor.
@@ -68,7 +68,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"state": json.dumps(checkpoint.state)})
+        save_tensors(temporary, tensors, {"state": json.dumps(checkpoint.state)})
         digest = _sha256(temporary)
         checksum = path.with_name(f".{path.name}.sha256.tmp")
         checksum.write_text(f"{digest}  {path.name}\n", encoding="ascii")

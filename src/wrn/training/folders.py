@@ -23,14 +23,25 @@ def has_own_folder(config: Config) -> bool:
     return config.output_dir is None and sagemaker_base(os.environ) is None
 
 
-def writable_paths(config: Config, recipe: str) -> RunPaths:
-    """The places of the run, made. Raises ConfigError where one cannot be written."""
+def writable_paths(config: Config, recipe: str, new: list[Path]) -> RunPaths:
+    """The places of the run, made. Raises ConfigError where one cannot be written.
+
+    new: gets the folders that were not there before, each before those inside it.
+    """
     paths = run_paths(config, recipe)
+    new += missing(paths)
     if has_own_folder(config):
         while not made(paths.run):  # taken this moment by another run
             paths = run_paths(config, recipe)
+            new += missing(paths)
     make_writable(paths)
     return paths
+
+
+def missing(paths: RunPaths) -> list[Path]:
+    """The folders of the run, and those around them, that are not there; each before those inside it."""
+    wanted = {folder for path in (paths.run, paths.model, paths.checkpoints) for folder in (path, *path.parents)}
+    return sorted(folder for folder in wanted if not folder.exists())
 
 
 def made(folder: Path) -> bool:
@@ -87,8 +98,8 @@ def make_writable(paths: RunPaths) -> None:
             ) from None
 
 
-def remove_empty(paths: RunPaths) -> None:
-    """Remove the folders of a run that never began; one that holds anything stays."""
-    for folder in (paths.model, paths.checkpoints, paths.run):
+def remove_empty(new: Sequence[Path]) -> None:
+    """Remove the folders that were made for a run that never began; one that holds anything stays."""
+    for folder in reversed(new):
         with suppress(OSError):
             folder.rmdir()

@@ -60,7 +60,8 @@ def train(resolved: Resolved) -> Result:
     reporter: Reporter = make_reporter(config.progress) if processes.is_first else SilentReporter()
     try:
         with StopSignal() as stop, processes.watched(), ExitStack() as locks:
-            paths = processes.first_does(lambda: writable_paths(config, resolved.recipe))
+            new: list[Path] = []
+            paths = processes.first_does(lambda: writable_paths(config, resolved.recipe, new))
             if processes.is_first:
                 locks.enter_context(held((paths.run, paths.checkpoints)))
             if config.tensorboard and processes.is_first:
@@ -68,8 +69,7 @@ def train(resolved: Resolved) -> Result:
             try:
                 trainer, dataset, precision = prepare(config, paths, reporter, processes, device)
             except Exception:
-                if processes.is_first and has_own_folder(config):
-                    remove_empty(paths)
+                remove_empty(new)
                 raise
             stop.there_is_work = True
             trainer.run(stop)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,23 @@ def test_a_model_directory_that_is_none(tmp_path: Path, capsys: pytest.CaptureFi
     assert "holds no model.json; give the model/ folder of a finished run" in capsys.readouterr().err
     assert main(["predict", "--model-dir", str(tmp_path / "no"), "x.png"]) == 2
     assert "there is no such directory" in capsys.readouterr().err
+
+
+def test_a_full_disk_behind_the_output_is_no_bug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wrn.cli.config.main", full)
+    monkeypatch.setattr("wrn.cli.drop", lambda stream: None)
+    assert main(["config"]) == 2
+    assert capsys.readouterr().err == (
+        "wrn config: no space is left where its output goes; free some, then repeat the command\n"
+    )
+
+
+def test_closed_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["config"]) == 0
+    sys.stdout.close()

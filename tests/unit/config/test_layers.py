@@ -115,3 +115,30 @@ def test_the_configuration_survives_a_file(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     assert resolve(str(path), {}).config == config
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "epochs: 3\nlr: 0.1\nepochs: 4\n",
+            r"line 3: is not valid YAML \(epochs is there twice\); mend that line",
+        ),
+        ("data-dir: /x\ndata_dir: /y\n", r"line 2: .*data_dir is there twice"),
+        ("[" * 3000, "is nested too deeply|not valid YAML"),
+    ],
+)
+def test_a_key_stands_once(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        resolve(str(tmp_path / "r.yaml"), {})
+
+
+def test_a_wrong_recipe_and_wrong_flags_are_told_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve("quikstart", {"lr": "abc"})
+    first, second = str(caught.value).split("\n")
+    assert "did you mean quickstart?" in first
+    assert second.startswith("lr (flag): 'abc'")
+    with pytest.raises(ConfigError, match='recipe: "" is not known'):
+        resolve("", {})

@@ -96,7 +96,7 @@ def test_without_any_place_for_it(source: Path, monkeypatch: pytest.MonkeyPatch)
     def full(*arguments: object, **keys: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "save_file", full)
+    monkeypatch.setattr(cache, "save_tensors", full)
     build = Builder()
     get(source, build)
     get(source, build)

@@ -99,9 +99,9 @@ def test_no_picture(content: bytes, tmp_path: Path) -> None:
 
 
 def test_missing_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="there is no such file; give the path"):
         read_picture(tmp_path / "x.png")
-    with pytest.raises(DataError, match="Is a directory"):
+    with pytest.raises(DataError, match="is a folder; give the pictures in it"):
         read_picture(tmp_path)
 
 
@@ -119,3 +119,15 @@ def test_damage_is_an_error_of_one_kind(suffix: str, tmp_path_factory: pytest.Te
     path.write_bytes(content[: draw(st.integers(0, len(content)))])
     with contextlib.suppress(DataError):
         assert read_picture(path).shape == (3, 32, 32)
+
+
+def test_a_very_large_picture_is_read_without_a_warning_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    assert read_picture(tmp_path / "large.png").shape == (3, 32, 32)
+    assert not recwarn.list
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    with pytest.raises(DataError, match="has more pixels than is safe to read; make it smaller"):
+        read_picture(tmp_path / "large.png")

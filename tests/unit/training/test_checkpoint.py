@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_the_previous_one_valid(store: CheckpointStore, monke
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(module, "save_tensors", full)
     with pytest.raises(CheckpointError, match=r"No space left.*free space.*Earlier checkpoints are untouched"):
         store.save(make(2), wait=True)
     found = store.newest()

@@ -8,7 +8,7 @@ import pytest
 from wrn.config import Config
 from wrn.errors import ConfigError
 from wrn.training import folders
-from wrn.training.folders import held, writable_paths
+from wrn.training.folders import held, remove_empty, writable_paths
 
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,5 +39,15 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
 def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("wrn.config.paths.time.strftime", lambda form: "20260101-000000")
-    found = [writable_paths(Config(), "x").run for _ in range(3)]
+    found = [writable_paths(Config(), "x", []).run for _ in range(3)]
     assert [path.name for path in found] == [f"20260101-000000-x{end}" for end in ("", "-2", "-3")]
+
+
+def test_a_run_that_never_began_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    config = Config(output_dir=tmp_path / "mine/deep/run", model_dir=tmp_path / "mine")
+    new: list[Path] = []
+    paths = writable_paths(config, "x", new)
+    assert paths.checkpoints.is_dir()
+    remove_empty(new)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]

@@ -1,0 +1,24 @@
+"""Tensors as a file, in the form that other programs read as well."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file with the rights that any new file gets there.
+
+    safetensors makes its files for their owner alone, whatever the umask: a colleague could not read the model.
+    Raises OSError or SafetensorError.
+    """
+    path.touch()
+    usual = stat.S_IMODE(path.stat().st_mode)
+    save_file(dict(tensors), path, metadata=dict(metadata))
+    with suppress(OSError):  # of a file system without rights
+        path.chmod(usual)

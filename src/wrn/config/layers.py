@@ -86,7 +86,7 @@ def find_recipe(recipe: str) -> Path:
 def read_layer(path: Path, name: str) -> Layer:
     """A YAML mapping of keys. Raises ConfigError when the file cannot be read or is none."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give a readable YAML file") from None
     except yaml.YAMLError as error:

@@ -8,6 +8,7 @@ from wrn.aws.deploying.alarms import BUDGET, FAILED, RULE, TOPIC, Notices, rule_
 from wrn.aws.following.events import GROUP
 from wrn.aws.images import OWN_REPOSITORY
 from wrn.aws.options import DeployOptions, bucket_name, dashboard_name, partition, role_arn
+from wrn.aws.prices import SAME_PRICES
 from wrn.aws.requests.policy import Document, allow, document, key_arn
 from wrn.aws.requests.request import PREFIX
 
@@ -94,8 +95,10 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
             [role_arn(options)],
             StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
         ),
-        allow("QuotasAndPrices", [*rights("ListServiceQuotas"), "pricing:GetProducts"], ["*"]),
+        allow("Quotas", rights("ListServiceQuotas"), ["*"]),
     ]
+    if any(region not in SAME_PRICES for region in regions):  # where the bundled price is another's
+        statements.append(allow("Prices", ["pricing:GetProducts"], ["*"]))
     if not options.role_arn:
         operations = ("GetRole", "CreateRole", "UpdateAssumeRolePolicy", "GetRolePolicy", "PutRolePolicy")
         statements.append(allow("Role", rights(*operations), [role_arn(options)]))

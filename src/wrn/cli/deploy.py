@@ -132,7 +132,8 @@ def show(task: Task) -> int:
     calls = task.calls(options)
     if options.image_tag:
         notes = [*notes, f"image: {image_uri(options)}; it must have been pushed by `wrn image push`"]
-    notes = [*facts(options), *expectations(_estimate(task), task.options, task.ways), *notes]
+    told = facts(options, price_given=bool(task.flags["price_per_hour"]))
+    notes = [*told, *expectations(_estimate(task), task.options, task.ways), *notes]
     if task.flags["write_json"]:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
     if task.flags["dry_run"]:
@@ -181,7 +182,8 @@ def send(task: Task, session: Session) -> int:
     """Deploy: print where to look, and follow the job if that is asked for."""
     options = real_price(of_account(task.options, session, task.flags), task.flags)
     task = replace(task, wishes=replace(task.wishes, options=options))
-    say("\n".join([*facts(task.options), *expectations(_estimate(task), task.options, task.ways)]))
+    told = facts(task.options, price_given=bool(task.flags["price_per_hour"]))
+    say("\n".join([*told, *expectations(_estimate(task), task.options, task.ways)]))
     if task.options.image_tag:
         for region in dict.fromkeys(way.region for way in task.ways):
             check_pushed(session.in_region(region), task.options.image_tag)

@@ -15,8 +15,11 @@ from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
 
 
-def facts(options: DeployOptions) -> list[str]:
-    """What a person should know beside the requests: the time, the money, what was assumed."""
+def facts(options: DeployOptions, *, price_given: bool = False) -> list[str]:
+    """What a person should know beside the requests: the time, the money, what was assumed.
+
+    price_given: whether the price is the user's own.
+    """
     most = limits(options)
     machines = f"{options.instance_count} x {options.instance_type}"
     if most.cost is None:
@@ -24,7 +27,9 @@ def facts(options: DeployOptions) -> list[str]:
     else:
         money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
         if (known := bundled_prices().get(options.instance_type)) is not None:
-            foreign = options.region not in SAME_PRICES and options.price_per_hour == known.usd_per_hour
+            foreign = (
+                not price_given and options.region not in SAME_PRICES and options.price_per_hour == known.usd_per_hour
+            )
             money += f", by {known.region}'s price: --price-per-hour says that of {options.region}" if foreign else ""
     lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
     if options.account == UNKNOWN_ACCOUNT:

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LEAST_STD = 1 / 255
+"""Of a channel that has one value throughout: it is divided by its deviation."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -84,5 +87,5 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, float, float], tupl
         share = counts / counts.sum()
         mean = (share * levels).sum()
         means.append(mean.item())
-        stds.append((share * (levels - mean) ** 2).sum().sqrt().item())
+        stds.append(max((share * (levels - mean) ** 2).sum().sqrt().item(), LEAST_STD))
     return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])

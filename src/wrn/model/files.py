@@ -83,6 +83,12 @@ def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read ({error}); copy or train the model again") from None
     shape = info.architecture
+    named, supers = len(info.classes), len(info.superclass_of)
+    if named != shape.num_classes or supers not in (0, named):
+        raise ModelError(
+            f"{directory / DESCRIPTION}: is damaged ({named} class names and {supers} superclasses for "
+            f"{shape.num_classes} classes); copy or train the model again"
+        )
     model = WideResNet.of(shape)
     try:
         model.load_state_dict(weights)

@@ -37,7 +37,7 @@ class Precision:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA, then Apple's MPS, then the CPU.
+    """The device of that name, from now on the current one; `auto` is CUDA, then Apple's MPS, then the CPU.
 
     Raises ConfigError when it does not exist here.
     """
@@ -57,6 +57,8 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError("device: mps is not here; give --device auto")
     if device.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f'device: "{name}" is not supported; give auto, cpu, cuda or mps')
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # events and streams that are given no device are of the current one
     return device
 
 

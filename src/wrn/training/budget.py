@@ -32,7 +32,7 @@ def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precisio
     take = TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, lambda note: None)
     mean, begin = 0.0, 0.0
     for _, share in parse_stages(config.resolutions):
-        first = round(begin * schedule.total_steps)
+        first = min(round(begin * schedule.total_steps), schedule.total_steps - 1)
         batches = loader.batches(first, schedule.total_steps)
         take(first, next(batches))
         take.meters.read()  # waits for the device

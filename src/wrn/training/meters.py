@@ -86,7 +86,7 @@ class Reading:
         if total.is_cuda:
             self._values = total.to("cpu", non_blocking=True)  # into pinned memory
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(total.device))
         else:
             self._values = total.cpu()
 

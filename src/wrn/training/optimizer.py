@@ -47,6 +47,11 @@ class Optimizers:
                 fused=rest[0].device.type in ("cpu", "cuda"),
             )
         ]
+        if precision.scales_loss and config.momentum:
+            # The fused kernel skips a step whose scaled gradients overflow, as the first one's often do, and leaves
+            # the momentum as it was: in a first step, memory that nothing was written to.
+            for parameter in rest:
+                self.all[0].state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         if inner:
             dtype = torch.bfloat16 if precision.dtype is torch.bfloat16 else torch.float32
             self.all.append(Muon(inner, lr=config.muon_lr, dtype=dtype))

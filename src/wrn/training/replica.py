@@ -36,7 +36,8 @@ class Replica:
         self._graphs = compile == "graphs"
         self._on_note = on_note
         self._shapes: set[torch.Size] = set()
-        self.compile_seconds = 0.0  # of all shapes so far, with their first pass
+        self.compile_seconds = 0.0  # of all shapes so far, with their first pass forward and backward
+        self._new: tuple[torch.Size, float] | None = None  # a shape whose backward pass is not compiled yet
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if compile:
             keep_compiled_code()
@@ -56,11 +57,21 @@ class Replica:
         self._shapes.add(images.shape)
         started = time.perf_counter()
         logits = self._compiled(images)
-        taken = time.perf_counter() - started
-        self.compile_seconds += taken
-        batch, _, side, _ = images.shape
-        self._on_note(f"compiled for {batch} images of {side} px in {taken:.1f} s")
+        self._new = images.shape, time.perf_counter() - started
         return logits
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of a loss of `forward`'s last logits. Behind a new shape, this compiles the backward pass."""
+        if self._new is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return
+        (shape, taken), self._new = self._new, None
+        started = time.perf_counter()
+        loss.backward()  # type: ignore[no-untyped-call]
+        taken += time.perf_counter() - started
+        self.compile_seconds += taken
+        batch, _, side, _ = shape
+        self._on_note(f"compiled for {batch} images of {side} px in {taken:.1f} s")
 
     def new_gradients(self, parameters: list[nn.Parameter]) -> list[Tensor | None]:
         """What gradients are added to: nothing, so that the first ones are taken as they come; zeros with graphs."""
@@ -82,4 +93,10 @@ def keep_compiled_code() -> None:
 
     A second start then takes seconds where the first took a minute.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compile_cache()))
+    folder = compile_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # a home that cannot be written: torch has a folder of its own
+    if os.access(folder, os.W_OK):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))

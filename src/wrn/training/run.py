@@ -93,8 +93,11 @@ def for_processes(config: Config, here: Place) -> Config:
         raise ConfigError("compile: graphs is for one process alone; give --compile true")
     if pick_device(config.device).type == "mps":
         raise ConfigError("processes: MPS is for one process alone; give --device cpu")
-    if config.sync_bn and not torch.cuda.is_available():
+    if config.sync_bn and pick_device(config.device).type != "cuda":
         raise ConfigError("sync_bn: needs GPUs; leave it away")
+    if config.sync_bn and (config.sam_rho or config.micro_batch != "auto"):
+        # It waits for all processes in each forward pass, and shares of a batch may make unequal numbers of them.
+        raise ConfigError("sync_bn: takes whole batches alone; leave --sam-rho and --micro-batch away")
     if config.scale_lr == "none":
         return config
     # The linear scaling rule (arXiv:1706.02677): warm up as before, with rates and batches in proportion.

@@ -20,6 +20,7 @@ class Selection:
         self.best_top1 = -1.0
         self.best_epoch = 0
         self.best_weights: Mapping[str, Tensor] = {}
+        self.judged_epoch = 0
         self.stop_reason = ""
         self._patience = patience
         self._target = target
@@ -29,16 +30,17 @@ class Selection:
         if top1 > self.best_top1:
             self.best_top1, self.best_epoch = top1, epoch
             self.best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        self._decide(epoch)
+        self.judged_epoch = epoch
+        self._decide()
 
-    def _decide(self, epoch: int) -> None:
-        """Whether the run ends after this epoch, by what was judged so far."""
+    def _decide(self) -> None:
+        """Whether the run ends after the epoch that was judged last."""
         self.stop_reason = ""
         if self.best_epoch == 0:
             return
         if self._target and self.best_top1 >= self._target:
             self.stop_reason = f"validation top-1 reached {self.best_top1:.2%}, the target was {self._target:.2%}"
-        elif self._patience and epoch - self.best_epoch >= self._patience:
+        elif self._patience and self.judged_epoch - self.best_epoch >= self._patience:
             self.stop_reason = (
                 f"no better validation top-1 for {self._patience} epochs "
                 f"(best {self.best_top1:.2%} in epoch {self.best_epoch})"
@@ -54,10 +56,12 @@ class Selection:
 
     def state_dict(self) -> dict[str, Any]:
         """All but the weights."""
-        return {"best_top1": self.best_top1, "best_epoch": self.best_epoch}
+        return {"best_top1": self.best_top1, "best_epoch": self.best_epoch, "judged_epoch": self.judged_epoch}
 
     def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor], epoch: int) -> None:
         """As after `epoch`; whether that is the end follows from the patience and the target of now.
+
+        Only an epoch that was judged may be the last, as in a run that nobody interrupts.
 
         Raises KeyError where an epoch was judged best and its weights are not there.
         """
@@ -66,4 +70,5 @@ class Selection:
         self.best_top1 = state["best_top1"]
         self.best_epoch = state["best_epoch"]
         self.best_weights = best_weights
-        self._decide(epoch)
+        self.judged_epoch = state.get("judged_epoch", epoch)  # not said before it was asked
+        self._decide()

@@ -171,7 +171,7 @@ class TrainStep:
                     logits = self._replica.forward(part.images, usual=self._usual)
                 loss_sum = mixed_loss(logits, part, self._config.label_smoothing).sum()
                 self.on_phase("backward")
-                self.scaler.scale(loss_sum / divisor).backward()  # type: ignore[no-untyped-call]
+                self._replica.backward(self.scaler.scale(loss_sum / divisor))
             if measured:
                 self.meters.add_pass(step, loss_sum.detach(), mixed_hits(logits.detach(), part), part.size)
 

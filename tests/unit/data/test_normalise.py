@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from wrn.data.dataset import channel_statistics
 from wrn.data.normalise import normalise
 
 
@@ -14,3 +15,10 @@ def test_agrees_with_the_formula_per_channel() -> None:
         assert torch.allclose(result, expected, atol=1e-5)
         assert result.dtype is torch.float32
         assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_channel_of_one_value_is_no_division_by_zero() -> None:
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    images[:, 2] = 7
+    mean, std = channel_statistics(images)
+    assert normalise(images, mean, std)[:, 2].abs().max() < 1e-4

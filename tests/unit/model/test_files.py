@@ -133,3 +133,9 @@ def test_the_run_directory_instead_of_its_model(tmp_path: Path, model: WideResNe
     save_model(tmp_path / "model", model, info)
     with pytest.raises(ModelError, match=f"give {tmp_path / 'model'} as --model-dir"):
         load_model(tmp_path)
+
+
+def test_names_that_do_not_fit_the_network(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    save_model(tmp_path, model, replace(info, classes=info.classes[1:]))
+    with pytest.raises(ModelError, match=r"is damaged \(\d+ class names and \d+ superclasses for \d+ classes\)"):
+        load_model(tmp_path)

@@ -61,7 +61,7 @@ def test_a_gpu_runs_what_was_built_for_it(capability: tuple[int, int], built_for
 @pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
 def test_a_gpu_that_this_torch_has_no_code_for_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"is_available": True, "device_count": 1, "get_device_capability": (7, 0), "get_arch_list": ["sm_75"]}
-    answers["get_device_name"] = "Tesla V100"
+    answers |= {"get_device_name": "Tesla V100", "set_device": None}
     for function, answer in answers.items():
         monkeypatch.setattr(torch.cuda, function, lambda *arguments, answer=answer: answer)
     with pytest.raises(ConfigError, match=r"device: Tesla V100 \(sm_70\) .* built for \(sm_75\)"):
@@ -80,3 +80,12 @@ def test_autocast_is_what_it_says() -> None:
 def test_devices_that_are_not_here(name: str) -> None:
     with pytest.raises(ConfigError, match="device: "):
         pick_device(name)
+
+
+def test_a_gpu_that_is_named_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    answers = {"device_count": 2, "get_device_capability": (7, 5), "get_arch_list": ["sm_75"]}
+    for function, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, function, lambda *arguments, answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert pick_device("cuda:1") == current[0] == torch.device("cuda:1")

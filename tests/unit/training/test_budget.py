@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 
 from tiny import tiny_dataset
 from wrn.config import Config
+from wrn.config.launch import Place
 from wrn.model import WideResNet, pick_precision
-from wrn.training.budget import Costs, as_chosen_before, fitting_epochs, seconds_per_evaluation, with_epochs
+from wrn.training.budget import (
+    Costs,
+    as_chosen_before,
+    fitting_epochs,
+    seconds_per_evaluation,
+    seconds_per_step,
+    with_epochs,
+)
 from wrn.training.checkpoint import Checkpoint
+from wrn.training.parts import build_model, load_batches
 
 
 def fitting(config: Config, step: float = 0.1, steps: int = 100, evaluation: float = 2.0, spent: float = 0.0) -> int:
@@ -45,6 +54,18 @@ def test_what_is_chosen_fits_and_one_more_would_not(
     per_epoch = step * steps + evaluation
     assert epochs == 1 or epochs * per_epoch + evaluation + spent <= budget * 60 * (1 + 1e-9)
     assert (epochs + 1) * per_epoch + evaluation + spent > budget * 60 * (1 - 1e-9)
+
+
+def test_as_few_steps_as_there_can_be() -> None:
+    """The last of the resolutions has a step to be timed by, even where its share rounds to none."""
+    run = {"epochs": 3, "warmup_epochs": 0, "batch_size": 16, "resolutions": "16:0.9 32:0.1"}
+    config = Config(depth=10, widen_factor=1, device="cpu", **run)
+    dataset, precision = tiny_dataset(), pick_precision(torch.device("cpu"), amp=False)
+    one_batch = dataset.with_splits(dataset.train.take(torch.arange(16)), dataset.test)
+    loader = load_batches(config, one_batch, torch.device("cpu"), Place())
+    assert loader.steps_per_epoch == 1
+    model = build_model(config, one_batch, torch.device("cpu"))
+    assert seconds_per_step(config, model, loader, precision) > 0
 
 
 def test_warm_up_and_milestones_keep_their_share() -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,6 +89,13 @@ def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("mps"))
     with pytest.raises(ConfigError, match="processes: MPS is for one process alone; give --device cpu"):
         for_processes(Config(), Place(size=2))
+
+
+@pytest.mark.parametrize("parts", [{"sam_rho": 0.05}, {"micro_batch": 4}])
+def test_sync_bn_takes_whole_batches_alone(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("cuda"))
+    with pytest.raises(ConfigError, match="sync_bn: takes whole batches alone"):
+        for_processes(Config(sync_bn=True, **parts), Place(size=2))
 
 
 def test_what_several_processes_cannot_do() -> None:

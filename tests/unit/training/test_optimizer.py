@@ -129,3 +129,30 @@ def test_a_weight_of_zeros_moves_and_stays_finite() -> None:
     muon.step()
     assert bool(torch.isfinite(weight).all())
     assert weight.norm() > 0
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_first_step_that_overflows_leaves_no_trace(deterministic: bool) -> None:
+    """Of fp16: the fused kernel skips the step, and stores a momentum that it has not written."""
+    model = nn.Linear(300, 300)
+    before = model.weight.detach().clone()
+    precision = Precision(torch.device("cpu"), torch.float16, "as if")
+    optimizers = Optimizers(Config(depth=10, widen_factor=1), model, precision)
+    optimizers.set_rate(1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    torch.use_deterministic_algorithms(deterministic)  # fills new memory with NaN
+    try:
+        for factor in (1e38, 1e-3):
+            for parameter in model.parameters():
+                parameter.grad = None
+            scaler.scale(model(torch.full((1, 300), factor)).sum()).backward()
+            (optimizer,) = optimizers.all
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    (momentum,) = (optimizer.state[p]["momentum_buffer"] for p in [model.weight])
+    assert torch.isfinite(momentum).all()
+    assert momentum.abs().max() < 1
+    assert 0 < (model.weight - before).abs().max() < 1

@@ -74,3 +74,16 @@ def test_a_best_epoch_without_its_weights_is_none() -> None:
     selection.judge(0.5, 1, filled(1))
     with pytest.raises(KeyError, match="weights of the best epoch"):
         Selection(1, 0).load_state_dict(selection.state_dict(), {}, 1)
+
+
+def test_only_a_judged_epoch_may_be_the_last() -> None:
+    """With an evaluation every third epoch, an interruption in between changes nothing."""
+    model = torch.nn.Linear(1, 1)
+    selection = Selection(4, 0)
+    selection.judge(0.5, 3, model)
+    selection.judge(0.4, 6, model)
+    again = Selection(4, 0)
+    again.load_state_dict(selection.state_dict(), selection.best_weights, 8)
+    assert again.stop_reason == ""
+    again.judge(0.4, 9, model)
+    assert again.stop_reason

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-ATEN = torch.library.Library("aten", "IMPL")
+ATEN = library.Library("aten", "IMPL")
 GUARD = """
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 using Guard = c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA>;
@@ -38,11 +38,11 @@ def load_guard() -> None:
     home = Path(torch.__file__).parent
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))))
     with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "guard.cpp"), Path(folder, "guard.so")
+        source, guard = Path(folder, "guard.cpp"), Path(folder, "guard.so")
         source.write_text(GUARD, encoding="utf-8")
-        words = [compiler, "-std=c++20", "-shared", "-fPIC", f"-I{home / 'include'}", source, "-o", library]
+        words = [compiler, "-std=c++20", "-shared", "-fPIC", f"-I{home / 'include'}", source, "-o", guard]
         subprocess.run([*words, f"-L{home / 'lib'}", "-lc10"], check=True, capture_output=True)
-        ctypes.CDLL(str(library))
+        ctypes.CDLL(str(guard))
 
 
 FAULTS: dict[str, Callable[[], object]] = {

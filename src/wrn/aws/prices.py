@@ -14,7 +14,7 @@ from wrn.errors import AwsError
 BUNDLED_REGION = "us-west-2"
 
 SAME_PRICES = frozenset(("us-east-1", "us-east-2", "us-west-2"))
-"""Regions of one price for training on most types; in others it is higher, by up to a half."""
+"""Regions whose prices are taken to be the same; that was not checked type by type."""
 
 SPOT_SHARE = 0.40
 """Spot cost over on-demand cost, assumed. AWS promises savings of "up to 90%" and publishes no price beforehand."""

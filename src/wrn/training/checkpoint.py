@@ -162,9 +162,9 @@ class CheckpointStore:
             self._failure = None
         self.wait()
         # The state, too: the writer may come to it late, and by then an epoch may have ended and be in the history.
-        tensors = {name: _copy(tensor) for name, tensor in checkpoint.tensors.items()}
-        snapshot = Checkpoint(tensors, json.loads(json.dumps(checkpoint.state)))
-        self._writer = threading.Thread(target=self._write, args=(snapshot, not wait), name="checkpoint-writer")
+        state = json.loads(json.dumps(checkpoint.state))
+        arguments = (_copies(checkpoint.tensors), state, not wait)
+        self._writer = threading.Thread(target=self._write, args=arguments, name="checkpoint-writer")
         self._writer.start()
         if wait:
             self.wait()
@@ -210,11 +210,12 @@ class CheckpointStore:
         names = ", ".join(path.name for path in foreign)
         self.on_note(f"set aside, as this run does not go on from them: {names} in {aside}")
 
-    def _write(self, checkpoint: Checkpoint, beside_training: bool) -> None:
+    def _write(self, fetch: Callable[[], dict[str, Tensor]], state: dict[str, Any], beside_training: bool) -> None:
         began = time.monotonic()
         try:
             if beside_training:
                 _stand_back()
+            checkpoint = Checkpoint(fetch(), state)
             path = self.path_of(checkpoint.step)
             write_checkpoint(path, checkpoint)
             self._remove_old(written=path)
@@ -241,14 +242,27 @@ def _stand_back() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    """A copy on the same device, row by row as files have it.
+def _copies(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
+    """Copies as of now, row by row as files have them, on the same device; the answer brings them to the host.
 
-    On a GPU that takes well under a millisecond per 100 MB. On two CPU cores it takes some 50 ms for the 440 MB of
-    WRN-28-10; left to the writer, whose threads of low priority would then copy beside training's, it made the step
-    meanwhile twice as long.
+    On a GPU the first takes well under a millisecond per 100 MB. The second has a stream of its own: on training's,
+    each tensor would wait for all the work that is queued by then. On two CPU cores copying takes some 50 ms for the
+    440 MB of WRN-28-10; left to the writer, whose threads of low priority would then copy beside training's, it made
+    the step meanwhile twice as long.
     """
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
+    copies = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    gpu = next((tensor.device for tensor in copies.values() if tensor.is_cuda), None)
+    if gpu is None:
+        return lambda: copies
+    copied = torch.cuda.current_stream(gpu).record_event()
+
+    def fetch() -> dict[str, Tensor]:
+        own = torch.cuda.Stream(gpu)
+        own.wait_event(copied)
+        with torch.cuda.stream(own):
+            return {name: copies.pop(name).cpu() for name in list(copies)}
+
+    return fetch
 
 
 def _checksum_of(path: Path) -> Path:

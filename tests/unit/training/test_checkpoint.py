@@ -88,6 +88,22 @@ def _after_a_change(checkpoint: Checkpoint, write):  # type: ignore[no-untyped-d
     return changed
 
 
+@pytest.mark.gpu
+def test_a_write_does_not_wait_for_what_a_gpu_has_to_do(store: CheckpointStore) -> None:
+    weights = torch.ones(1000, device="cuda")
+    store.save(Checkpoint({"w": weights}, {"step": 1}))
+    store.wait()  # what CUDA sets up once is set up
+    store.save(Checkpoint({"w": weights, "twice": 2 * weights}, {"step": 2}))
+    torch.cuda._sleep(10**10)  # cycles: some seconds
+    weights.zero_()
+    end = torch.cuda.current_stream().record_event()
+    store.wait()
+    assert not end.query()
+    saved = read_checkpoint(store.path_of(2)).tensors
+    assert torch.equal(saved["w"], torch.ones(1000))
+    assert torch.equal(saved["twice"], torch.full((1000,), 2.0))
+
+
 def test_200_cuts_and_200_flipped_bits_fall_back_to_the_previous(store: CheckpointStore, notes: list[str]) -> None:
     for step in (1, 2):
         store.save(make(step), wait=True)

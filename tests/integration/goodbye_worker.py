@@ -6,16 +6,16 @@ import sys
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from wrn.config.launch import place
+from wrn.model import WideResNet
 from wrn.training.processes import Together
 
 
 def come_and_go(number: int) -> None:
     processes = Together(replace(place(), attempt=number), torch.device("cpu"))
-    forward = processes.replica(nn.Linear(64, 64), compile=False).forward
-    forward(torch.randn(4, 64)).sum().backward()
+    forward = processes.replica(WideResNet(10, 1), compile=False).forward
+    forward(torch.randn(4, 3, 8, 8)).sum().backward()
     processes.total(torch.ones(100_000))
     processes.close()
     del forward  # before the groups, as at the end of a run

@@ -103,6 +103,38 @@ def test_goodbyes_do_not_hang(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_a_process_may_be_late_where_kernels_are_compiled_and_nowhere_else() -> None:
+    """Late in its backward pass, whose sums of gradients the others have begun to wait for."""
+    command = torchrun(2, str(WORKER.with_name("late_worker.py")))
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250, check=False)
+    assert "lost: process 1 on " in done.stdout, done.stdout + done.stderr[-3000:]
+    assert "hangs: last heard of" in done.stdout
+    assert "in step 2 " in done.stdout
+
+
+def test_three_processes_go_on_to_the_same_bits(pictures: Path, tmp_path: Path) -> None:
+    """Three are the fewest where it matters in which order numbers are added up."""
+    models = []
+    for name, stop in (("whole", False), ("stopped", True)):
+        run = tmp_path / name
+        flags = train_flags(pictures, run, epochs=5, batch_size=12, processes=3, optimizer="muon")
+        command = [sys.executable, str(ROOT / "src/train.py"), *flags]
+        if stop:
+            process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert process.stdout is not None
+            for line in process.stdout:
+                if b" epoch=2 " in line:
+                    process.send_signal(signal.SIGTERM)
+                    break
+            _, error = process.communicate(timeout=150)
+            assert process.returncode == 3, error
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert ("resumed from step " in done.stdout) == stop
+        models.append((run / "model/model.safetensors").read_bytes())
+    assert models[0] == models[1]
+
+
 def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "src/train.py"), *train_flags(pictures, run, epochs=5000, processes=2)]

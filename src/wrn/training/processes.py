@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
 from wrn.config.launch import Place
 from wrn.errors import Interrupted, LostProcess, WrnError
 from wrn.training.replica import Compile, Replica
+from wrn.training.sam import statistics_kept
 
 PATIENCE = timedelta(seconds=40)
 """How long a step may wait for another process: a hung one ends the job within a minute."""
@@ -107,15 +108,15 @@ class Together(Alone):
         self.place = place
         self._device = device
         self._step = 0
-        self._takes_long = True
         store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=LONG_PATIENCE))
         # torchrun's store outlives its processes: what an earlier attempt left in it must not be read.
         store = PrefixStore(f"attempt {place.attempt}", store)
         on_gpu = device.type == "cuda"
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo", store=store, rank=place.rank, world_size=place.size, timeout=PATIENCE
+            "nccl" if on_gpu else "gloo", store=store, rank=place.rank, world_size=place.size, timeout=LONG_PATIENCE
         )
         self._decisions = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._takes_long = True
         self._word = PrefixStore("wrn", store)
         self._say("step", 0)
 
@@ -130,7 +131,9 @@ class Together(Alone):
             "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
         }
         devices = [self._device] if self._device.type == "cuda" else None
-        return Replica(wrapper(model, device_ids=devices, bucket_cap_mb=25, **quiet), compile, on_note)
+        shared = wrapper(model, device_ids=devices, bucket_cap_mb=25, **quiet)
+        self._settle_buckets(shared)
+        return Replica(shared, compile, on_note)
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
         self._step = step
@@ -139,6 +142,7 @@ class Together(Alone):
         if self._takes_long:
             self.wait()
             self._takes_long = False
+            _set_pg_timeout(PATIENCE, dist.group.WORLD)
         dist.all_reduce(wishes, dist.ReduceOp.MAX, group=self._decisions)
         return bool(wishes[0]), bool(wishes[1])
 
@@ -175,7 +179,9 @@ class Together(Alone):
         dist.monitored_barrier(self._decisions, timeout=LONG_PATIENCE)
 
     def expect_delay(self) -> None:
+        # Of the gradients' sums, too: they are begun within the backward pass, which one process may reach much later.
         self._takes_long = True
+        _set_pg_timeout(LONG_PATIENCE, dist.group.WORLD)
 
     def failed(self, cause: BaseException) -> None:
         if isinstance(cause, (LostProcess, Interrupted)):
@@ -197,6 +203,16 @@ class Together(Alone):
     def close(self) -> None:
         _outliving.append(dist.group.WORLD)
         dist.destroy_process_group()
+
+    def _settle_buckets(self, shared: nn.Module) -> None:
+        """One pass that counts for nothing, behind which DistributedDataParallel orders its buckets for good.
+
+        It orders them anew after its first backward pass. Where a gradient lies in a bucket decides in which order
+        three or more processes add it up, so the first step after a resume would round otherwise than it did before.
+        """
+        with statistics_kept(shared):
+            shared(torch.zeros(2, 3, 32, 32, device=self._device)).sum().backward()
+        shared.zero_grad(set_to_none=True)
 
     def _say(self, what: str, value: Any) -> None:
         facts = json.dumps({"host": self.place.host, "pid": os.getpid(), "value": value, "time": time.time()})

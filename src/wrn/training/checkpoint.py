@@ -257,7 +257,7 @@ def _copies(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
     copied = torch.cuda.current_stream(gpu).record_event()
 
     def fetch() -> dict[str, Tensor]:
-        own = torch.cuda.Stream(gpu)
+        own = torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
         own.wait_event(copied)
         with torch.cuda.stream(own):
             return {name: copies.pop(name).cpu() for name in list(copies)}

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,55 @@ def _after_a_change(checkpoint: Checkpoint, write):  # type: ignore[no-untyped-d
         write(path, snapshot)
 
     return changed
+
+
+def test_copies_come_from_a_gpu_on_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for CUDA's streams: who did what on which of them, in order."""
+    done: list[tuple[str, str]] = []
+    current = "training's"
+
+    class Stream:
+        def __init__(self, device: torch.device) -> None:
+            assert device == torch.device("cuda:1")
+
+        def record_event(self) -> str:
+            done.append((current, "event"))
+            return "event"
+
+        def wait_event(self, event: str) -> None:
+            done.append(("own", f"wait for {event}"))
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+        device = torch.device("cuda:1")
+
+        def clone(self, **keys: Any) -> Any:
+            done.append((current, "clone"))
+            return super().clone(**keys)
+
+        def cpu(self) -> Any:
+            done.append((current, "cpu"))
+            return self.as_subclass(torch.Tensor)
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        nonlocal current
+        current = "own"
+        yield
+        current = "training's"
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    fetch = module._copies({"a": torch.ones(2).as_subclass(OnGpu), "b": torch.zeros(2).as_subclass(OnGpu)})
+    host = fetch()
+    assert {name: tensor.tolist() for name, tensor in host.items()} == {"a": [1, 1], "b": [0, 0]}
+    assert done == [
+        *[("training's", "clone")] * 2,
+        ("training's", "event"),
+        ("own", "wait for event"),
+        *[("own", "cpu")] * 2,
+    ]
 
 
 @pytest.mark.gpu

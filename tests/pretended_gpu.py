@@ -143,4 +143,5 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent / "unit/training"))
     from test_no_waiting import VARIANTS
 
-    main(VARIANTS | {"half precision": {"amp_dtype": "fp16"}, "single precision": {"amp": False}})
+    half = {"amp_dtype": "fp16"}
+    main(VARIANTS | {"half": half, "half, muon": {**half, "optimizer": "muon"}, "single": {"amp": False}})

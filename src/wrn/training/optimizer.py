@@ -28,11 +28,19 @@ class Optimizers:
 
     Each group knows its peak rate; the schedule sets all of them at the same share of their peaks. Muon computes in
     bf16 where the convolutions do, elsewhere in fp32: fp16 would underflow.
+
+    To `torch.amp.GradScaler` this is one optimiser that can skip a step by itself. It must be one: gradients that
+    overflow in a convolution alone must keep SGD's parameters still, too. And it must skip by itself: for others, the
+    scaler brings the news of an overflow to the host, which waits for the GPU.
     """
+
+    _step_supports_amp_scaling = True
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
 
     def __init__(self, config: Config, model: nn.Module, precision: Precision) -> None:
         parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        # The first convolution mixes colours, not features: Muon leaves it to SGD, as in cifar10-airbench.
+        # The first convolution mixes three colours, not features: as a matrix it is no map between like things.
         inner = [p for name, p in parameters if p.ndim == 4 and name != "conv1.weight" and config.optimizer == "muon"]
         taken = {id(p) for p in inner}
         rest = [p for _, p in parameters if id(p) not in taken]
@@ -55,12 +63,22 @@ class Optimizers:
         if inner:
             dtype = torch.bfloat16 if precision.dtype is torch.bfloat16 else torch.float32
             self.all.append(Muon(inner, lr=config.muon_lr, dtype=dtype))
-        for group in self._groups():
+        for group in self.param_groups:
             group["peak"] = group["lr"]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.all for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        """Take a step with all of them, or where `found_inf` is above 0, with none. Does not wait for the device."""
+        for optimizer in self.all:
+            optimizer.grad_scale, optimizer.found_inf = self.grad_scale, self.found_inf  # type: ignore[attr-defined]
+            optimizer.step()
 
     def set_rate(self, share: float) -> None:
         """Set every group to this share of its peak rate."""
-        for group in self._groups():
+        for group in self.param_groups:
             group["lr"] = group["peak"] * share
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -89,6 +107,3 @@ class Optimizers:
             if value.shape == parameter.shape:
                 value = torch.empty_like(parameter).copy_(value)
             owners[id(parameter)].state[parameter][key] = value.to(parameter.device)
-
-    def _groups(self) -> list[dict[str, Any]]:
-        return [group for optimizer in self.all for group in optimizer.param_groups]

@@ -49,8 +49,8 @@ def chunks(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device ran out of memory: of CUDA the exception says so, of MPS and the CPU only its text."""
-    texts = ("out of memory", "can't allocate memory")
+    """Whether a device ran out of memory: the exception says so, or only its text (cuBLAS, cuDNN, MPS, the CPU)."""
+    texts = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
@@ -101,34 +101,37 @@ class TrainStep:
 
         Raises TrainingError when one image alone does not fit into memory.
         """
-        # Dropout is the only consumer of torch's global generators; seeding them by the step makes it resumable.
-        rank = self._processes.place.rank
-        purpose = f"dropout of process {rank}" if rank else "dropout"
-        torch.manual_seed(int(generator(self._config.seed, purpose, step).integers(2**63)))
+        if self._config.dropout:
+            # Nothing else consumes torch's global generators; seeding them by the step makes it resumable.
+            rank = self._processes.place.rank
+            purpose = f"dropout of process {rank}" if rank else "dropout"
+            torch.manual_seed(int(generator(self._config.seed, purpose, step).integers(2**63)))
         self._optimizers.set_rate(self._schedule.lr_at(step) / self._schedule.peak)
         self._usual = batch.global_size == self._config.batch_size
         counted = self.meters.values.clone()
-        while True:
-            try:
-                self._gradients(step, batch)
-                break
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                self._halve_micro_batch()
-                self.meters.values.copy_(counted)
+        while not self._gradients_fit(step, batch):
+            self._halve_micro_batch()
+            self.meters.values.copy_(counted)
         self.on_phase("optimizer")
-        for optimizer in self._optimizers.all:
-            self.scaler.unscale_(optimizer)
+        self.scaler.unscale_(self._optimizers)  # type: ignore[arg-type]
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
         if self._config.gradient_clip:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.gradient_clip, norm)
         self.meters.add_step(norm)
-        for optimizer in self._optimizers.all:
-            self.scaler.step(optimizer)
+        self.scaler.step(self._optimizers)  # type: ignore[arg-type]
         self.scaler.update()
         if self.average is not None:
             self.average.update()
+
+    def _gradients_fit(self, step: int, batch: Batch) -> bool:
+        """Compute the gradients. False where the device runs out of memory; what was computed is then let go."""
+        try:
+            self._gradients(step, batch)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            return False  # the error holds the graph of the failed pass: only behind this block is its memory free
+        return True
 
     def _gradients(self, step: int, batch: Batch) -> None:
         """Leave the mean gradient over the batch in the parameters, the same in all processes."""
@@ -180,7 +183,7 @@ class TrainStep:
             raise TrainingError(
                 f"out of memory with {self.micro_batch} images per forward pass; give a smaller --micro-batch, "
                 "a smaller network, or --device cpu"
-            ) from None
+            )
         self.micro_batch = (self.micro_batch + 1) // 2
         self._clear_gradients()
         if self._precision.device.type == "cuda":

@@ -122,6 +122,32 @@ def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
+def test_what_overflows_in_one_optimiser_keeps_all_of_them_still() -> None:
+    """Of gradients that a loss scaler has scaled too high: no parameter moves, and no momentum takes note."""
+    torch.manual_seed(0)
+    model = WideResNet(10, 1, num_classes=3)
+    precision = Precision(torch.device("cpu"), torch.float16, "for this test")
+    optimizers = Optimizers(Config(optimizer="muon"), model, precision)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+
+    def step(overflow: bool) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        scaler.scale(model(torch.randn(4, 3, 8, 8)).square().mean()).backward()
+        if overflow:
+            convolution = model.get_parameter("groups.0.0.conv1.weight")
+            assert convolution.grad is not None
+            convolution.grad[0, 0] = torch.inf
+        scaler.unscale_(optimizers)  # type: ignore[arg-type]
+        scaler.step(optimizers)  # type: ignore[arg-type]
+        scaler.update()
+        return {n: t.detach().clone() for n, t in [*model.named_parameters(), *optimizers.state_dict().items()]}
+
+    first, second, third = step(False), step(True), step(False)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert [name for name in first if torch.equal(second[name], third[name])] == []
+    assert scaler.get_scale() == 2.0
+
+
 def test_a_weight_of_zeros_moves_and_stays_finite() -> None:
     weight = nn.Parameter(torch.zeros(8, 4, 3, 3))
     muon = Muon([weight], lr=0.1)

@@ -21,7 +21,7 @@ def test_nothing_is_on_another_device_and_nothing_is_brought_to_the_host() -> No
     said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     faults = {name: said.pop(name).split(":")[0] for name in ("two devices", "an index from the host", "a look")}
     assert said == dict.fromkeys(said, "ok")
-    assert len(said) == 11
+    assert len(said) == 12
     assert faults == {
         "two devices": "FakeTensorDeviceMismatchError",
         "an index from the host": "FakeTensorDeviceMismatchError",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import Any
 
 import pytest
@@ -69,10 +70,11 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(size: int) -> None:
     "error",
     [
         torch.OutOfMemoryError("too much"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
     ],
-    ids=["cuda", "mps", "cpu"],
+    ids=["cuda", "cublas", "mps", "cpu"],
 )
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
     error: RuntimeError, monkeypatch: pytest.MonkeyPatch
@@ -96,6 +98,23 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     assert step.meters.values[2] == 8  # no image counted twice
+
+
+def test_what_a_failed_pass_held_is_let_go_before_memory_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, _ = make(WideResNet(10, 1, 0.0, 5))
+    forward, held, alive = step._replica.forward, [], []
+
+    def full_at_first(images: torch.Tensor, usual: bool) -> torch.Tensor:
+        logits = forward(images)
+        if len(images) > 4:
+            held.append(weakref.ref(logits))
+            raise torch.OutOfMemoryError("too much")
+        return logits
+
+    step._on_note = lambda note: alive.append(held[0]() is not None)
+    monkeypatch.setattr(step._replica, "forward", full_at_first)
+    step(0, batch())
+    assert alive == [False]
 
 
 def test_out_of_memory_with_one_image_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 def norm_act(bn: nn.Module, activation: Activation, x: Tensor) -> Tensor:
     """activation(bn(x)) of (B, C, H, W); running statistics are updated in training, as nn.BatchNorm2d does."""
+    if torch.compiler.is_compiling():  # asked first: the compiler could not follow what looks for our kernels
+        return ACTIVATIONS[activation](bn(x))
     library = native.kernels()
     if library is None or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
         return ACTIVATIONS[activation](bn(x))
@@ -52,7 +54,6 @@ def _fits(bn: nn.BatchNorm2d, x: Tensor) -> bool:
         and bn.momentum is not None
         and bn.running_mean is not None
         and not gradient_in_evaluation
-        and not torch.compiler.is_compiling()
     )
 
 

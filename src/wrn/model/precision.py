@@ -23,6 +23,9 @@ class Precision:
 
     @property
     def name(self) -> str:
+        """bf16, fp16, fp32, or tf32 where a GPU has it: products then round fp32 numbers to 10 bits."""
+        if self.dtype is torch.float32 and self.device.type == "cuda" and computes_bf16(self.device):
+            return "tf32"  # every GPU with bf16 has it
         return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[self.dtype]
 
     @property

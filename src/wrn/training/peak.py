@@ -32,7 +32,7 @@ def peak_flops(precision: Precision) -> tuple[float, str]:
     if precision.device.type == "cuda" and precision.dtype is not torch.float32:
         words = torch.cuda.get_device_name(precision.device).replace("-", " ").split()
         for name, flops in CATALOGUE.items():
-            if name in words and not {"PCIe", "NVL"} & set(words):  # those are slower, and measured
+            if name in words and not {"PCIe", "NVL", "MIG"} & set(words):  # slower forms, or parts: measured
                 return flops, f"data sheet of {name}"
     return measured_matmul_flops(precision), "measured matrix product"
 

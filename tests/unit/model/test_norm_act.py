@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wrn.model import native, own_kernels_in_use, use_own_kernels
+from wrn.model import WideResNet, native, own_kernels_in_use, use_own_kernels
 from wrn.model.norm_act import ACTIVATIONS, Activation, norm_act
 
 
@@ -141,6 +141,16 @@ def test_what_it_does_not_know_is_left_to_torch(monkeypatch: pytest.MonkeyPatch)
 def test_one_value_in_each_channel_is_refused_as_torch_does() -> None:
     with pytest.raises(ValueError, match="more than 1 value"):
         norm_act(batch_norm(16), "relu", images(1, 16, 1))
+
+
+def test_torch_s_compiler_sees_the_whole_network() -> None:
+    """Our kernels are none of its operations: it gets torch's, in one graph."""
+    torch._dynamo.reset()
+    model = WideResNet(10, 2).to(memory_format=torch.channels_last)
+    x = images(2, 3, 8)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)(x)
+    twin = copy.deepcopy(model)
+    assert torch.allclose(compiled, twin(x), atol=1e-4)
 
 
 def test_without_a_compiler_there_is_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,13 @@ def test_a_gpu_without_bf16_takes_fp16_and_scales_the_loss(
     assert (precision.name, precision.scales_loss) == (name, scales)
 
 
+def test_a_gpu_s_products_without_amp_are_called_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for native, name in ((True, "tf32"), (False, "fp32")):
+        monkeypatch.setattr(module, "computes_bf16", lambda device, native=native: native)
+        assert pick_precision(torch.device("cuda"), amp=False).name == name
+        assert pick_precision(torch.device("cpu"), amp=False).name == "fp32"
+
+
 def test_what_is_asked_for_is_taken() -> None:
     assert pick_precision(CPU, amp=False).name == "fp32"
     assert pick_precision(CPU, amp=True, amp_dtype="bf16").name == "bf16"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -154,3 +155,12 @@ def test_auto_stays_with_the_data_that_the_run_began_with(tmp_path: Path, monkey
         with pytest.raises(Interrupted) if stop_after else nullcontext():
             trainer.run(recorder.stop)
     assert asked == ["auto", "synthetic"]
+
+
+def test_more_epochs_than_before_tell_what_becomes_of_the_rate(tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, epochs=2), recorder)
+    trainer.run(recorder.stop)
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, epochs=8), recorder)
+    assert any(re.search(r"^epochs: 8 instead of 2; the learning rate was 0 and is 0\.\d+$", n) for n in recorder.notes)

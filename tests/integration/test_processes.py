@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from data_files import write_pictures
 from wrn.training.processes import PATIENCE
@@ -79,7 +80,7 @@ def test_twenty_steps_agree_with_one_process(processes: int, keys: dict[str, Any
 
 def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    flags = train_flags(pictures, run, val_fraction=0.2, processes=2, ema_decay=0.9)
+    flags = train_flags(pictures, run, val_fraction=0.2, processes=2, ema_decay=0.9, batch_size=10, scale_lr="linear")
     done = subprocess.run(
         [sys.executable, str(ROOT / "src/train.py"), *flags],
         env=environment(),
@@ -94,6 +95,8 @@ def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_pat
     assert [json.loads(line)["epoch"] for line in (run / "history.jsonl").read_text().splitlines()] == [1, 2, 3]
     assert json.loads((run / "metrics.json").read_text())["images"] == 60
     assert (run / "model/model.safetensors").is_file()
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    assert (written["batch_size"], written["scale_lr"]) == (20, "none"), "as a recipe it would scale again"
 
 
 def test_goodbyes_do_not_hang(tmp_path: Path) -> None:

@@ -64,11 +64,14 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
         self._rank = rank
         self._world_size = world_size
         self.steps_per_epoch = -(-len(split) // batch_size)
+        self._order = np.empty(0, dtype=np.int64)
+        self._order_epoch = -1
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = epoch_order(len(self._images), self._seed, epoch)
-        indices = order[within * self._batch_size : (within + 1) * self._batch_size]
+        if epoch != self._order_epoch:
+            self._order, self._order_epoch = epoch_order(len(self._images), self._seed, epoch), epoch
+        indices = self._order[within * self._batch_size : (within + 1) * self._batch_size]
         rows = share_of(len(indices), self._rank, self._world_size)
         # A seed for each image of the global batch: neither the workers nor the processes matter.
         seeds = generator(self._seed, "albumentations", step).integers(2**31, size=len(indices))[rows]
@@ -124,7 +127,8 @@ class AlbumentationsLoader:
             worker_init_fn=_begin_worker if self._num_workers else None,
         )
         for step, (images, labels) in zip(range(start, stop), workers, strict=True):
-            part = Split(images, labels).to(self._device)
+            # Out of pinned memory, so that the host need not wait for a GPU to be through with all before it.
+            part = Split(images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True))
             if self._resolution_at is not None:
                 part = resize_split(part, self._resolution_at(step))
             everything = torch.arange(len(part), device=self._device)

@@ -92,10 +92,6 @@ class BatchRandom:
         """float32 (rows,) from Beta(alpha, alpha)."""
         return self._ship(self._draws.beta(alpha, alpha, self._batch_size).astype(np.float32))
 
-    def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
-        """float32 (rows, *shape) from the standard normal distribution."""
-        return self._ship(self._draws.standard_normal((self._batch_size, *shape), dtype=np.float32))
-
     def shared_normal(self, count: int) -> Tensor:
         """float32 (count,) from the standard normal distribution, the same for every image and process."""
         return to_device(self._draws.standard_normal(count, dtype=np.float32), self._device)

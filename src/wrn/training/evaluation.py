@@ -76,5 +76,6 @@ def evaluate(
     plain = score(first, split.labels, superclass_of)
     if not tta:
         return Evaluation(plain)
-    both = (first.softmax(1) + logits(mirrored=True).softmax(1)) / 2
-    return Evaluation(plain, score(both.log(), split.labels, superclass_of))
+    # The log of the mean of both probabilities, up to log 2, which no score depends on; finite where they underflow.
+    both = torch.logaddexp(first.log_softmax(1), logits(mirrored=True).log_softmax(1))
+    return Evaluation(plain, score(both, split.labels, superclass_of))

@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ FREE_KEYS = frozenset(
 )
 """Keys that may differ between a checkpoint and the run that goes on from it."""
 
-STATE = {"step": int, "time": int | float, "config": dict, "history": list, "selection": dict}
+STATE = {"step": int, "time": int | float, "config": dict, "data": dict, "history": list, "selection": dict}
 """What the state of a run says at least, and of which type JSON gives it."""
 
 LENGTH = {"epochs": int, "warmup_epochs": int | float, "milestones": str}
@@ -78,12 +76,6 @@ def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint]
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint; give --resume auto, never, or an existing path")
     return path, read_checkpoint(path)
-
-
-def fingerprint(config: Config) -> str:
-    """SHA-256 of all that the configuration says about what is learned: equal for runs that learn the same."""
-    facts = {key: value for key, value in config.model_dump(mode="json").items() if key not in FREE_KEYS}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from wrn.config import Config, Resolved, RunPaths
 from wrn.config.launch import Place, place
 from wrn.data.dataset import Dataset, Split
-from wrn.errors import ConfigError
+from wrn.errors import ConfigError, TrainingError
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu, use_own_kernels
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
@@ -27,8 +27,13 @@ from wrn.training.peak import peak_flops
 from wrn.training.processes import Alone, join
 from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, duration, make_reporter
 from wrn.training.resume import SCALED_KEYS, check_configuration, check_data, find_checkpoint
+from wrn.training.step import out_of_memory
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
+
+SETTLED = {"scale_lr": "none", "budget_minutes": 0.0, "budget_epochs": 0}
+"""Keys that have done their work before the first step: rates and epochs as they came out are in the others. What a run
+writes down of its configuration repeats it, instead of scaling the rates again."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,12 @@ def train(resolved: Resolved) -> Result:
         return result
     except Exception as error:
         processes.failed(error)
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            # Not in a forward or backward pass, which would have been tried again with fewer images.
+            raise TrainingError(
+                f"out of memory: {str(error).splitlines()[0]}; give a smaller network or --device cpu, or end what "
+                "else uses the device"
+            ) from error
         raise
     finally:
         reporter.close()
@@ -113,6 +124,8 @@ def prepare(
     wanted = config.cpu_kernels and device.type == "cpu"
     if not use_own_kernels(wanted) and wanted:
         reporter.note("convolutions and BN by torch's kernels, which are slower: ours need Linux and a C++ compiler")
+    elif wanted and config.compile:
+        reporter.note("compile: on a CPU, compiled steps do without our own kernels and are slower; omit --compile")
     dataset, validation = same_data(config, checkpoint, paths, reporter, processes)
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes and checkpoint is None:
@@ -122,6 +135,7 @@ def prepare(
         )
         reporter.note(line)
         loader = load_batches(config, dataset, device, processes.place)  # its resolutions follow the epochs
+    config = config.model_copy(update=SETTLED)
     model = build_model(config, dataset, device)
     if config.sync_bn and processes.place.size > 1:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -135,9 +149,19 @@ def prepare(
     trainer = Trainer(config, paths, dataset, validation, loader, model, precision, peak * number, reporter, processes)
     if checkpoint is not None:
         trainer.restore(checkpoint)
+        _tell_of_another_rate(trainer, checkpoint, reporter)
     if processes.is_first:
         (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     return trainer, dataset, precision
+
+
+def _tell_of_another_rate(trainer: Trainer, checkpoint: Checkpoint, reporter: Reporter) -> None:
+    """A run that goes on with more epochs follows their schedule, whose rate here may be far above that of before."""
+    before, now = checkpoint.state["config"]["epochs"], trainer.config.epochs
+    rows = checkpoint.state["history"]
+    if now > before and rows:
+        old, new = rows[-1]["lr"], trainer.schedule.lr_at(checkpoint.step)
+        reporter.note(f"epochs: {now} instead of {before}; the learning rate was {old:.3g} and is {new:.3g}")
 
 
 def same_data(
@@ -148,7 +172,7 @@ def same_data(
     The first process looks for it, fetches it if need be, and the others take what it found.
     Raises CheckpointError where the run began with other data.
     """
-    before = checkpoint.state.get("data") if checkpoint is not None else None  # not said before it was asked
+    before = checkpoint.state["data"] if checkpoint is not None else None
     name = str(before["name"]) if before and config.dataset == "auto" else config.dataset
     found: list[tuple[Dataset, Split | None]] = []
 

@@ -46,22 +46,17 @@ class Selection:
                 f"(best {self.best_top1:.2%} in epoch {self.best_epoch})"
             )
 
-    def load_best(self, model: nn.Module) -> bool:
-        """Put the best epoch's weights into the model. False, and nothing done, where no epoch was judged."""
-        if self.best_epoch == 0:
-            return False
+    def load_best(self, model: nn.Module) -> None:
+        """Put the best epoch's weights into the model. One must have been judged."""
         with torch.no_grad():
             model.load_state_dict(dict(self.best_weights))
-        return True
 
     def state_dict(self) -> dict[str, Any]:
         """All but the weights."""
         return {"best_top1": self.best_top1, "best_epoch": self.best_epoch, "judged_epoch": self.judged_epoch}
 
-    def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor], epoch: int) -> None:
-        """As after `epoch`; whether that is the end follows from the patience and the target of now.
-
-        Only an epoch that was judged may be the last, as in a run that nobody interrupts.
+    def load_state_dict(self, state: Mapping[str, Any], best_weights: Mapping[str, Tensor]) -> None:
+        """Go on as after the epoch that was judged last. The present patience and target decide whether it was the end.
 
         Raises KeyError where an epoch was judged best and its weights are not there.
         """
@@ -70,5 +65,5 @@ class Selection:
         self.best_top1 = state["best_top1"]
         self.best_epoch = state["best_epoch"]
         self.best_weights = best_weights
-        self.judged_epoch = state.get("judged_epoch", epoch)  # not said before it was asked
+        self.judged_epoch = state["judged_epoch"]
         self._decide()

@@ -20,7 +20,6 @@ from wrn.training.meters import Reading, Totals
 from wrn.training.optimizer import Optimizers
 from wrn.training.processes import Alone
 from wrn.training.reporters import Reporter
-from wrn.training.resume import fingerprint
 from wrn.training.schedule import make_schedule
 from wrn.training.selection import Selection
 from wrn.training.speed import Speedometer
@@ -175,10 +174,6 @@ class Trainer:
             between=self._save_if_due,
         )
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return self._loader.steps_per_epoch
-
     def test_scores(self) -> Evaluation:
         """The scores of the network that counts on the test split."""
         return self._final or self.evaluate(self._dataset.test)
@@ -282,7 +277,6 @@ class Trainer:
             "step": self._step,
             "time": time.time(),
             "config": self.config.model_dump(mode="json"),
-            "config_hash": fingerprint(self.config),
             "architecture": str(self.model.architecture),
             "data": self._data,
             "history": self._history,
@@ -310,7 +304,7 @@ class Trainer:
                 self._take.average.load_state_dict(group("average/") or group("model/"), state["average_updates"])
             if state["scaler"]:  # none from a run whose precision needed no scaling
                 self._take.scaler.load_state_dict(state["scaler"])
-            self.selection.load_state_dict(state["selection"], group("best/"), len(state["history"]))
+            self.selection.load_state_dict(state["selection"], group("best/"))
             self._history = list(state["history"])
             self._open_row = state["open_row"]
             if self.config.micro_batch == "auto":

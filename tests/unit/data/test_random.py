@@ -27,7 +27,6 @@ def test_rows_are_cut_from_the_numbers_of_the_whole_batch(rows: slice) -> None:
         lambda r: r.integers(-4, 5),
         lambda r: r.chance(0.3),
         lambda r: r.beta(0.2),
-        lambda r: r.normal((2, 2)),
     ):
         assert torch.equal(draw(whole)[rows], draw(part))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -40,6 +41,16 @@ def test_every_image_counts_once_and_the_network_is_left_as_it_was() -> None:
     assert found.mirrored is None
     assert "tta" not in found.as_dict()
     assert model.training
+
+
+def test_a_network_that_is_very_sure_and_wrong_has_a_finite_loss() -> None:
+    wrong = Split(split().images, 1 - split().labels)
+    model = LeftOrRight()
+    nn.init.constant_(model.scale, 1000.0)
+    found = evaluate(model, wrong, mean=(0, 0, 0), std=(1, 1, 1), precision=FP32, tta=True)
+    assert found.mirrored is not None
+    assert found.plain.loss > 500  # a probability of exp(-500) is 0 in fp32
+    assert math.isfinite(found.mirrored.loss)
 
 
 @pytest.mark.gpu

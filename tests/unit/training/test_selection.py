@@ -22,7 +22,7 @@ def test_keeps_the_weights_of_the_best_epoch() -> None:
         with torch.no_grad():
             trained.weight.fill_(-1)  # training goes on
     model = filled(9)
-    assert selection.load_best(model)
+    selection.load_best(model)
     assert model.weight.unique().tolist() == [2.0]
     assert (selection.best_epoch, selection.stop_reason) == (2, "")
 
@@ -47,10 +47,10 @@ def test_its_state_goes_on() -> None:
     first = Selection(3, 0)
     first.judge(0.7, 4, filled(4))
     second = Selection(3, 0)
-    second.load_state_dict(first.state_dict(), first.best_weights, 4)
+    second.load_state_dict(first.state_dict(), first.best_weights)
     second.judge(0.6, 5, filled(5))
     model = filled(0)
-    assert second.load_best(model)
+    second.load_best(model)
     assert model.weight.unique().tolist() == [4.0]
 
 
@@ -61,19 +61,15 @@ def test_whether_it_is_over_follows_from_the_patience_and_the_target_of_now() ->
     assert first.stop_reason
     for patience, target, over in ((2, 0, True), (5, 0, False), (0, 0, False), (5, 0.5, True)):
         again = Selection(patience, target)
-        again.load_state_dict(first.state_dict(), first.best_weights, 3)
+        again.load_state_dict(first.state_dict(), first.best_weights)
         assert bool(again.stop_reason) is over
-
-
-def test_nothing_judged_loads_nothing() -> None:
-    assert not Selection(1, 0).load_best(filled(1))
 
 
 def test_a_best_epoch_without_its_weights_is_none() -> None:
     selection = Selection(1, 0)
     selection.judge(0.5, 1, filled(1))
     with pytest.raises(KeyError, match="weights of the best epoch"):
-        Selection(1, 0).load_state_dict(selection.state_dict(), {}, 1)
+        Selection(1, 0).load_state_dict(selection.state_dict(), {})
 
 
 def test_only_a_judged_epoch_may_be_the_last() -> None:
@@ -83,7 +79,7 @@ def test_only_a_judged_epoch_may_be_the_last() -> None:
     selection.judge(0.5, 3, model)
     selection.judge(0.4, 6, model)
     again = Selection(4, 0)
-    again.load_state_dict(selection.state_dict(), selection.best_weights, 8)
+    again.load_state_dict(selection.state_dict(), selection.best_weights)
     assert again.stop_reason == ""
     again.judge(0.4, 9, model)
     assert again.stop_reason

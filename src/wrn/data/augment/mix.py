@@ -24,25 +24,14 @@ def partners(size: int, device: torch.device) -> Tensor:
     return torch.where((index ^ 1) < size, index ^ 1, index)
 
 
-def mixup(batch: Batch, alpha: float, rng: BatchRandom) -> Batch:
-    """Each image becomes w * image + (1 - w) * partner with w from Beta(alpha, alpha) (arXiv:1710.09412)."""
-    weight = rng.beta(alpha)
-    return _mixed(batch, weight.view(-1, 1, 1), weight)
-
-
-def cutmix(batch: Batch, alpha: float, rng: BatchRandom) -> Batch:
-    """A rectangle of each image comes from its partner (arXiv:1905.04899); the weight is the share of pixels kept.
-
-    The rectangle has the image's aspect ratio and an area of 1 - w with w from Beta(alpha, alpha), around a random
-    pixel, clipped at the border; the weight is that of the clipped rectangle.
-    """
-    return _mixed(batch, *_cutmix_shares(batch.images, alpha, rng))
-
-
 def mix(batch: Batch, mixup_alpha: float, cutmix_alpha: float, probability: float, rng: BatchRandom) -> Batch:
     """MixUp or CutMix as their alphas say; with both above 0 each image takes one of them at random.
 
-    An image is left alone with chance 1 - probability.
+    MixUp (arXiv:1710.09412): an image becomes w * image + (1 - w) * partner with w from Beta(alpha, alpha).
+    CutMix (arXiv:1905.04899): a rectangle comes from the partner. It has the image's aspect ratio and an area of 1 - w
+    with w from Beta(alpha, alpha), lies around a random pixel, and is clipped at the border; the weight is the share
+    of pixels kept.
+    probability: of being mixed at all, for each image.
     """
     if not probability or not (mixup_alpha or cutmix_alpha):
         return batch

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wrn.data.augment.batch import Batch
-from wrn.data.augment.mix import cutmix, mix, mixup, partners
+from wrn.data.augment.mix import mix, partners
 from wrn.data.random import BatchRandom, generator
 
 
@@ -30,7 +30,7 @@ def test_partners_are_neighbours_in_pairs(size: int) -> None:
 
 def test_mixup_blends_image_and_labels_alike() -> None:
     batch = flat_batch(256)
-    mixed = mixup(batch, 0.5, rng(256))
+    mixed = mix(batch, 0.5, 0.0, 1.0, rng(256))
     assert mixed.weight is not None
     assert mixed.other_labels is not None
     assert torch.equal(mixed.labels, batch.labels)
@@ -43,7 +43,7 @@ def test_mixup_blends_image_and_labels_alike() -> None:
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 def test_cutmix_weight_is_the_true_share_of_pixels(alpha: float) -> None:
     batch = flat_batch(512, side=15)
-    mixed = cutmix(batch, alpha, rng(512))
+    mixed = mix(batch, 0.0, alpha, 1.0, rng(512))
     assert mixed.weight is not None
     own = (mixed.images[:, 0] == batch.images[:, 0]).flatten(1).float().mean(1)
     assert torch.allclose(own, mixed.weight, atol=1e-6)

@@ -26,33 +26,38 @@ from wrn.benchmarking.environment import environment, write_json
 from wrn.benchmarking.limits import copy_bytes_per_second
 from wrn.benchmarking.timing import interleaved, spread
 from wrn.benchmarking.workload import MEAN, STD, noise
-from wrn.data.augment.pipeline import AugmentOptions
+from wrn.config.schema import AugmentSection
 from wrn.data.dataset import Split
 from wrn.data.loader import make_loader
 from wrn.model import tune_cpu
+
+
+def augmentation(**keys: Any) -> AugmentSection:
+    """Crop and flip, and of the rest what is asked for."""
+    return AugmentSection(**{"cutout": 0, "mixup_alpha": 0.0, **keys})
 
 
 @dataclass(frozen=True)
 class Case:
     """What our pipeline does, and how the peers do the same: keys of their dataset, and how they join a batch."""
 
-    ours: AugmentOptions
+    ours: AugmentSection
     theirs: dict[str, Any] = field(default_factory=dict)
     collate: Callable[[Any], Any] | None = None
 
 
 HOLE = {"hole": peer.HOLE}
 CASES = {
-    "none": Case(AugmentOptions(crop_padding=0, flip=False), {"crop": False}),
-    "crop_flip": Case(AugmentOptions()),
-    "crop_flip_cutout": Case(AugmentOptions(cutout=peer.HOLE), HOLE),
-    "random_erasing": Case(AugmentOptions(random_erasing=0.5), {"erasing": 0.5}),
-    "mixup": Case(AugmentOptions(mixup_alpha=0.2), collate=peer.mixup),
-    "cutmix": Case(AugmentOptions(cutmix_alpha=1.0), collate=peer.cutmix),
+    "none": Case(augmentation(crop_padding=0, flip=False), {"crop": False}),
+    "crop_flip": Case(augmentation()),
+    "crop_flip_cutout": Case(augmentation(cutout=peer.HOLE), HOLE),
+    "random_erasing": Case(augmentation(random_erasing=0.5), {"erasing": 0.5}),
+    "mixup": Case(augmentation(mixup_alpha=0.2), collate=peer.mixup),
+    "cutmix": Case(augmentation(cutmix_alpha=1.0), collate=peer.cutmix),
     "trivialaugment": Case(
-        AugmentOptions(augment="trivialaugment", cutout=peer.HOLE), {"policy": peer.trivial_augment, **HOLE}
+        augmentation(augment="trivialaugment", cutout=peer.HOLE), {"policy": peer.trivial_augment, **HOLE}
     ),
-    "randaugment": Case(AugmentOptions(augment="randaugment", cutout=peer.HOLE), {"policy": peer.rand_augment, **HOLE}),
+    "randaugment": Case(augmentation(augment="randaugment", cutout=peer.HOLE), {"policy": peer.rand_augment, **HOLE}),
 }
 """All but the first crop and flip."""
 
@@ -104,7 +109,7 @@ def endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def ours(options: AugmentOptions, split: Split, batch_size: int) -> Iterator[Any]:
+def ours(options: AugmentSection, split: Split, batch_size: int) -> Iterator[Any]:
     loader = make_loader(options, split, MEAN, STD, batch_size, seed=0, device=torch.device("cpu"))
     return loader.batches(0, 1_000_000_000)
 
@@ -127,7 +132,7 @@ def candidates(split: Split, batch_size: int, our_batches: int, peer_batches: in
             whole = torchvision_pipeline.whole_batches(split.images, labels, name, batch_size)
             runs["torchvision, one draw a batch"] = (turn(whole, our_batches), our_batches)
     if albumentations_policy() is not None:
-        policy_of_users = ours(AugmentOptions(augment="albumentations", cutout=8), split, batch_size)
+        policy_of_users = ours(augmentation(augment="albumentations", cutout=8), split, batch_size)
         cases["trivialaugment"]["wrn, augment: albumentations"] = (turn(policy_of_users, peer_batches), peer_batches)
     return cases
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from wrn.config import Config, RunPaths, run_paths
+from wrn.config.schema import AugmentSection
 from wrn.data.dataset import Dataset, Split, channel_statistics
 from wrn.errors import Interrupted
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 from wrn.training.run import prepare
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
@@ -61,6 +62,11 @@ def tiny_config(output_dir: Path, **keys: Any) -> Config:
     return Config(**values)
 
 
+def augmentation(**keys: Any) -> AugmentSection:
+    """Crop and flip, and of the rest what is asked for."""
+    return AugmentSection(**{"cutout": 0, "mixup_alpha": 0.0, **keys})
+
+
 class Recorder:
     """A reporter that keeps what it is told, and can ask for a stop after a step."""
 
@@ -98,7 +104,7 @@ def ready(config: Config, recorder: Recorder) -> tuple[Trainer, RunPaths]:
     """A trainer before its first step; the data set must have been put in place of `open_dataset`."""
     paths = run_paths(config, "tiny", {"SAGEMAKER_BASE_DIR": "/nowhere"})
     paths.run.mkdir(parents=True, exist_ok=True)
-    trainer, _, _ = prepare(config, paths, recorder, Alone(), torch.device(config.device))
+    trainer, _, _ = prepare(config, paths, recorder, Processes(), torch.device(config.device))
     return trainer, paths
 
 

@@ -9,11 +9,11 @@ import torch
 
 from wrn.config.launch import place
 from wrn.model import WideResNet
-from wrn.training.processes import Together
+from wrn.training.processes import DistributedProcesses
 
 
 def come_and_go(number: int) -> None:
-    processes = Together(replace(place(), attempt=number), torch.device("cpu"))
+    processes = DistributedProcesses(replace(place(), attempt=number), torch.device("cpu"))
     forward = processes.replica(WideResNet(10, 1), compile=False).forward
     forward(torch.randn(4, 3, 8, 8)).sum().backward()
     processes.total(torch.ones(100_000))

@@ -42,9 +42,9 @@ def main() -> None:
     trainer.model.train()
     losses, images = [], []
     for step, batch in enumerate(trainer._loader.batches(0, 20)):
-        before = trainer._take.meters.total()
-        trainer._take(step, batch)
-        after = trainer._take.meters.total()
+        before = trainer._train_step.meters.total()
+        trainer._train_step(step, batch)
+        after = trainer._train_step.meters.total()
         losses.append(((after[0] - before[0]) / (after[2] - before[2])).item())
         images.append((after[2] - before[2]).item())
     test = trainer.evaluate(tiny_dataset().test).plain

@@ -49,7 +49,7 @@ def test_a_run_goes_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.
     again = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, amp=False), again)
     assert any(note.startswith("resumed from step 5") for note in again.notes)
-    assert trainer._take.scaler.get_scale() > 1
+    assert trainer._train_step.scaler.get_scale() > 1
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path) -> None:

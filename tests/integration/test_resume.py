@@ -108,44 +108,22 @@ def test_a_stop_while_the_finished_run_is_scored(tmp_path: Path) -> None:
     assert last.read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    ("write_seconds", "step_seconds", "last_at"),
-    [(None, 0, 30), (1, 0, 58), (1, 4, 50), (20, 4, 30)],
-    ids=("half, until a write has shown its time", "twice the write", "and twice the step", "half at most"),
-)
-def test_a_checkpoint_is_due_before_its_writing_would_exceed_the_interval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_seconds: float | None, step_seconds: float, last_at: float
-) -> None:
-    trainer, _ = ready(tiny_config(tmp_path, checkpoint_minutes=1), Recorder())
-    trainer.store.write_seconds = write_seconds
-    trainer._saved_at = 1000.0
-
-    def due_at(seconds: float) -> bool:
-        trainer._asked_at = 1000.0 + seconds - step_seconds
-        monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + seconds)
-        return trainer._minutes_due()
-
-    assert not due_at(last_at - 0.01)
-    assert due_at(last_at)
-    assert due_at(last_at + 100)
-
-
 def test_a_checkpoint_that_was_due_within_an_evaluation_is_written_after_it(tmp_path: Path) -> None:
     """Evaluating twice as long as the interval must not put the next checkpoint off by another one."""
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, checkpoint_minutes=1), recorder)
     trainer._saved = (0, 0)
-    trainer._saved_at -= 120
-    before = trainer._saved_at
+    trainer._clock._saved_at -= 120
+    before = trainer._clock._saved_at
     trainer._save_if_due()  # as between the batches of an evaluation: the steps are those that were saved
     assert trainer.store.paths() == []
-    assert trainer._saved_at == before
+    assert trainer._clock._saved_at == before
     trainer.run(recorder.stop)  # sets the clock anew, as every start does
     trainer._history.pop()
-    trainer._saved_at -= 120
+    trainer._clock._saved_at -= 120
     trainer._save_if_due()
     trainer.store.wait()
-    assert time.monotonic() - trainer._saved_at < 60
+    assert time.monotonic() - trainer._clock._saved_at < 60
 
 
 @pytest.mark.parametrize("step", [2, 4, 11])
@@ -196,7 +174,7 @@ def test_the_rate_of_every_step_is_the_schedule_s(tmp_path: Path) -> None:
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, lr=0.4), recorder)
     seen = []
-    optimizer = trainer._optimizers.all[0]
+    optimizer = trainer._train_step._optimizers.all[0]
     optimizer.register_step_pre_hook(lambda o, a, k: seen.extend(g["lr"] for g in o.param_groups))
     trainer.run(recorder.stop)
     literals = [0.1, 0.2, 0.3, 0.4, 0.38478, 0.34142, 0.27654, 0.2, 0.12346, 0.05858, 0.01522, 0.0]

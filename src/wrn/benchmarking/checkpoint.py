@@ -24,12 +24,8 @@ from wrn.training.machine import device_name
 
 def state_of(work: Workload) -> Checkpoint:
     """What a trainer saves: weights, momentum and average."""
-    average = work.take.average
-    assert average is not None
-    tensors = {f"model/{name}": value for name, value in work.model.state_dict().items()}
-    tensors |= {f"optimizer/{name}": value for name, value in work.optimizers.state_dict().items()}
-    tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
-    return Checkpoint(tensors, {"step": 1, "history": [{"epoch": 1, "train_loss": 1.0}] * 100})
+    tensors, state = work.train_step.state_dict()
+    return Checkpoint(tensors, {**state, "step": 1, "history": [{"epoch": 1, "train_loss": 1.0}] * 100})
 
 
 def measure(

@@ -54,7 +54,7 @@ def shares_of_operations(work: Workload, batches: Iterator[Batch], steps: int) -
         for _ in range(steps):
             with record_function(DATA):
                 batch = next(batches)
-            work.take(work.step, batch)
+            work.train_step(work.step, batch)
         if on_gpu:
             torch.cuda.synchronize(work.device)
     events: Iterable[Any] = profiler.events() or ()

@@ -64,7 +64,7 @@ def stage(work: Workload, side: int, share: float, rounds: int, round_s: float) 
     # A multiply-add is two FLOP; the backward pass costs two forward passes.
     flops = 2 * 3 * passes * multiply_adds(work.model.architecture, side)
     rate = spread([config.batch_size / seconds for seconds in taken])
-    size = min(config.batch_size, work.take.micro_batch, config.sam_batch or config.batch_size)
+    size = min(config.batch_size, work.train_step.micro_batch, config.sam_batch or config.batch_size)
     alone_s = passes * config.batch_size / size * convolutions_alone(work.model, side, size, work.precision)
     return {
         "side": side,
@@ -83,14 +83,14 @@ def stage(work: Workload, side: int, share: float, rounds: int, round_s: float) 
 def phases(work: Workload, batches: Iterator[Batch], steps: int) -> dict[str, float]:
     """Seconds of each phase of a step, the mean over `steps` steps."""
     clock = PhaseClock(work.device)
-    work.take.on_phase = clock.begin
+    work.train_step.on_phase = clock.begin
     for _ in range(steps):
         clock.begin("data")
         batch = next(batches)
         clock.begin("forward")
-        work.take(work.step, batch)
+        work.train_step(work.step, batch)
     totals = clock.totals()
-    work.take.on_phase = lambda phase: None
+    work.train_step.on_phase = lambda phase: None
     return {name: taken / steps for name, taken in totals.items()}
 
 

@@ -14,14 +14,13 @@ from wrn.benchmarking.timing import wait_for
 from wrn.config import Config
 from wrn.config.launch import Place
 from wrn.data.augment.batch import Batch
-from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
 from wrn.model import WideResNet, pick_device, pick_precision, tune_cpu, use_own_kernels
 from wrn.training.machine import choose_kernels
 from wrn.training.optimizer import Optimizers
 from wrn.training.parts import build_model
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 from wrn.training.schedule import make_schedule
 from wrn.training.step import TrainStep
 
@@ -41,9 +40,8 @@ def noise(images: int, classes: int = 100) -> Dataset:
 def batches_of(config: Config, split: Split, device: torch.device, side: int = 32, here: Place | None = None) -> Loader:
     """The loader of a run with this configuration, all its images `side` pixels large."""
     here = here or Place()
-    options = AugmentOptions(**{name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__})
     return make_loader(
-        options,
+        config,
         split,
         MEAN,
         STD,
@@ -60,8 +58,8 @@ def batches_of(config: Config, split: Split, device: torch.device, side: int = 3
 class Workload:
     """A run in its middle: network, optimiser and step as a configuration asks for, and endless whole batches."""
 
-    def __init__(self, config: Config, processes: Alone | None = None) -> None:
-        processes = processes or Alone()
+    def __init__(self, config: Config, processes: Processes | None = None) -> None:
+        processes = processes or Processes()
         tune_cpu()
         choose_kernels(config.deterministic)
         self.config = config
@@ -74,7 +72,7 @@ class Workload:
         self.model: WideResNet = build_model(config, self._data, self.device)
         schedule = make_schedule(config, math.ceil(IMAGES_OF_CIFAR / config.batch_size))
         self.optimizers = Optimizers(config, self.model, self.precision)
-        self.take = TrainStep(
+        self.train_step = TrainStep(
             config, self.model, self.optimizers, self.precision, schedule, lambda note: None, processes
         )
         # Rates are those of the middle of the run; nothing is learned from noise anyway.
@@ -87,5 +85,5 @@ class Workload:
     def run(self, batches: Iterator[Batch], steps: int) -> None:
         """So many steps, as the training loop takes them, and until the device has done them."""
         for _ in range(steps):
-            self.take(self.step, next(batches))
+            self.train_step(self.step, next(batches))
         wait_for(self.device)

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import torch
 
+from wrn.config.schema import AugmentSection
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.crop import Windows
-from wrn.data.augment.pipeline import AugmentOptions, Pipeline
+from wrn.data.augment.pipeline import Pipeline
 from wrn.data.dataset import Split
 from wrn.data.order import epoch_order, share_of
 from wrn.data.random import BatchRandom, generator
@@ -124,7 +125,7 @@ def _made_ahead(batches: Iterator[Batch], stream: torch.cuda.Stream) -> Iterator
 
 
 def make_loader(
-    options: AugmentOptions,
+    options: AugmentSection,
     split: Split,
     mean: Statistics,
     std: Statistics,

@@ -11,7 +11,7 @@ from torch import nn
 
 from wrn.data.dataset import Split
 from wrn.model import Precision, predict_logits
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 from wrn.training.scores import Scores, score
 
 IMAGES_AT_A_TIME, ON_A_GPU = 200, 1000
@@ -42,7 +42,7 @@ def evaluate(
     precision: Precision,
     superclass_of: Sequence[int] = (),
     tta: bool = False,
-    processes: Alone | None = None,
+    processes: Processes | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Score the model on the split. With `tta`, also on the mean of the probabilities of image and mirror image.
@@ -50,7 +50,7 @@ def evaluate(
     Several processes share the images, each of which counts once, and all of them get the scores.
     between: called after every few images, equally often in all processes; what it raises ends the evaluation.
     """
-    processes = processes or Alone()
+    processes = processes or Processes()
     rows = processes.rows(len(split))
     largest_share = -(-len(split) // processes.place.size)
     at_a_time = ON_A_GPU if precision.device.type == "cuda" else IMAGES_AT_A_TIME

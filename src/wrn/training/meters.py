@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 
 NAMES = ("loss", "correct", "images", "grad_norm", "largest_grad_norm", "steps", "first_bad_step")
 
@@ -29,7 +29,7 @@ class Meters:
     Each process counts its own passes; all of them read and save what they have together.
     """
 
-    def __init__(self, device: torch.device, processes: Alone) -> None:
+    def __init__(self, device: torch.device, processes: Processes) -> None:
         self._processes = processes
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.values = torch.zeros(len(NAMES), dtype=dtype, device=device)

@@ -6,7 +6,6 @@ import torch
 
 from wrn.config import Config, RunPaths
 from wrn.config.launch import Place
-from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
 from wrn.data.random import generator
@@ -55,12 +54,9 @@ def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) ->
 
 
 def load_batches(config: Config, dataset: Dataset, device: torch.device, here: Place) -> Loader:
-    options = AugmentOptions(
-        **{name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__}  # the same names on purpose
-    )
     steps_per_epoch = -(-len(dataset.train) // config.batch_size)
     return make_loader(
-        options,
+        config,
         dataset.train,
         dataset.mean,
         dataset.std,

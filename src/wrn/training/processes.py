@@ -1,4 +1,4 @@
-"""Several processes that train one model together, and the one process that trains alone: the same interface.
+"""The processes that train one model together: one, or several, with the same interface.
 
 Data goes over NCCL between GPUs, over gloo between CPUs. Decisions (stop now? save now?) always go over gloo: they
 are made on the host, and must not wait for a GPU.
@@ -41,8 +41,8 @@ in a loop hung within 50 rounds, three times of three; with it, 1,300 rounds pas
 Answer = TypeVar("Answer")
 
 
-class Alone:
-    """The one process of an ordinary run."""
+class Processes:
+    """The processes that train together, seen from one of them. This base class is the case of only one."""
 
     place = Place()
 
@@ -97,7 +97,7 @@ class Alone:
         """Say goodbye to the others."""
 
 
-class Together(Alone):
+class DistributedProcesses(Processes):
     """One of several processes.
 
     BN statistics are those of each process's own images, unless SyncBN is asked for; the first process's are the
@@ -262,6 +262,6 @@ def _short(error: str) -> str:
     return line.rpartition("] ")[2][:120]
 
 
-def join(place: Place, device: torch.device) -> Alone:
+def join(place: Place, device: torch.device) -> Processes:
     """The processes that this one trains with. Waits for all of them to come."""
-    return Together(place, device) if place.size > 1 else Alone()
+    return DistributedProcesses(place, device) if place.size > 1 else Processes()

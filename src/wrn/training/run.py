@@ -24,7 +24,7 @@ from wrn.training.folders import has_own_folder, held, remove_empty, writable_pa
 from wrn.training.machine import choose_kernels, device_name, provenance
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
-from wrn.training.processes import Alone, join
+from wrn.training.processes import Processes, join
 from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, duration, make_reporter
 from wrn.training.resume import SCALED_KEYS, check_configuration, check_data, find_checkpoint
 from wrn.training.step import out_of_memory
@@ -116,7 +116,7 @@ def for_processes(config: Config, here: Place) -> Config:
 
 
 def prepare(
-    config: Config, paths: RunPaths, reporter: Reporter, processes: Alone, device: torch.device
+    config: Config, paths: RunPaths, reporter: Reporter, processes: Processes, device: torch.device
 ) -> tuple[Trainer, Dataset, Precision]:
     """Everything before the first step: precision, data, network, and the checkpoint to go on from."""
     config, checkpoint = go_on(config, paths, reporter, processes)
@@ -165,7 +165,7 @@ def _tell_of_another_rate(trainer: Trainer, checkpoint: Checkpoint, reporter: Re
 
 
 def same_data(
-    config: Config, checkpoint: Checkpoint | None, paths: RunPaths, reporter: Reporter, processes: Alone
+    config: Config, checkpoint: Checkpoint | None, paths: RunPaths, reporter: Reporter, processes: Processes
 ) -> tuple[Dataset, Split | None]:
     """The data, the same in all processes and as before the interruption, whatever `dataset: auto` would choose now.
 
@@ -188,7 +188,9 @@ def same_data(
     return dataset, validation
 
 
-def go_on(config: Config, paths: RunPaths, reporter: Reporter, processes: Alone) -> tuple[Config, Checkpoint | None]:
+def go_on(
+    config: Config, paths: RunPaths, reporter: Reporter, processes: Processes
+) -> tuple[Config, Checkpoint | None]:
     """The checkpoint to go on from, told in one line, and the configuration with what a budget chose when it began.
 
     Raises CheckpointError when the one that is asked for does not fit.
@@ -215,7 +217,7 @@ def finish(
     dataset: Dataset,
     precision: Precision,
     reporter: Reporter,
-    processes: Alone,
+    processes: Processes,
     started: float,
 ) -> Result:
     """Score the model that counts on the test split and leave the model directory."""

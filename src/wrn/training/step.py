@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from wrn.errors import TrainingError
 from wrn.model import AveragedModel, Precision, WideResNet
 from wrn.training.meters import Meters
 from wrn.training.optimizer import Optimizers
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 from wrn.training.sam import perturbed, statistics_kept
 from wrn.training.schedule import Schedule
 
@@ -54,6 +55,11 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
+def group_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 class TrainStep:
     """Takes batches, moves weights. Holds what a step needs and the state that only steps change.
 
@@ -70,9 +76,9 @@ class TrainStep:
         precision: Precision,
         schedule: Schedule,
         on_note: Callable[[str], None],
-        processes: Alone | None = None,
+        processes: Processes | None = None,
     ) -> None:
-        processes = processes or Alone()
+        processes = processes or Processes()
         self.model = model
         self.average = AveragedModel(model, config.ema_decay) if config.ema_decay else None
         self.meters = Meters(precision.device, processes)
@@ -87,7 +93,6 @@ class TrainStep:
         self._on_note = on_note
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._replica = processes.replica(model, config.compile, on_note)
-        self._usual = True
         self._processes = processes
         self.on_phase: Callable[[str], None] = lambda phase: None
 
@@ -95,6 +100,32 @@ class TrainStep:
     def compile_seconds(self) -> float:
         """What compiling has taken so far, of the time of the steps."""
         return self._replica.compile_seconds
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What steps change: tensors by name, and the rest as JSON can hold it. The same in all processes."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizers.state_dict().items()}
+        tensors["meters"] = self.meters.total()
+        if self.average is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
+        return tensors, {
+            "scaler": self.scaler.state_dict(),
+            "micro_batch": self.micro_batch,
+            "average_updates": self.average.updates if self.average is not None else 0,
+        }
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave. Raises KeyError or RuntimeError where it does not fit."""
+        self.model.load_state_dict(group_of(tensors, "model/"))
+        self._optimizers.load_state_dict(group_of(tensors, "optimizer/"))
+        self.meters.restore(tensors["meters"])
+        if self.average is not None:
+            average = group_of(tensors, "average/") or group_of(tensors, "model/")
+            self.average.load_state_dict(average, state["average_updates"])
+        if state["scaler"]:  # none from a run whose precision needed no scaling
+            self.scaler.load_state_dict(state["scaler"])
+        if self._config.micro_batch == "auto":
+            self.micro_batch = min(state["micro_batch"], self._config.batch_size)
 
     def __call__(self, step: int, batch: Batch) -> None:
         """Step number `step` of the run. Does not wait for the device.
@@ -107,7 +138,6 @@ class TrainStep:
             purpose = f"dropout of process {rank}" if rank else "dropout"
             torch.manual_seed(int(generator(self._config.seed, purpose, step).integers(2**63)))
         self._optimizers.set_rate(self._schedule.lr_at(step) / self._schedule.peak)
-        self._usual = batch.global_size == self._config.batch_size
         counted = self.meters.values.clone()
         while not self._gradients_fit(step, batch):
             self._halve_micro_batch()
@@ -138,8 +168,9 @@ class TrainStep:
         self._clear_gradients()
         # The mean over the processes of (sum of its losses / divisor) is the mean over all images.
         divisor = batch.global_size / self._processes.place.size
+        usual = batch.global_size == self._config.batch_size
         if not self._config.sam_rho:
-            self._accumulate(step, batch, divisor, synchronised=True)
+            self._accumulate(step, batch, divisor, usual=usual, synchronised=True)
             return
         # m-sharpness: each unit of images has a perturbation of its own; their gradients are averaged. The units of
         # different processes are different units, so the first pass of each is its own affair.
@@ -147,11 +178,12 @@ class TrainStep:
         total = self._replica.new_gradients(self._parameters)
         for number, unit in enumerate(units, start=1):
             self._clear_gradients()
-            self._accumulate(step, unit, unit.size, synchronised=False)
+            self._accumulate(step, unit, unit.size, usual=usual, synchronised=False)
             with perturbed(self._parameters, self._config.sam_rho), statistics_kept(self.model):
                 for parameter, gradient in zip(self._parameters, total, strict=True):
                     parameter.grad = gradient
-                self._accumulate(step, unit, divisor, synchronised=number == len(units), measured=False)
+                last = number == len(units)
+                self._accumulate(step, unit, divisor, usual=usual, synchronised=last, measured=False)
             total = [parameter.grad for parameter in self._parameters]
 
     def _clear_gradients(self) -> None:
@@ -159,10 +191,11 @@ class TrainStep:
             parameter.grad = gradient
 
     def _accumulate(
-        self, step: int, batch: Batch, divisor: float, *, synchronised: bool, measured: bool = True
+        self, step: int, batch: Batch, divisor: float, *, usual: bool, synchronised: bool, measured: bool = True
     ) -> None:
         """Add d(sum of losses / divisor)/dw to the gradients, one micro-batch after the other.
 
+        usual: see `Replica.forward`.
         synchronised: average the gradients, with all that they held before, over the processes at the end.
         """
         parts = list(chunks(batch, self.micro_batch))
@@ -171,7 +204,7 @@ class TrainStep:
             with self._replica.unsynchronised() if own else nullcontext():
                 self.on_phase("forward")
                 with self._precision.autocast():
-                    logits = self._replica.forward(part.images, usual=self._usual)
+                    logits = self._replica.forward(part.images, usual=usual)
                 loss_sum = mixed_loss(logits, part, self._config.label_smoothing).sum()
                 self.on_phase("backward")
                 self._replica.backward(self.scaler.scale(loss_sum / divisor))

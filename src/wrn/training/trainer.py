@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import torch
-
 from wrn.config import Config, RunPaths
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
@@ -18,12 +16,13 @@ from wrn.training.history import Row, append_history, write_history
 from wrn.training.machine import versions
 from wrn.training.meters import Reading, Totals
 from wrn.training.optimizer import Optimizers
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 from wrn.training.reporters import Reporter
+from wrn.training.save_clock import SaveClock
 from wrn.training.schedule import make_schedule
 from wrn.training.selection import Selection
 from wrn.training.speed import Speedometer
-from wrn.training.step import TrainStep
+from wrn.training.step import TrainStep, group_of
 from wrn.training.stop import StopSignal
 
 STEPS_PER_LOOK = 50
@@ -49,7 +48,7 @@ class Trainer:
         precision: Precision,
         peak: float,
         reporter: Reporter,
-        processes: Alone,
+        processes: Processes,
     ) -> None:
         self.model = model
         self.schedule = make_schedule(config, loader.steps_per_epoch)
@@ -64,15 +63,15 @@ class Trainer:
         self._precision = precision
         self._reporter = reporter
         self._processes = processes
-        self._optimizers = Optimizers(config, model, precision)
-        self._take = TrainStep(config, model, self._optimizers, precision, self.schedule, reporter.note, processes)
+        optimizers = Optimizers(config, model, precision)
+        self._train_step = TrainStep(config, model, optimizers, precision, self.schedule, reporter.note, processes)
         self._step = 0
         self._origin: Path | None = None  # the checkpoint that it goes on from
         self._history: list[Row] = []
         self._open_row: Row | None = None  # of an epoch whose steps are done and whose evaluation is not
         self._stop = StopSignal()
         self._speed = Speedometer(config, model.architecture, precision.device, peak)
-        self._saved_at = self._asked_at = time.monotonic()
+        self._clock = SaveClock(60 * config.checkpoint_minutes)
         self._saved: tuple[int, int] | None = None
         self._side = 0
         self._reading: Reading | None = None
@@ -82,25 +81,21 @@ class Trainer:
     @property
     def final_model(self) -> WideResNet:
         """The network that counts: the averaged one where there is one."""
-        return self._take.average.module if self._take.average is not None else self.model
+        return self._train_step.average.module if self._train_step.average is not None else self.model
 
     def run(self, stop: StopSignal) -> None:
         """Train to the end. Also what comes after it, as scoring the test split, then ends when asked to stop.
 
         Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss is not finite,
-        CheckpointError when no checkpoint can be written, LostProcess when another process is gone.
+        CheckpointError when no checkpoint can be written.
         """
         self._stop = stop
-        with self._processes.watched():
-            self._run()
-
-    def _run(self) -> None:
         per_epoch = self._loader.steps_per_epoch
         self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
         if self._processes.is_first:
             write_history(self._paths.history, self._history)
             self.store.set_aside(beyond=self._step, origin=self._origin)
-        self._saved_at = self._asked_at = time.monotonic()
+        self._clock.start()
         # An epoch is over when its row is in the history: one may go on between its last step and its evaluation.
         while len(self._history) < self.config.epochs and not self.selection.stop_reason:
             epoch_end = (len(self._history) + 1) * per_epoch
@@ -109,12 +104,12 @@ class Trainer:
                 if batch.images.shape[-1] != self._side:
                     self._side = batch.images.shape[-1]
                     self._processes.expect_delay()
-                self._take(self._step, batch)
+                self._train_step(self._step, batch)
                 self._reporter.step(self._step, self.schedule.lr_at(self._step), batch.global_size)
                 self._step += 1
                 self._speed.count(batch)
                 if self._step % STEPS_PER_LOOK == 0:
-                    self._look_behind()
+                    self._check_earlier_losses()
                 if self._step < epoch_end:
                     self._save_if_due()
             self._end_epoch()
@@ -126,7 +121,7 @@ class Trainer:
         """Read the meters, evaluate, log, and let the selection judge."""
         epoch = self._step // self._loader.steps_per_epoch
         row = self._open_row = self._open_row or self._training_row(epoch)
-        self._take.meters.reset()
+        self._train_step.meters.reset()
         if self._evaluation_due(epoch):
             if self._validation is None:
                 # For the log alone: with no validation split the last weights are the model, whatever this says.
@@ -145,7 +140,7 @@ class Trainer:
 
     def _training_row(self, epoch: int) -> Row:
         """What the steps of an epoch say, as a line of the history."""
-        totals = self._look()
+        totals = self._read_meters()
         return {
             "dataset": self._dataset.name,
             "epoch": epoch,
@@ -156,7 +151,7 @@ class Trainer:
             "lr": self.schedule.lr_at(self._step - 1),
             "grad_norm": totals.grad_norm,
             "largest_grad_norm": totals.largest_grad_norm,
-            **self._speed.row(self._take.compile_seconds),
+            **self._speed.row(self._train_step.compile_seconds),
         }
 
     def evaluate(self, split: Split) -> Evaluation:
@@ -192,41 +187,28 @@ class Trainer:
         Raises Interrupted when asked to stop.
         """
         # A checkpoint that is still being written is not waited for: the next step asks again.
-        due = (self._save_pending or self._minutes_due()) and not self.store.busy
+        due = (self._save_pending or self._clock.due(self.store.write_seconds)) and not self.store.busy
         stopping, saving = self._processes.agree(self._step, self._stop.received is not None, due)
         if stopping and self._stop.received is None:
             self._stop.received = "a signal to another process"
         if stopping or saving:
             self._save(stopping=stopping)
 
-    def _minutes_due(self) -> bool:
-        """What a kill costs counts from the state of one checkpoint to the end of writing the next.
-
-        So room is left for the step until this is asked again and for the write, twice, as neither always takes the
-        same, but at most half of all: that much before the first write has shown how long it takes.
-        """
-        every = 60 * self.config.checkpoint_minutes
-        now = time.monotonic()
-        step, self._asked_at = now - self._asked_at, now
-        write = self.store.write_seconds
-        room = every / 2 if write is None else min(every / 2, 2 * (step + write))
-        return bool(every) and now - self._saved_at + room >= every
-
-    def _look_behind(self) -> None:
+    def _check_earlier_losses(self) -> None:
         """Raises TrainingError when a loss was not finite by the look before this one.
 
         What is looked at was sent for then and has long arrived: the device never runs out of work. The host waits
         at most until the device is that far, so that it does not run ahead of it for ever.
         """
-        before, self._reading = self._reading, self._take.meters.begin_reading()
+        before, self._reading = self._reading, self._train_step.meters.begin_reading()
         if before is not None:
-            self._finite(before.totals())
+            self._checked(before.totals())
 
-    def _look(self) -> Totals:
+    def _read_meters(self) -> Totals:
         """The meters as they are now, which waits for the device. Raises TrainingError when a loss was not finite."""
-        return self._finite(self._take.meters.read())
+        return self._checked(self._train_step.meters.read())
 
-    def _finite(self, totals: Totals) -> Totals:
+    def _checked(self, totals: Totals) -> Totals:
         bad = totals.first_bad_step
         if bad is not None:
             self.store.wait()
@@ -242,7 +224,7 @@ class Trainer:
 
     def _save(self, *, stopping: bool = False, last: bool = False) -> None:
         """Checkpoint now. Raises Interrupted afterwards where all processes agreed on stopping."""
-        self._look()  # weights that a non-finite loss has spoilt are never saved
+        self._read_meters()  # weights that a non-finite loss has spoilt are never saved
         # While the finished run is scored, its last checkpoint says it all: the weights may be the best by now.
         state = (self._step, len(self._history))
         if state != self._saved:
@@ -250,7 +232,7 @@ class Trainer:
             if self._processes.is_first:
                 self.store.save(checkpoint, wait=last or stopping)
             # Where there was nothing new to save, as within an evaluation, it stays due: what comes next is.
-            self._saved_at = time.monotonic()
+            self._clock.saved()
         if last or stopping:
             self.store.wait()  # also for one of the same state that was begun before
             self._processes.wait()
@@ -266,13 +248,8 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """Everything that decides how the run goes on (see `restore`), of all processes."""
-        average = self._take.average
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"optimizer/{k}": v for k, v in self._optimizers.state_dict().items()}
+        tensors, changed = self._train_step.state_dict()
         tensors |= {f"best/{name}": tensor for name, tensor in self.selection.best_weights.items()}
-        tensors["meters"] = self._take.meters.total()
-        if average is not None:
-            tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
         state = {
             "step": self._step,
             "time": time.time(),
@@ -282,33 +259,19 @@ class Trainer:
             "history": self._history,
             "open_row": self._open_row,
             "selection": self.selection.state_dict(),
-            "scaler": self._take.scaler.state_dict(),
-            "micro_batch": self._take.micro_batch,
-            "average_updates": average.updates if average is not None else 0,
+            **changed,
             "versions": versions(),
         }
         return Checkpoint(tensors, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint. The order of images, the augmentation and dropout follow from the step."""
-
-        def group(prefix: str) -> dict[str, torch.Tensor]:
-            return {name[len(prefix) :]: t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
-
         state = checkpoint.state
         try:
-            self.model.load_state_dict(group("model/"))
-            self._optimizers.load_state_dict(group("optimizer/"))
-            self._take.meters.restore(checkpoint.tensors["meters"])
-            if self._take.average is not None:
-                self._take.average.load_state_dict(group("average/") or group("model/"), state["average_updates"])
-            if state["scaler"]:  # none from a run whose precision needed no scaling
-                self._take.scaler.load_state_dict(state["scaler"])
-            self.selection.load_state_dict(state["selection"], group("best/"))
+            self._train_step.load_state_dict(checkpoint.tensors, state)
+            self.selection.load_state_dict(state["selection"], group_of(checkpoint.tensors, "best/"))
             self._history = list(state["history"])
             self._open_row = state["open_row"]
-            if self.config.micro_batch == "auto":
-                self._take.micro_batch = min(state["micro_batch"], self.config.batch_size)
             self._step = checkpoint.step
             self._origin = checkpoint.path
             if checkpoint.path is not None and checkpoint.path.parent == self.store.directory:

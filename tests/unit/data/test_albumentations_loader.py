@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tiny import augmentation
 from wrn.data.albumentations_loader import AlbumentationsLoader, load_transform
-from wrn.data.augment.pipeline import AugmentOptions
 from wrn.data.dataset import Split
 from wrn.data.loader import make_loader
 from wrn.errors import ConfigError
@@ -21,7 +21,7 @@ albumentations = pytest.importorskip("albumentations")
 def make(workers: int = 0, rank: int = 0, world_size: int = 1, file: Path | None = None) -> AlbumentationsLoader:
     pixels = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     loader = make_loader(
-        AugmentOptions(augment="albumentations", mixup_alpha=0.2, albumentations_file=file),
+        augmentation(augment="albumentations", mixup_alpha=0.2, albumentations_file=file),
         Split(pixels, torch.arange(30)),
         (0.5, 0.5, 0.5),
         (0.25, 0.25, 0.25),

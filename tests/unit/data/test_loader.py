@@ -9,18 +9,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiny import augmentation
+from wrn.config.schema import AugmentSection
 from wrn.data.augment.batch import Batch
-from wrn.data.augment.pipeline import AugmentOptions, Pipeline
+from wrn.data.augment.pipeline import Pipeline
 from wrn.data.dataset import Split
 from wrn.data.loader import DeviceLoader, _made_ahead
 from wrn.data.order import share_of
 
 CPU = torch.device("cpu")
-PLAIN = AugmentOptions(crop_padding=0, flip=False)
-EVERYTHING = AugmentOptions(cutout=8, random_erasing=0.3, mixup_alpha=0.2, cutmix_alpha=1.0, mix_probability=0.7)
+PLAIN = augmentation(crop_padding=0, flip=False)
+EVERYTHING = augmentation(cutout=8, random_erasing=0.3, mixup_alpha=0.2, cutmix_alpha=1.0, mix_probability=0.7)
 
 
-def make(options: AugmentOptions, images: int = 50, batch_size: int = 8, **keys: object) -> DeviceLoader:
+def make(options: AugmentSection, images: int = 50, batch_size: int = 8, **keys: object) -> DeviceLoader:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
     split = Split(pixels, torch.arange(images))
@@ -155,7 +157,7 @@ def test_batches_made_beside_a_busy_gpu_are_the_same() -> None:
 @pytest.mark.parametrize("policy", ["none", "randaugment", "trivialaugment"])
 def test_batches_of_a_gpu_are_those_of_the_cpu(policy: str) -> None:
     """Crop, mirror and policies to the byte; what is computed in floats within rounding."""
-    options = AugmentOptions(augment=policy, cutout=8, mixup_alpha=0.2, cutmix_alpha=1.0)  # type: ignore[arg-type]
+    options = augmentation(augment=policy, cutout=8, mixup_alpha=0.2, cutmix_alpha=1.0)  # type: ignore[arg-type]
     here = make(options, batch_size=32)
     there = DeviceLoader(here._split, 32, here._pipeline, device=torch.device("cuda"), seed=3)
     for step in range(3):

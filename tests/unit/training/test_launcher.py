@@ -13,7 +13,7 @@ from wrn.config import Config
 from wrn.config.launch import Place
 from wrn.errors import ConfigError
 from wrn.training.launcher import launch, several_processes
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 from wrn.training.run import for_processes
 
 HERE: dict[str, str] = {"SAGEMAKER_BASE_DIR": "/nowhere"}
@@ -110,7 +110,7 @@ def test_what_several_processes_cannot_do() -> None:
 def test_shares_of_an_evaluation_cover_every_image_once(size: int, count: int) -> None:
     seen: list[int] = []
     for rank in range(size):
-        processes = Alone()
+        processes = Processes()
         processes.place = Place(rank=rank, size=size)
         seen += range(count)[processes.rows(count)]
     assert seen == list(range(count))

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from wrn.training.meters import Meters
-from wrn.training.processes import Alone
+from wrn.training.processes import Processes
 
 
 def test_sums_over_passes_and_steps() -> None:
-    meters = Meters(torch.device("cpu"), Alone())
+    meters = Meters(torch.device("cpu"), Processes())
     meters.add_pass(0, torch.tensor(6.0), torch.tensor(1.5), 3)
     meters.add_pass(0, torch.tensor(2.0), torch.tensor(0.5), 1)
     meters.add_step(torch.tensor(2.0))
@@ -19,7 +19,7 @@ def test_sums_over_passes_and_steps() -> None:
 
 
 def test_the_first_step_that_was_not_finite_is_named() -> None:
-    meters = Meters(torch.device("cpu"), Alone())
+    meters = Meters(torch.device("cpu"), Processes())
     for step, loss in enumerate((1.0, float("nan"), float("inf"), 1.0)):
         meters.add_pass(step, torch.tensor(loss), torch.tensor(0.0), 1)
     assert meters.read().first_bad_step == 1
@@ -28,7 +28,7 @@ def test_the_first_step_that_was_not_finite_is_named() -> None:
 
 
 def test_a_step_skipped_by_the_loss_scaler_does_not_count() -> None:
-    meters = Meters(torch.device("cpu"), Alone())
+    meters = Meters(torch.device("cpu"), Processes())
     meters.add_step(torch.tensor(float("inf")))
     meters.add_step(torch.tensor(3.0))
     assert meters.read().grad_norm == 3.0
@@ -36,7 +36,7 @@ def test_a_step_skipped_by_the_loss_scaler_does_not_count() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_reading_is_of_the_time_when_it_was_begun(device: str) -> None:
-    meters = Meters(torch.device(device), Alone())
+    meters = Meters(torch.device(device), Processes())
     meters.add_pass(0, torch.tensor(6.0), torch.tensor(1.0), 2)
     reading = meters.begin_reading()
     meters.add_pass(1, torch.tensor(float("nan")), torch.tensor(0.0), 2)

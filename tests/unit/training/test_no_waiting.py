@@ -92,6 +92,6 @@ def test_no_step_waits_for_a_gpu(name: str) -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            work.take(work.step, next(batches))
+            work.train_step(work.step, next(batches))
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
 from torch import Tensor
 
+from wrn.config.schema import AugmentSection
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.crop import Windows
 from wrn.data.augment.erase import cutout_, random_erasing
@@ -20,23 +17,6 @@ FULL_SIDE = 32
 """The side at which crop_padding and cutout are given in pixels; they shrink with smaller images."""
 
 
-@dataclass(frozen=True)
-class AugmentOptions:
-    """The augmentation keys of the configuration, under the same names and with the same meaning."""
-
-    crop_padding: int = 4
-    flip: bool = True
-    augment: Literal["none", "randaugment", "trivialaugment", "albumentations"] = "none"
-    randaugment_ops: int = 2
-    randaugment_magnitude: int = 14
-    albumentations_file: Path | None = None
-    cutout: int = 0
-    random_erasing: float = 0.0
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
-    mix_probability: float = 1.0
-
-
 class Pipeline:
     """Augments whole batches on their device. Calls are pure: all chance comes from `rng`.
 
@@ -44,7 +24,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, options: AugmentOptions, mean: tuple[float, float, float], std: tuple[float, float, float]
+        self, options: AugmentSection, mean: tuple[float, float, float], std: tuple[float, float, float]
     ) -> None:
         self.options = options
         self._mean = mean

@@ -3,15 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tiny import augmentation
+from wrn.config.schema import AugmentSection
 from wrn.data.augment.batch import Batch
-from wrn.data.augment.pipeline import AugmentOptions, Pipeline
+from wrn.data.augment.pipeline import Pipeline
 from wrn.data.random import BatchRandom, generator
 
 HALF, QUARTER = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-NOTHING = AugmentOptions(crop_padding=0, flip=False)
+NOTHING = augmentation(crop_padding=0, flip=False)
 
 
-def run(options: AugmentOptions, images: torch.Tensor) -> Batch:
+def run(options: AugmentSection, images: torch.Tensor) -> Batch:
     rng = BatchRandom(generator(0, "augment", 0), len(images), device=torch.device("cpu"))
     pipeline = Pipeline(options, HALF, QUARTER)
     everything = torch.arange(len(images))
@@ -37,7 +39,7 @@ def test_nothing_asked_for_is_normalisation_alone() -> None:
 def test_each_image_meets_its_own_chance(policy: str) -> None:
     """Not one draw for the batch: copies of one picture come out different from each other."""
     images = noise(1).expand(64, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-    batch = run(AugmentOptions(augment=policy, cutout=8), images)  # type: ignore[arg-type]
+    batch = run(augmentation(augment=policy, cutout=8), images)  # type: ignore[arg-type]
     assert len({image.numpy().tobytes() for image in batch.images}) > 55
 
 
@@ -45,28 +47,28 @@ def test_the_images_given_are_left_as_they_are() -> None:
     images = noise(32)
     before = images.clone()
     for policy in ("none", "randaugment", "trivialaugment"):
-        run(AugmentOptions(augment=policy, cutout=8, random_erasing=1.0, mixup_alpha=1.0), images)  # type: ignore[arg-type]
-        run(AugmentOptions(crop_padding=0, flip=False, augment=policy), images)  # type: ignore[arg-type]
+        run(augmentation(augment=policy, cutout=8, random_erasing=1.0, mixup_alpha=1.0), images)  # type: ignore[arg-type]
+        run(augmentation(crop_padding=0, flip=False, augment=policy), images)  # type: ignore[arg-type]
     assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize(("side", "hole"), [(32, 8), (16, 4), (20, 5), (24, 6)])
 def test_cutout_shrinks_with_the_images(side: int, hole: int) -> None:
-    batch = run(AugmentOptions(crop_padding=0, flip=False, cutout=8), torch.full((200, 3, side, side), 255).byte())
+    batch = run(augmentation(crop_padding=0, flip=False, cutout=8), torch.full((200, 3, side, side), 255).byte())
     blank = (batch.images == 0).all(1).flatten(1).sum(1)
     assert blank.max() == hole**2
 
 
 def test_the_shift_shrinks_with_the_images() -> None:
     ramp = torch.arange(16, dtype=torch.uint8).expand(300, 3, 16, 16)
-    batch = run(AugmentOptions(crop_padding=4, flip=False), ramp.contiguous(memory_format=torch.channels_last))
+    batch = run(augmentation(crop_padding=4, flip=False), ramp.contiguous(memory_format=torch.channels_last))
     middle = ((batch.images[:, 0, 8, 8] * 0.25 + 0.5) * 255).round()
     assert middle.unique().tolist() == [6, 7, 8, 9, 10]
 
 
 def test_blanked_pixels_are_the_mean_colour_whatever_follows() -> None:
     """Erasing works on normalised images: 0 is the mean of the training set."""
-    batch = run(AugmentOptions(crop_padding=0, flip=False, cutout=16), torch.full((50, 3, 32, 32), 10).byte())
+    batch = run(augmentation(crop_padding=0, flip=False, cutout=16), torch.full((50, 3, 32, 32), 10).byte())
     values = batch.images.unique()
     assert len(values) == 2
     assert values[1] == 0

@@ -44,7 +44,7 @@ class Faults:
     seen: the operation of every request, those that were refused included.
     quotas: those of SageMaker, which moto knows nothing of. jobs: what DescribeTrainingJob says, one after another.
     every: of so many requests, one is throttled.
-    names: of the jobs that were created, by region: moto would take one twice.
+    names: of the jobs that were created, by region: moto would take one twice. created: their requests.
     """
 
     planned: dict[str, list[BaseException | tuple[int, str, str] | None]] = field(default_factory=dict)
@@ -53,6 +53,7 @@ class Faults:
     jobs: list[dict[str, Any]] = field(default_factory=list)
     every: int = 0
     names: set[tuple[str, str]] = field(default_factory=set)
+    created: list[dict[str, Any]] = field(default_factory=list)
 
     def refuse(self, operation: str, code: str, message: str = "no", *, status: int = 400, times: int = 1) -> None:
         self.planned.setdefault(operation, []).extend([(status, code, message)] * times)
@@ -85,9 +86,11 @@ class Faults:
         elif operation in ("StopTrainingJob", "UpdateBudget"):
             found = {}
         elif operation == "CreateTrainingJob":
-            name = (request.url, json.loads(request.body)["TrainingJobName"])
+            body = json.loads(request.body)
+            name = (request.url, body["TrainingJobName"])
             if name not in self.names:
                 self.names.add(name)
+                self.created.append(body)
                 return None
             return _refusal(request, 400, "ResourceInUse", "Training job names must be unique")
         else:

@@ -12,6 +12,7 @@ from typing import Any
 
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.options import OWNER_TAG
+from wrn.aws.prices import PRICE_VARIABLE, SAME_PRICES, Price, bundled_prices, read_price
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -37,6 +38,11 @@ class Job:
     @property
     def arn(self) -> str:
         return str(self.answer["TrainingJobArn"])
+
+    @property
+    def region(self) -> str:
+        """Empty for a job that was not started."""
+        return (str(self.answer.get("TrainingJobArn", "")).split(":") + [""] * 4)[3]
 
     @property
     def status(self) -> str:
@@ -100,6 +106,20 @@ class Job:
     def keep_warm(self) -> int:
         """Seconds."""
         return int((self.answer.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds") or 0)
+
+    @property
+    def price(self) -> Price | None:
+        """That of its region, where it was recorded when the job was started, else the bundled one; None: not known."""
+        own = read_price(str((self.answer.get("Environment") or {}).get(PRICE_VARIABLE, "")))
+        return own or bundled_prices().get(self.instance_type)
+
+    @property
+    def price_is_foreign(self) -> bool:
+        """Whether all that is known is the price of the US, and the job runs elsewhere."""
+        price = self.price
+        if price is None or not self.region:
+            return False
+        return price.region in SAME_PRICES and self.region not in SAME_PRICES
 
     @property
     def created(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from wrn.aws.images import DEFAULT_TORCH, RELEASES, image_for, own_image, registry
+from wrn.aws.prices import Price
 from wrn.errors import AwsError
 
 LOCAL_STORAGE = frozenset(
@@ -67,6 +68,10 @@ class DeployOptions:
     """Upper limit of what the instances may cost, 0: none. Needs price_per_hour."""
     price_per_hour: float = 0.0
     """Of one instance, on demand; 0: not known."""
+    own_price: Price | None = None
+    """The same with its source, where it is the region's own or was given; None: price_per_hour is the bundled one."""
+    prices: Mapping[tuple[str, str], Price] = field(default_factory=dict)
+    """Of other places to go to, by region and instance type, where theirs are known and are not the bundled ones."""
     keep_warm: int = 0
     """How long the instances stay ready for the next job."""
     subnets: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,26 @@ class Price:
     usd_per_hour: float
     region: str
     source: Source
+
+
+GIVEN = Source("--price-per-hour", "given")
+
+PRICE_VARIABLE = "WRN_PRICE"
+"""In the environment of a job: what an hour of one instance costs there. Without it the bundled price counts."""
+
+
+def price_text(price: Price) -> str:
+    """As it is recorded with a job: `1.76 eu-west-1 2026-09-01`, or `given` in place of the day."""
+    return f"{price.usd_per_hour} {price.region} {price.source.date}"
+
+
+def read_price(text: str) -> Price | None:
+    """What `price_text` wrote; None for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ([a-z0-9-]+) (.+)", text)
+    if found is None:
+        return None
+    source = GIVEN if found[3] == GIVEN.date else Source("AWS Price List", found[3])
+    return Price(float(found[1]), found[2], source)
 
 
 _BUNDLED: tuple[tuple[Source, dict[str, float]], ...] = (

@@ -14,7 +14,8 @@ from wrn.cli.report import table
 from wrn.errors import DONE
 
 SOURCES = (
-    "instances: the bundled list prices for training, us-west-2 (`wrn plan` shows their sources); for endpoints too, "
+    "instances: a job's own price where it was recorded with it, else the bundled list prices for training, us-west-2 "
+    "(`wrn plan` shows their sources); the latter for endpoints too, "
     f"as an estimate; S3: ${USD_PER_GB_MONTH} per GB and month (us-east-1); free tiers are not counted"
 )
 

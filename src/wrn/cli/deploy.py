@@ -24,7 +24,7 @@ from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
 from wrn.aws.imaging.ecr import check_pushed, content_tag
 from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.planning.estimate import Estimate, estimate
-from wrn.aws.prices import SAME_PRICES, live_prices
+from wrn.aws.prices import SAME_PRICES, Price, live_prices
 from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
 from wrn.aws.requests.request import code_prefix, data_uri
@@ -132,7 +132,7 @@ def show(task: Task) -> int:
     calls = task.calls(options)
     if options.image_tag:
         notes = [*notes, f"image: {image_uri(options)}; it must have been pushed by `wrn image push`"]
-    told = facts(options, price_given=bool(task.flags["price_per_hour"]))
+    told = facts(options)
     notes = [*told, *expectations(_estimate(task), task.options, task.ways), *notes]
     if task.flags["write_json"]:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
@@ -180,9 +180,9 @@ def write_files(
 
 def send(task: Task, session: Session) -> int:
     """Deploy: print where to look, and follow the job if that is asked for."""
-    options = real_price(of_account(task.options, session, task.flags), task.flags)
+    options = real_prices(of_account(task.options, session, task.flags), task.ways, task.flags)
     task = replace(task, wishes=replace(task.wishes, options=options))
-    told = facts(task.options, price_given=bool(task.flags["price_per_hour"]))
+    told = facts(task.options)
     say("\n".join([*told, *expectations(_estimate(task), task.options, task.ways)]))
     if task.options.image_tag:
         for region in dict.fromkeys(way.region for way in task.ways):
@@ -227,23 +227,36 @@ def of_account(options: DeployOptions, session: Session, flags: dict[str, Any]) 
     return replace(options, account=session.account)
 
 
-def real_price(options: DeployOptions, flags: dict[str, Any]) -> DeployOptions:
-    """The options with AWS's own price where the bundled one is not the region's.
+def real_prices(options: DeployOptions, ways: Sequence[Choice], flags: dict[str, Any]) -> DeployOptions:
+    """The options with AWS's own prices, here and at each place to go on to, where the bundled ones are not theirs.
 
-    Raises AwsError where a limit in money was set and the price cannot be had: it would not hold.
+    Raises AwsError where a limit in money was set and a price cannot be had: it would not hold.
     """
-    if flags["price_per_hour"] or not options.price_per_hour or options.region in SAME_PRICES:
-        return options
+    lists: dict[str, dict[str, Price] | AwsError] = {}
+    prices: dict[tuple[str, str], Price] = {}
+    home = (options.region, options.instance_type)
+    for region, kind in dict.fromkeys((way.region, way.instance_type) for way in ways):
+        if region in SAME_PRICES or ((region, kind) == home and (options.own_price or not options.price_per_hour)):
+            continue
+        if region not in lists:
+            lists[region] = _price_list(region, flags["profile"])
+        known = lists[region]
+        if isinstance(known, dict) and kind in known:
+            prices[region, kind] = replace(known[kind], region=region)
+        elif options.max_cost:
+            why = known if isinstance(known, AwsError) else f"AWS's Price List has no {kind} in {region}"
+            mend = "give --price-per-hour" if (region, kind) == home else f"leave {region}:{kind} out of --fallback"
+            raise AwsError(f"max_cost: would be by the price of another region ({why}); {mend}, or give --max-runtime")
+    own = prices.pop(home, options.own_price)
+    dollars = own.usd_per_hour if own else options.price_per_hour
+    return replace(options, price_per_hour=dollars, own_price=own, prices=prices)
+
+
+def _price_list(region: str, profile: str | None) -> dict[str, Price] | AwsError:
     try:
-        price = live_prices(options.region, profile=flags["profile"]).get(options.instance_type)
-        reason = f"AWS's Price List has no {options.instance_type} in {options.region}"
+        return live_prices(region, profile=profile)
     except AwsError as error:
-        price, reason = None, str(error)
-    if price is not None:
-        return replace(options, price_per_hour=price.usd_per_hour)
-    if options.max_cost:
-        raise AwsError(f"max_cost: would be by the price of another region ({reason}); give --price-per-hour")
-    return options
+        return error
 
 
 def agree(task: Task) -> None:

@@ -13,7 +13,7 @@ from wrn.aws.deploying.alarms import Notices, read_target
 from wrn.aws.deploying.capacity import read_fallback
 from wrn.aws.deploying.launch import Patience
 from wrn.aws.options import DAY, HOUR, DeployOptions, job_name
-from wrn.aws.prices import bundled_prices
+from wrn.aws.prices import GIVEN, Price, bundled_prices
 from wrn.config.flags import Parser
 from wrn.config.layers import Resolved
 from wrn.errors import AwsError
@@ -112,11 +112,13 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
             problems.append(f"tags: {text!r} {error}")
     instance = f"ml.{(given['instance_type'] or DeployOptions.instance_type).removeprefix('ml.')}"
     known = bundled_prices().get(instance)
+    place = read("region", region, DeployOptions.region)
+    given_price = read("price_per_hour", dollars, 0.0)
     options = DeployOptions(
         # A few letters by chance: two deployments in the same second are two jobs.
         name=given["name"] or job_name(resolved.recipe, f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"),
         account=read("account", account, told),
-        region=read("region", region, DeployOptions.region),
+        region=place,
         bucket=given["bucket"] or "",
         role_arn=given["role_arn"] or "",
         role_name=given["role_name"] or DeployOptions.role_name,
@@ -131,7 +133,8 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
         max_runtime=read("max_runtime", duration, DAY),
         max_wait=read("max_wait", duration, 0),
         max_cost=read("max_cost", dollars, 0.0),
-        price_per_hour=read("price_per_hour", dollars, known.usd_per_hour if known else 0.0),
+        price_per_hour=given_price or (known.usd_per_hour if known else 0.0),
+        own_price=Price(given_price, place, GIVEN) if given_price else None,
         keep_warm=read("keep_warm", duration, 0),
         subnets=subnets,
         security_groups=groups,

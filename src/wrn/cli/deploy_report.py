@@ -10,27 +10,21 @@ from wrn.aws.deploying.capacity import Choice, options_for
 from wrn.aws.deploying.launch import Launched
 from wrn.aws.options import HOUR, DeployOptions, limits, span
 from wrn.aws.planning.estimate import Estimate
-from wrn.aws.prices import SAME_PRICES, bundled_prices
+from wrn.aws.prices import BUNDLED_REGION, SAME_PRICES
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
 
 
-def facts(options: DeployOptions, *, price_given: bool = False) -> list[str]:
-    """What a person should know beside the requests: the time, the money, what was assumed.
-
-    price_given: whether the price is the user's own.
-    """
+def facts(options: DeployOptions) -> list[str]:
+    """What a person should know beside the requests: the time, the money, what was assumed."""
     most = limits(options)
     machines = f"{options.instance_count} x {options.instance_type}"
     if most.cost is None:
         money = "the price is not known: give --price-per-hour"
     else:
         money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
-        if (known := bundled_prices().get(options.instance_type)) is not None:
-            foreign = (
-                not price_given and options.region not in SAME_PRICES and options.price_per_hour == known.usd_per_hour
-            )
-            money += f", by {known.region}'s price: --price-per-hour says that of {options.region}" if foreign else ""
+        if _is_foreign(options):
+            money += f", by {BUNDLED_REGION}'s price: --price-per-hour says that of {options.region}"
     lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
     if options.account == UNKNOWN_ACCOUNT:
         lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
@@ -59,7 +53,13 @@ def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequen
 
 def _ceiling(options: DeployOptions) -> str:
     cost = limits(options).cost
-    return "" if cost is None else f" for at most ${cost:.2f}"
+    by = f", by {BUNDLED_REGION}'s price" if _is_foreign(options) else ""
+    return "" if cost is None else f" for at most ${cost:.2f}{by}"
+
+
+def _is_foreign(options: DeployOptions) -> bool:
+    """Whether the price is the bundled one, which is that of other regions."""
+    return options.own_price is None and options.region not in SAME_PRICES
 
 
 def expected_line(expected: Estimate) -> str:

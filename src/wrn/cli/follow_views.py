@@ -43,6 +43,23 @@ def money_text(costs: Money, *, over: bool = False) -> str:
     return f"{amount} so far, {most}" if most else f"{amount} so far"
 
 
+def price_words(costs: Money) -> str:
+    """` (US price)` where that of the job's region is not known, else nothing."""
+    return " (US price)" if costs.foreign else ""
+
+
+def price_json(costs: Money) -> dict[str, Any] | None:
+    """By which price an amount was reckoned; None where none is known."""
+    if costs.price is None:
+        return None
+    return {
+        "usd_per_hour": costs.price.usd_per_hour,
+        "region": costs.price.region,
+        "source": costs.price.source.name,
+        "date": costs.price.source.date,
+    }
+
+
 def figures_text(state: State) -> list[str]:
     """Epoch, accuracy, speed and time left, as far as they are known."""
     progress = state.progress
@@ -82,7 +99,8 @@ class PlainView:
         # One line in five minutes: who reads this later wants the log, not a clock.
         if state.now - self._shown >= 300 and state.progress.figures and not state.job.is_over:
             self._shown = state.now
-            self._note(f"{clock(state.now)}  " + ", ".join([*figures_text(state), money_text(state.money)]))
+            costs = money_text(state.money) + price_words(state.money)
+            self._note(f"{clock(state.now)}  " + ", ".join([*figures_text(state), costs]))
 
     def close(self) -> None:
         pass
@@ -171,7 +189,7 @@ class RichView:
             rows.append(ProgressBar(total=state.progress.epochs, completed=state.progress.epoch, width=50))
             rows.append(Text("  ".join(figures_text(state))))
         price = "  (spot price assumed)" if state.money.estimated else ""
-        rows.append(Text(f"{money_text(state.money, over=job.is_over)}{price}"))
+        rows.append(Text(f"{money_text(state.money, over=job.is_over)}{price_words(state.money)}{price}"))
         if state.freshness is not None and state.freshness.age is not None:
             style = "yellow" if state.freshness.is_late else ""
             rows.append(Text(f"newest checkpoint in S3: {duration(state.freshness.age)} old", style=style))

@@ -12,11 +12,12 @@ from typing import Any
 from wrn.aws.faults import reason_of_failure
 from wrn.aws.following.events import LogFollower
 from wrn.aws.following.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
-from wrn.aws.following.progress import Progress, duration, interruptions, money, spot_savings
+from wrn.aws.following.progress import Money, Progress, duration, interruptions, money, spot_savings
 from wrn.aws.jobs import Job, describe, stop
+from wrn.aws.prices import GIVEN
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import at_terminal, aws_parser, open_session, tell_requests, where
-from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text
+from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text, price_json
 from wrn.cli.report import percent
 from wrn.errors import DONE, INTERRUPTED
 
@@ -152,6 +153,7 @@ def end_of_job(job: Job, progress: Progress, ceiling: float | None) -> dict[str,
         "cost_usd": costs.so_far,
         "cost_is_estimated": costs.estimated,
         "ceiling_usd": costs.ceiling,
+        "price": price_json(costs),
         "spot_savings": spot_savings(job),
         "interruptions": interruptions(job),
         "failure": job.failure or None,
@@ -182,10 +184,19 @@ def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
     costs = money(job, job.ended or job.created, ceiling=result["ceiling_usd"])
     if job.billable_seconds is not None:
         many = f" on each of {job.instances} instances" if job.instances > 1 else ""
-        source = f" (list price of {costs.price.region}, {costs.price.source.date})" if costs.price else ""
-        lines.append(f"billed: {duration(job.billable_seconds)}{many}; {money_text(costs, over=True)}{source}")
+        lines.append(f"billed: {duration(job.billable_seconds)}{many}; {money_text(costs, over=True)}{_source(costs)}")
     saved = result["spot_savings"]
     if saved is not None:
         times = result["interruptions"]
         lines.append(f"spot saved {saved:.0%} of the cost, with {times} interruption{'' if times == 1 else 's'}")
     return [*lines, f"next: {result['next']}"]
+
+
+def _source(costs: Money) -> str:
+    """Of the price, in brackets."""
+    if costs.price is None:
+        return ""
+    if costs.price.source == GIVEN:
+        return " (by the price that was given)"
+    other = f": not that of {costs.foreign}" if costs.foreign else ""
+    return f" (list price of {costs.price.region}, {costs.price.source.date}{other})"

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wrn.aws.following.progress import money
+from wrn.aws.following.progress import Money, money
 from wrn.aws.following.resume import free_name, refuse_a_second, resume_request, tags_of
 from wrn.aws.jobs import Job, checkpoint_objects, describe
 from wrn.aws.requests.validate import check_request
 from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests, where
+from wrn.cli.follow_views import price_words
 from wrn.errors import DONE, AwsError
 
 
@@ -45,9 +46,10 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     refuse_a_second(session, job)
     found = checkpoint_objects(session, job)
-    ceiling = most(request)
+    costs = most(request, job)
+    ceiling = costs.ceiling
     begins = f"goes on from {job.checkpoints}" if found else f"begins afresh: {job.checkpoints} is empty"
-    price = "at a price that is not known" if ceiling is None else f"for at most ${ceiling:.2f}"
+    price = "at a price that is not known" if ceiling is None else f"for at most ${ceiling:.2f}{price_words(costs)}"
     question = f"{name} {begins}, {price}. Start it?"
     if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
         raise AwsError("nothing was started; give --yes to go on without being asked")
@@ -64,6 +66,6 @@ def main(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def most(request: Mapping[str, Any]) -> float | None:
-    """US dollars that the job costs at most, by list prices; None where they are not known."""
-    return money(Job({**request, "TrainingJobStatus": "InProgress"}), 0.0).ceiling
+def most(request: Mapping[str, Any], before: Job) -> Money:
+    """What the job costs at most, in the region of the one before."""
+    return money(Job({**request, "TrainingJobArn": before.arn, "TrainingJobStatus": "InProgress"}), 0.0)

@@ -12,11 +12,11 @@ from wrn.aws.faults import NotThere
 from wrn.aws.following.events import GROUP, LogEvent
 from wrn.aws.following.follow import State
 from wrn.aws.following.freshness import checkpoint_freshness
-from wrn.aws.following.progress import Progress, duration, interruptions, money, phase_text, phases, spot_savings
+from wrn.aws.following.progress import Money, Progress, duration, interruptions, money, phase_text, phases, spot_savings
 from wrn.aws.jobs import Job, describe
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, open_session, tell_requests, where
-from wrn.cli.follow_views import clock, figures_text, money_text, phase_line
+from wrn.cli.follow_views import clock, figures_text, money_text, phase_line, price_json
 from wrn.cli.report import table
 from wrn.errors import DONE, AwsError
 
@@ -85,6 +85,7 @@ def as_json(state: State) -> dict[str, Any]:
         "cost_usd": state.money.so_far,
         "cost_is_estimated": state.money.estimated,
         "ceiling_usd": state.money.ceiling,
+        "price": price_json(state.money),
         "billable_seconds": job.billable_seconds,
         "training_seconds": job.training_seconds,
         "spot_savings": spot_savings(job),
@@ -110,8 +111,7 @@ def as_lines(state: State, place: str = "") -> list[str]:
     ]
     if state.progress.figures:
         rows.append(("progress", ", ".join(figures_text(state))))
-    estimated = ", with an assumed spot price" if state.money.estimated else ""
-    rows.append(("money", money_text(state.money, over=job.is_over) + estimated))
+    rows.append(("money", money_text(state.money, over=job.is_over) + _by_which_price(state.money)))
     if (saved := spot_savings(job)) is not None:
         rows.append(("spot saved", f"{saved:.0%}"))
     if job.checkpoints:
@@ -122,6 +122,13 @@ def as_lines(state: State, place: str = "") -> list[str]:
     lines = [*table(rows).split("\n"), "", *(f"  {phase_line(phase)}" for phase in phases(job)), ""]
     lines += [f"warning: {text}" for text in state.warnings]
     return [*lines, f"next: {next_step(job)}{place}"]
+
+
+def _by_which_price(costs: Money) -> str:
+    estimated = ", with an assumed spot price" if costs.estimated else ""
+    if not costs.foreign:
+        return estimated
+    return f"{estimated}, by the US price: that of {costs.foreign} was not recorded with the job"
 
 
 def next_step(job: Job) -> str:

@@ -211,3 +211,54 @@ def test_a_limit_in_money_holds_by_the_price_of_the_region(
     assert main([*SYNTHETIC, "--max-cost", "5", "--price-per-hour", "1.5"]) == 0
     assert main(SYNTHETIC) == 0
     assert "by us-west-2's price: --price-per-hour says that of eu-west-1" in capsys.readouterr().err
+
+
+def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
+    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def prices(region: str, **_: Any) -> dict[str, Price]:
+        asked.append(region)
+        if region == "sa-east-1":
+            raise AwsError("prices: nobody answers")
+        return {"ml.g5.xlarge": Price(2.816, region, Source("AWS Price List", "2026-11-01"))}
+
+    monkeypatch.setattr(deploy, "live_prices", prices)
+    flags = ["deploy", "--yes", "--dataset", "synthetic", "--region", "us-east-1", "--max-cost", "5", "--json"]
+    elsewhere = [*flags, "--fallback", "us-west-2:g5.xlarge,eu-west-1:g5.xlarge,g6.xlarge", "--wait-for-capacity", "0s"]
+    hours = {}
+    for name, refused in (("home", 0), ("as-home", 1), ("dear", 2)):
+        faults.refuse("CreateTrainingJob", "ResourceLimitExceeded", "limit is 0 Instances", times=refused)
+        faults.jobs = [{"SecondaryStatus": "Training"}]
+        assert main([*elsewhere, "--name", name]) == 0
+        told = capsys.readouterr()
+        assert json.loads(told.out)["max_cost_usd"] == pytest.approx(5.0, abs=0.01)
+        assert "then ml.g5.xlarge in eu-west-1 for at most $5.00, then" in told.err
+        hours[name] = json.loads(told.out)["max_runtime_hours"]
+    assert asked == ["eu-west-1"] * 3
+    assert hours["home"] == hours["as-home"] == pytest.approx(2 * hours["dear"], rel=0.05)
+    assert [request.get("Environment") for request in faults.created] == [
+        None,
+        None,
+        {"WRN_PRICE": "2.816 eu-west-1 2026-11-01"},
+    ]
+    sent = len(faults.created)
+    for place, why in (
+        ("sa-east-1:g5.xlarge", "prices: nobody answers"),
+        ("eu-west-1:g6.xlarge", "has no ml.g6.xlarge"),
+    ):
+        assert main([*flags, "--fallback", place]) == 2
+        error = capsys.readouterr().err
+        assert "max_cost: would be by the price of another region" in error
+        assert why in error
+        assert "out of --fallback, or give --max-runtime" in error
+    assert len(faults.created) == sent
+    free = [word for word in flags if word not in ("--max-cost", "5")]
+    assert main([*free, "--fallback", "sa-east-1:g5.xlarge"]) == 0
+    assert "in sa-east-1 for at most $33.91, by us-west-2's price" in capsys.readouterr().err
+
+
+def test_a_price_that_was_given_is_recorded(faults: Faults) -> None:
+    assert main([*SYNTHETIC, "--price-per-hour", "1.5"]) == 0
+    assert faults.created[0]["Environment"] == {"WRN_PRICE": "1.5 eu-west-1 given"}

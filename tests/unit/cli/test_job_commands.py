@@ -71,7 +71,7 @@ def test_following_to_the_end(job: Any, capsys: pytest.CaptureFixture[str]) -> N
     assert told.err.splitlines()[-5:] == [
         "wrn-a: completed",
         "epoch 2 of 10: test top-1 25.00%, test top-5 80.00%",
-        "billed: 2 min; $0.04 of at most $5.00 (list price of us-west-2, seen 2026-11)",
+        "billed: 2 min; $0.04 of at most $5.00 (list price of us-west-2, seen 2026-11: not that of eu-west-1)",
         "spot saved 70% of the cost, with 0 interruptions",
         "next: wrn fetch wrn-a --output-dir runs/wrn-a",
     ]

@@ -139,22 +139,27 @@ def tagged_jobs(session: Session) -> list[dict[str, Any]]:
     ]
 
 
-def instance_cost(instance_type: str, count: int, *, spot: bool = False) -> float | None:
-    """US dollars an hour by the bundled list; with spot an estimate. None where the type is not in it."""
+def instance_cost(instance_type: str, count: int) -> float | None:
+    """US dollars an hour by the bundled list. None where the type is not in it."""
     price = bundled_prices().get(instance_type)
-    return None if price is None else price.usd_per_hour * count * (SPOT_SHARE if spot else 1)
+    return None if price is None else price.usd_per_hour * count
 
 
 def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
     for job in jobs:
         machines = f"{job.instances} x {job.instance_type}"
+        foreign = ", by the US price" if job.price_is_foreign else ""
         if not job.is_over:
-            cost = instance_cost(job.instance_type, job.instances, spot=job.spot)
-            detail = f"{machines}{', spot (price assumed)' if job.spot else ''}, {job.secondary.lower()}"
+            cost = _job_cost(job, spot=job.spot)
+            detail = f"{machines}{', spot (price assumed)' if job.spot else ''}, {job.secondary.lower()}{foreign}"
             yield Resource("training job", job.name, detail, per_hour=cost)
         elif (job.answer.get("WarmPoolStatus") or {}).get("Status") == "Available":
-            cost = instance_cost(job.instance_type, job.instances)
-            yield Resource("warm pool", job.name, f"{machines} kept ready", per_hour=cost)
+            yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
+
+
+def _job_cost(job: Job, *, spot: bool = False) -> float | None:
+    """US dollars an hour by the price recorded with it, else by the bundled list."""
+    return None if job.price is None else job.price.usd_per_hour * job.instances * (SPOT_SHARE if spot else 1)
 
 
 def _tuning_jobs(session: Session) -> Iterator[Resource]:

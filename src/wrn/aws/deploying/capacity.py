@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from wrn.aws.options import DeployOptions
-from wrn.aws.prices import bundled_prices
+from wrn.aws.prices import SAME_PRICES, Price, bundled_prices
 from wrn.errors import AwsError
 
 LONGEST_NAME = 63
@@ -73,8 +73,7 @@ def check_regions(options: DeployOptions, ways: Iterable[Choice]) -> None:
 
 def options_for(options: DeployOptions, choice: Choice, attempt: int) -> DeployOptions:
     """The options of the attempt with this number, from 1: another place, another machine and another name."""
-    same = choice.instance_type == options.instance_type
-    known = bundled_prices().get(choice.instance_type)
+    dollars, price = _price(options, choice)
     return replace(
         options,
         name=attempt_name(options.name, attempt),
@@ -82,8 +81,21 @@ def options_for(options: DeployOptions, choice: Choice, attempt: int) -> DeployO
         instance_type=choice.instance_type,
         spot=choice.spot,
         max_wait=options.max_wait if choice.spot else 0,
-        price_per_hour=options.price_per_hour if same else known.usd_per_hour if known else 0.0,
+        price_per_hour=dollars,
+        own_price=price,
     )
+
+
+def _price(options: DeployOptions, choice: Choice) -> tuple[float, Price | None]:
+    """Of an hour there: by its own price, else by that of the same machine at the same prices, else by the bundled."""
+    if price := options.prices.get((choice.region, choice.instance_type)):
+        return price.usd_per_hour, price
+    same = choice.instance_type == options.instance_type
+    if same and (choice.region == options.region or {choice.region, options.region} <= SAME_PRICES):
+        return options.price_per_hour, options.own_price
+    if known := bundled_prices().get(choice.instance_type):
+        return known.usd_per_hour, None
+    return (options.price_per_hour if same else 0.0), None
 
 
 def attempt_name(name: str, attempt: int) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import statistics
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wrn.aws.following.events import LogEvent
 from wrn.aws.jobs import Job, moment
 from wrn.aws.options import HOUR, STOP_SECONDS
-from wrn.aws.prices import SPOT_SHARE, Price, bundled_prices
+from wrn.aws.prices import SPOT_SHARE, Price
 
 EPOCH_LINE = re.compile(r"(?:^|\s)dataset=\S+ epoch=\d+ epochs=\d+ \S.*")
 """Of `wrn train`, as in `dataset=cifar100 epoch=3 epochs=100 train_loss=2.1000 ... images_per_s=2875.1000 ...`."""
@@ -184,30 +184,35 @@ class Progress:
 
 @dataclass(frozen=True)
 class Money:
-    """US dollars so far and at most. None where the price is not known. estimated: a spot price was assumed."""
+    """US dollars so far and at most. None where the price is not known. estimated: a spot price was assumed.
+
+    foreign: the job's region, where its price is not known and `price` is that of the US.
+    """
 
     so_far: float | None
     ceiling: float | None
     estimated: bool
     price: Price | None
+    foreign: str = ""
 
 
-def money(job: Job, now: float, *, ceiling: float | None = None, prices: Mapping[str, Price] | None = None) -> Money:
-    """What the job has cost by `now`, by list prices.
+def money(job: Job, now: float, *, ceiling: float | None = None) -> Money:
+    """What the job has cost by `now`, by the price recorded with it, else by the bundled list.
 
     ceiling: what it may cost at most, if the caller knows; else it follows from the job's time limit.
     """
-    price = (bundled_prices() if prices is None else prices).get(job.instance_type)
+    price = job.price
     if price is None:
         return Money(None, ceiling, False, None)
+    foreign = job.region if job.price_is_foreign else ""
     per_second = price.usd_per_hour * job.instances / HOUR
     if ceiling is None:
         ceiling = per_second * (job.max_runtime + STOP_SECONDS + job.keep_warm)
     if job.billable_seconds is not None:
         # SageMaker takes what spot saves off the time, not off the price.
-        return Money(per_second * (job.billable_seconds + job.warm_seconds), ceiling, False, price)
+        return Money(per_second * (job.billable_seconds + job.warm_seconds), ceiling, False, price, foreign)
     spent = per_second * billed_seconds(phases(job), job.ended or now)
-    return Money(spent * SPOT_SHARE if job.spot else spent, ceiling, job.spot, price)
+    return Money(spent * SPOT_SHARE if job.spot else spent, ceiling, job.spot, price, foreign)
 
 
 def billed_seconds(told: Sequence[Phase], now: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from wrn.aws.jobs import Job, describe, summaries
 from wrn.aws.options import LOCAL_STORAGE, family
+from wrn.aws.prices import PRICE_VARIABLE
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -58,6 +59,11 @@ def resume_request(
         if key and family(instance_type) not in LOCAL_STORAGE:
             machines["VolumeKmsKeyId"] = key
         request["ResourceConfig"] = machines
+    if instance_type not in ("", job.instance_type) and PRICE_VARIABLE in request.get("Environment", {}):
+        # It is the price of the old machine.
+        request["Environment"] = {k: v for k, v in request["Environment"].items() if k != PRICE_VARIABLE}
+        if not request["Environment"]:
+            del request["Environment"]
     if max_runtime:
         limits = {**request.get("StoppingCondition", {}), "MaxRuntimeInSeconds": max_runtime}
         if "MaxWaitTimeInSeconds" in limits:

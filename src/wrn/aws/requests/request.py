@@ -19,6 +19,7 @@ from wrn.aws.options import (
     role_arn,
     training_minutes,
 )
+from wrn.aws.prices import PRICE_VARIABLE, price_text
 from wrn.config.schema import Config
 from wrn.errors import AwsError
 
@@ -78,6 +79,8 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
         "RetryStrategy": {"MaximumRetryAttempts": 2},
         "Tags": all_tags(options),
     }
+    if options.own_price:  # what it has cost is told by this price later on
+        request["Environment"] = {PRICE_VARIABLE: price_text(options.own_price)}
     if config.dataset != "synthetic":
         request["InputDataConfig"].append(_channel(DATA_CHANNEL, data_uri(config, options)))
     if options.wheels_name:

@@ -83,6 +83,8 @@ class Faults:
             found = self.jobs.pop(0)
         elif operation == "ListTagsForResource" and "budgets" in request.url:
             found = {"ResourceTags": [{"Key": "created-by", "Value": "wrn"}]}  # there are no others in these tests
+        elif operation == "DeleteTrainingJob":
+            return self._delete(request)
         elif operation in ("StopTrainingJob", "UpdateBudget"):
             found = {}
         elif operation == "CreateTrainingJob":
@@ -96,6 +98,20 @@ class Faults:
         else:
             return None
         return AWSResponse(request.url, 200, {}, _Body(json.dumps(found).encode()))  # type: ignore[arg-type]
+
+    def _delete(self, request: Any) -> AWSResponse:
+        """The record of a job, as AWS's service model says: those alone that are over and keep no machines."""
+        from moto.sagemaker.models import sagemaker_backends
+
+        jobs = sagemaker_backends[ACCOUNT][request.url.split(".")[-3]].training_jobs
+        name = json.loads(request.body)["TrainingJobName"]
+        if name not in jobs:
+            return _refusal(request, 400, "ResourceNotFound", "Requested resource not found.")
+        warm = getattr(jobs[name], "warm_pool_status", None) or {}
+        if jobs[name].training_job_status in ("InProgress", "Stopping") or warm.get("Status") == "Available":
+            return _refusal(request, 400, "ResourceInUse", "Resource being accessed is in use.")
+        del jobs[name]
+        return AWSResponse(request.url, 200, {}, _Body(b"{}"))  # type: ignore[arg-type]
 
 
 def _refusal(request: Any, status: int, code: str, message: str) -> AWSResponse:

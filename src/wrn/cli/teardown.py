@@ -11,7 +11,7 @@ from typing import Any
 
 from wrn.aws.clearing.clearer import clearing_policy
 from wrn.aws.clearing.inventory import Inventory, bucket_given, take_inventory
-from wrn.aws.clearing.teardown import remove
+from wrn.aws.clearing.teardown import check_records, remove
 from wrn.aws.options import DeployOptions
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests
@@ -29,13 +29,18 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "teardown",
         "Remove everything in the account that this tool made, found by its tag created-by=wrn.",
-        "[--dry-run] [--print-policy] [--yes] [--bucket B] [--region R] [--json]",
+        "[--dry-run] [--print-policy] [--yes] [--records] [--bucket B] [--region R] [--json]",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     parser.add_argument(
         "--print-policy", action="store_true", help="print the rights that this takes, as a policy, and remove nothing"
     )
     parser.add_argument("--yes", action="store_true", help="remove without asking; running jobs are stopped")
+    parser.add_argument(
+        "--records",
+        action="store_true",
+        help="also what SageMaker keeps of the jobs themselves, settings and metrics: they leave its list for good",
+    )
     parser.add_argument(
         "--bucket",
         metavar="B",
@@ -49,9 +54,11 @@ def main(arguments: Sequence[str]) -> int:
     if options.print_policy:
         places = [DeployOptions(name="any", account=session.account, region=session.region)]
         places += [replace(places[0], bucket=name) for name in buckets]
-        sys.stdout.write(json.dumps(clearing_policy(places), indent=2) + "\n")
+        sys.stdout.write(json.dumps(clearing_policy(places, records=options.records), indent=2) + "\n")
         return DONE
-    inventory = take_inventory(session, buckets=buckets)
+    if options.records:
+        check_records(session)
+    inventory = take_inventory(session, buckets=buckets, records=options.records)
     asking = bool(inventory.resources) and not (options.dry_run or options.yes)
     if asking or not options.json or not inventory.resources:
         show(inventory, session)
@@ -64,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
             sys.stderr.write("nothing was removed\n")
         else:
             removed = [resource_json(resource) for resource in inventory.resources]
-            converge(session, inventory, buckets)
+            converge(session, inventory, buckets, records=options.records)
     if options.json:
         told = [resource_json(resource) for resource in inventory.resources]
         sys.stdout.write(json.dumps({"found": told, "removed": removed, "notes": inventory.notes}, indent=2) + "\n")
@@ -80,9 +87,10 @@ def show(inventory: Inventory, session: Session) -> None:
     else:
         sys.stderr.write(f"nothing of ours is in account {session.account}, {session.region}\n")
     notes = list(inventory.notes)
-    if inventory.finished_jobs:
+    if inventory.finished_jobs and not any(resource.kind == "record" for resource in inventory.resources):
         notes.append(
-            f"SageMaker's list keeps the records of {inventory.finished_jobs} finished job(s); they cost nothing"
+            f"SageMaker's list keeps the records of {inventory.finished_jobs} finished job(s); they cost nothing, and "
+            "--records removes them too"
         )
     sys.stderr.write("".join(f"note: {note}\n" for note in notes))
 
@@ -91,6 +99,8 @@ def converge(
     session: Session,
     inventory: Inventory,
     buckets: Sequence[str],
+    *,
+    records: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Remove and look again until nothing is left. Raises AwsError listing what could not be removed."""
@@ -99,7 +109,7 @@ def converge(
         if number:
             sleep(PAUSE_SECONDS)
         faults = remove(session, inventory.resources, lambda text: print_line(text))
-        inventory = take_inventory(session, buckets=buckets)
+        inventory = take_inventory(session, buckets=buckets, records=records)
         if not inventory.resources:
             return
     left = [f"{resource.kind} {resource.name} is still there" for resource in inventory.resources]

@@ -51,6 +51,8 @@ SAGEMAKER = (
     "sagemaker:UpdateTrainingJob",
 )
 
+RECORDS = ("sagemaker:DeleteTrainingJob",)
+
 BUCKET = ("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads")
 OBJECTS = ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 ROLE = (
@@ -62,8 +64,8 @@ ROLE = (
 )
 
 
-def clearing_policy(places: Iterable[DeployOptions]) -> Document:
-    """What it takes to see and to remove all that was made in these places."""
+def clearing_policy(places: Iterable[DeployOptions], *, records: bool = False) -> Document:
+    """What it takes to see and to remove all that was made in these places; the records of jobs where asked for."""
     all_of = list(places)
     options = all_of[0]
     arn = f"arn:{partition(options.region)}"
@@ -77,7 +79,12 @@ def clearing_policy(places: Iterable[DeployOptions]) -> Document:
         allow("Look", list(LOOK), ["*"]),
         allow("LookAtLogs", ["logs:DescribeLogStreams"], [f"{arn}:logs:{place}:log-group:{GROUP}:*" for place in here]),
         allow("LookIntoBuckets", list(BUCKET), made + given),
-        allow("EndJobsAndEndpoints", list(SAGEMAKER), [f"{arn}:sagemaker:{place}:*" for place in here], **tagged),
+        allow(
+            "EndJobsAndEndpoints",
+            sorted([*SAGEMAKER, *RECORDS] if records else SAGEMAKER),
+            [f"{arn}:sagemaker:{place}:*" for place in here],
+            **tagged,
+        ),
         allow("EmptyBuckets", list(OBJECTS), objects),
         allow(
             "DeleteLogs",

@@ -60,16 +60,22 @@ class Inventory:
     finished_jobs: int = 0
 
 
-def take_inventory(session: Session, *, buckets: Iterable[str] = (), logs: bool = True) -> Inventory:
+def take_inventory(
+    session: Session, *, buckets: Iterable[str] = (), logs: bool = True, records: bool = False
+) -> Inventory:
     """Everything of ours in the session's region, and our roles.
 
     buckets: the user's own that a deployment may have used, beside those that our jobs name. logs: also the log streams
-    of our jobs, a request for each. Raises AwsError; what the caller may not look at becomes a note.
+    of our jobs, a request for each. records: also what SageMaker keeps of our jobs when they are over. Raises AwsError;
+    what the caller may not look at becomes a note.
     """
     inventory = Inventory()
     jobs = tagged_jobs(session)
+    known = [entry["TrainingJobName"] for entry in jobs]
+    if records:
+        known += _older_jobs(session, known)
     inventory.finished_jobs = sum(entry["TrainingJobStatus"] not in RUNNING for entry in jobs)
-    details = [job for entry in jobs if (job := _described(session, entry["TrainingJobName"]))]
+    details = [job for name in known if (job := _described(session, name))]
     elsewhere: list[str] = []
 
     def buckets_of_ours() -> Iterator[Resource]:
@@ -95,6 +101,8 @@ def take_inventory(session: Session, *, buckets: Iterable[str] = (), logs: bool 
         ("topics", lambda: _topics(session)),
         ("logs", lambda: _logs(session, details) if logs else ()),
         ("buckets", buckets_of_ours),
+        # After what is found by them.
+        ("records of jobs", lambda: _records(details) if records else ()),
         ("image repositories", lambda: _repositories(session)),
         ("budgets", lambda: _budgets(session)),
         ("roles", lambda: _roles(session)),
@@ -155,6 +163,18 @@ def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
             yield Resource("training job", job.name, detail, per_hour=cost)
         elif (job.answer.get("WarmPoolStatus") or {}).get("Status") == "Available":
             yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
+
+
+def _older_jobs(session: Session, newer: Iterable[str]) -> list[str]:
+    """Names of our jobs behind all that `tagged_jobs` looks through."""
+    older = {arn.rpartition("/")[2]: arn for arn in tagged_arns(session, "sagemaker:training-job")}
+    # Their tag is read once more: what goes by it goes for good, and the index lags.
+    return [name for name in sorted({*older} - {*newer}) if is_ours(session, older[name])]
+
+
+def _records(jobs: Iterable[Job]) -> Iterator[Resource]:
+    for job in jobs:
+        yield Resource("record", job.name, f"{job.status.lower()} job" if job.is_over else "once the job has stopped")
 
 
 def _job_cost(job: Job, *, spot: bool = False) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from wrn.aws.clearing import storage
 from wrn.aws.clearing.inventory import Resource
-from wrn.aws.faults import NotThere
+from wrn.aws.faults import Denied, NameInUse, NotThere
 from wrn.aws.jobs import describe
 from wrn.aws.jobs import stop as stop_job
 from wrn.aws.session import Session
@@ -29,9 +29,40 @@ def remove(
         faults += _remove_one(session, resource, tell)
     # A job that still runs would write into the bucket while it is emptied.
     faults += _await_end(session, [job for job in jobs if job.kind == "training job"], tell, sleep)
+    records = [resource for resource in resources if resource.kind == "record"]
     for resource in resources:
-        if resource not in jobs:
+        if resource not in jobs and resource not in records:
             faults += _remove_one(session, resource, tell)
+    if records and faults:
+        return [*faults, "the records of jobs stay until that is gone: by them it is found"]
+    return faults + _remove_records(session, records, tell)
+
+
+def check_records(session: Session) -> None:
+    """Raises AwsError where boto3 is too old to remove the record of a job."""
+    if "DeleteTrainingJob" not in session.client("sagemaker").meta.service_model.operation_names:
+        raise AwsError(
+            "records: this boto3 does not know DeleteTrainingJob; pip install --upgrade boto3, or leave out --records"
+        )
+
+
+def _remove_records(session: Session, records: Sequence[Resource], tell: Tell) -> list[str]:
+    """What SageMaker keeps of a job: its settings and metrics. One refusal of rights is told for all."""
+    faults: list[str] = []
+    for record in records:
+        try:
+            session.call("sagemaker", "DeleteTrainingJob", {"TrainingJobName": record.name})
+        except NotThere:
+            pass
+        except Denied as error:
+            return [*faults, f"records of jobs: {error}; see `wrn teardown --records --print-policy`"]
+        except NameInUse:
+            faults.append(f"record {record.name}: the job has not ended, or its machines are still kept ready")
+            continue
+        except AwsError as error:
+            faults.append(f"record {record.name}: {error}")
+            continue
+        tell(f"removed record {record.name}")
     return faults
 
 

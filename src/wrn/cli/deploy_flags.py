@@ -50,7 +50,11 @@ def add_deploy_flags(parser: Parser) -> None:
         ("wait-for-capacity", "10", "with --fallback: minutes to wait for a machine at each place but the last"),
         ("on-demand-after", "never", "with --spot: minutes without a machine after which one on demand is taken"),
         ("notify", "nobody", "who is told when the job ends: an SNS topic's ARN, a mail address, or https://..."),
-        ("budget", "100", "with --alarms: US dollars a month of SageMaker above which --notify is told"),
+        (
+            "budget",
+            "100, or the one that is there",
+            "with --alarms: US dollars a month of SageMaker above which --notify is told",
+        ),
         ("keep-warm", "0", "keep the instances for the next job, and pay for them: 30m"),
         ("bucket", "wrn-<account>-<region>", "a bucket of yours, taken as it is"),
         ("data-uri", "data/ in the bucket", "s3://... with the data set"),
@@ -151,9 +155,7 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
     patience = Patience(read("wait_for_capacity", minutes, Patience.each), read("on_demand_after", minutes, None))
     if given["budget"] is not None and not given["alarms"]:
         problems.append("budget: is one of the alarms; give --alarms, or leave it out")
-    notices = Notices(
-        read("notify", read_target, ""), given["alarms"], read("budget", dollars, Notices.monthly_dollars)
-    )
+    notices = Notices(read("notify", read_target, ""), given["alarms"], read("budget", dollars, None))
     problems += _of_rehearsals(given)
     interruptions = read("interrupt_after", moments, ())
     wishes = Wishes(options, read("fallback", read_fallback, ()), patience, notices, interruptions)

@@ -36,7 +36,8 @@ class Notices:
 
     target: str = ""
     alarms: bool = False
-    monthly_dollars: float = MONTHLY_DOLLARS
+    monthly_dollars: float | None = None
+    """None: MONTHLY_DOLLARS for a new budget; one that is there stays as it is."""
 
 
 def read_target(text: str) -> str:
@@ -178,7 +179,7 @@ def budget_calls(options: DeployOptions, notices: Notices, topic: str) -> tuple[
     """A monthly limit on what SageMaker costs the account, told when it is passed or about to be: made, or changed."""
     budget: dict[str, Any] = {
         "BudgetName": BUDGET,
-        "BudgetLimit": {"Amount": f"{notices.monthly_dollars:.2f}", "Unit": "USD"},
+        "BudgetLimit": {"Amount": f"{notices.monthly_dollars or MONTHLY_DOLLARS:.2f}", "Unit": "USD"},
         "CostFilters": {"Service": ["Amazon SageMaker"]},
         "TimeUnit": "MONTHLY",
         "BudgetType": "COST",
@@ -229,9 +230,14 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
         create, update = budget_calls(options, notices, topic)
         try:
             session.call(create.service, create.operation, create.request)
-            tell(f"budget: told when SageMaker costs the account more than ${notices.monthly_dollars:.0f} a month")
+            most = notices.monthly_dollars or MONTHLY_DOLLARS
+            tell(f"budget: told when SageMaker costs the account more than ${most:.0f} a month")
         except NameInUse:
-            session.call(update.service, update.operation, update.request)
+            if notices.monthly_dollars is None:
+                tell(f"budget: {BUDGET} is there already and stays as it is; --budget changes it")
+            else:
+                session.call(update.service, update.operation, update.request)
+                tell(f"budget: {BUDGET} is ${notices.monthly_dollars:.0f} a month now")
 
 
 def _refuse_anothers_dashboard(session: Session, name: str) -> None:

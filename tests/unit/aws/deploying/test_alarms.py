@@ -85,7 +85,7 @@ def test_alarms(faults: Faults) -> None:
     alone = "alarms: they show in the console alone; --notify says who is told"
     assert told == [alone, "budget: told when SageMaker costs the account more than $50 a month"]
     session, told = ensure(Notices(alarms=True, monthly_dollars=70))
-    assert told == [alone]
+    assert told == [alone, "budget: wrn-sagemaker is $70 a month now"]
     (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
     assert (alarm["AlarmName"], alarm["AlarmActions"]) == ("wrn-job-failed", [TOPIC])
     (dashboard,) = session.call("cloudwatch", "ListDashboards")["DashboardEntries"]
@@ -96,6 +96,24 @@ def test_alarms(faults: Faults) -> None:
         "CreateBudget",
         "UpdateBudget",
     ]
+
+
+def test_a_budget_that_nobody_spoke_of_stays(faults: Faults) -> None:
+    def limit() -> str:
+        account = {"AccountId": OPTIONS.account, "BudgetName": "wrn-sagemaker"}
+        return str(
+            Session(region="eu-west-1").call("budgets", "DescribeBudget", account)["Budget"]["BudgetLimit"]["Amount"]
+        )
+
+    ensure(Notices(alarms=True, monthly_dollars=7))
+    session, told = ensure(Notices(alarms=True))
+    assert told[-1] == "budget: wrn-sagemaker is there already and stays as it is; --budget changes it"
+    assert ("budgets", "UpdateBudget") not in session.sent
+    assert float(limit()) == 7
+    session.call("budgets", "DeleteBudget", {"AccountId": OPTIONS.account, "BudgetName": "wrn-sagemaker"})
+    _, told = ensure(Notices(alarms=True))
+    assert told[-1] == "budget: told when SageMaker costs the account more than $100 a month"
+    assert float(limit()) == 100
 
 
 def test_nothing_asked_nothing_sent(faults: Faults) -> None:

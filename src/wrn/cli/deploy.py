@@ -31,7 +31,7 @@ from wrn.aws.requests.request import code_prefix, data_uri
 from wrn.aws.session import Session, configured_region
 from wrn.cli.aws_flags import where
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
-from wrn.cli.deploy_report import expectations, facts, outcome, progress_line
+from wrn.cli.deploy_report import expectations, facts, outcome, policy_notes, progress_line
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     if task.flags["print_policy"]:
         places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
         sys.stdout.write(json.dumps(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
-        say("\n".join(facts(task.options)[1:]) or "attach it to whoever deploys")
+        say("\n".join([*facts(task.options)[1:], *policy_notes(task.options)]))
         return DONE
     if task.flags["dry_run"] or task.flags["write_json"]:
         return show(task)

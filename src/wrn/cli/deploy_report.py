@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from wrn.aws.console import job_url, logs_url
 from wrn.aws.deploying.capacity import Choice, options_for
 from wrn.aws.deploying.launch import Launched
-from wrn.aws.options import HOUR, DeployOptions, limits, span
+from wrn.aws.options import HOUR, OWNER_TAG, DeployOptions, limits, span
 from wrn.aws.planning.estimate import Estimate
 from wrn.aws.prices import BUNDLED_REGION, SAME_PRICES
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
@@ -28,6 +28,20 @@ def facts(options: DeployOptions) -> list[str]:
     lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
     if options.account == UNKNOWN_ACCOUNT:
         lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
+    return lines
+
+
+def policy_notes(options: DeployOptions) -> list[str]:
+    """What an administrator should know who gives the rights of --print-policy to somebody."""
+    lines = ["attach it to whoever deploys"]
+    if not options.role_arn:
+        lines.append(
+            "careful: iam:PutRolePolicy with iam:PassRole is a wide right: whoever has both can give "
+            f"{options.role_name} any rights and use them in a job. Narrower: --role-arn with a role that an "
+            "administrator made (then neither making nor changing roles is in the policy); or an administrator makes "
+            f"{options.role_name} beforehand, tagged {'='.join(OWNER_TAG)} and with a permissions boundary, which the "
+            "role's policies cannot exceed, and takes iam:CreateRole out of the policy"
+        )
     return lines
 
 

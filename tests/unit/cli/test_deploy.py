@@ -114,8 +114,14 @@ def test_the_rights_that_deploying_needs(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["deploy", "--print-policy", "--fallback", "us-west-2:g5.xlarge"]) == 0
     out, err = capsys.readouterr()
     assert "stands for your account" in err
+    assert "iam:PutRolePolicy with iam:PassRole is a wide right" in err
+    assert "permissions boundary" in err
     bucket = json.loads(out)["Statement"][0]
     assert bucket["Resource"] == [f"arn:aws:s3:::wrn-111122223333-{place}" for place in ("us-east-1", "us-west-2")]
+    assert main(["deploy", "--print-policy", "--role-arn", "arn:aws:iam::999988887777:role/theirs"]) == 0
+    out, err = capsys.readouterr()
+    assert "PutRolePolicy" not in out + err
+    assert err == "attach it to whoever deploys\n"
 
 
 def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,10 @@ COMMANDS = {
 """Each is a module of this package with a `main(arguments) -> exit code`."""
 
 
+ON_AWS = ("deploy", "jobs", "status", "logs", "stop", "resume", "fetch", "image", "costs", "teardown")
+"""Those that take --debug: a refusal is then told with its traceback."""
+
+
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
@@ -81,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = importlib.import_module(f"wrn.cli.{name}")
         return int(command.main(rest))
     except WrnError as error:
+        if name in ON_AWS and "--debug" in rest:
+            import traceback
+
+            _complain(traceback.format_exc())
         lines = str(error).split("\n")
         _complain("".join(f"wrn {name}: {line}\n" for line in lines))
         return error.exit_code

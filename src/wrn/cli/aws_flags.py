@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 
 from wrn.aws.options import DeployOptions
 from wrn.aws.session import Session, configured_region
@@ -19,7 +20,7 @@ def aws_parser(name: str, description: str, usage: str) -> Parser:
     group.add_argument("--region", metavar="R", help="where [$AWS_REGION, the profile's, or us-east-1]")
     group.add_argument("--profile", metavar="P", help="whose credentials [$AWS_PROFILE, then the default]")
     group.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
-    group.add_argument("--debug", action="store_true", help="say at the end which requests were sent")
+    group.add_argument("--debug", action="store_true", help="say which requests were sent, and where a refusal arose")
     return parser
 
 
@@ -28,6 +29,15 @@ def open_session(options: Namespace) -> Session:
     # As `wrn deploy` finds it.
     region = options.region or configured_region(options.profile) or DeployOptions.region
     return Session(region=region, profile=options.profile)
+
+
+def with_session(options: Namespace, run: Callable[[Namespace, Session], int]) -> int:
+    """Run a command in the account that its flags name. With --debug its requests are told, however it ends."""
+    session = open_session(options)
+    try:
+        return run(options, session)
+    finally:
+        tell_requests(options, session)
 
 
 def where(session: Session) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from wrn.aws.clearing.inventory import Resource, bucket_given, take_inventory
 from wrn.aws.clearing.storage import GB, USD_PER_GB_MONTH
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.report import table
 from wrn.errors import DONE
 
@@ -26,7 +28,10 @@ def main(arguments: Sequence[str]) -> int:
         "--bucket", metavar="B", action="append", default=[], help="also wrn/ in this bucket of yours; may repeat"
     )
     options = parser.parse_args(arguments)
-    session = open_session(options)
+    return with_session(options, show)
+
+
+def show(options: Namespace, session: Session) -> int:
     buckets = [bucket_given(name) for name in options.bucket]
     inventory = take_inventory(session, buckets=buckets, logs=False)
     paid = [resource for resource in inventory.resources if resource.monthly != 0 or resource.per_hour != 0]
@@ -44,7 +49,6 @@ def main(arguments: Sequence[str]) -> int:
     else:
         sys.stdout.write(f"nothing of ours costs money in account {session.account}, {session.region}\n")
         sys.stderr.write("".join(f"note: {note}\n" for note in inventory.notes))
-    tell_requests(options, session)
     return DONE
 
 

@@ -34,7 +34,11 @@ def add_deploy_flags(parser: Parser) -> None:
     group.add_argument("--monitor", action="store_true", help="follow the job until it ends, as wrn logs -f does")
     group.add_argument("--yes", action="store_true", help="ask nothing; needed where there is no terminal to ask at")
     group.add_argument("--json", action="store_true", help="the result as one JSON object")
-    group.add_argument("--debug", action="store_true", help="at the end, list every request to AWS that was made")
+    group.add_argument(
+        "--debug",
+        action="store_true",
+        help="list every request that was made, and where a refusal arose",
+    )
     for name, default, text in (
         ("name", "wrn-<recipe>-<time>", "of the job, unique in the account"),
         ("region", "$AWS_REGION, the profile's, or us-east-1", "where"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from wrn.aws.following.fetch import fetch
 from wrn.aws.jobs import describe
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.errors import DONE
 
 
@@ -21,7 +23,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output-dir", metavar="D", type=Path, help="gets model/, history.jsonl ... [runs/JOB]")
     parser.add_argument("--force", action="store_true", help="replace what another job left in the folder")
     options = parser.parse_args(arguments)
-    session = open_session(options)
+    return with_session(options, bring)
+
+
+def bring(options: Namespace, session: Session) -> int:
     job = describe(session, options.job)
     target = options.output_dir or Path("runs", job.name)
     tell = _progress if not options.json and sys.stderr.isatty() else None
@@ -36,7 +41,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"{result.model}: {how}\n")
         sys.stdout.write("".join(f"{note}\n" for note in result.notes))
         sys.stdout.write(f"next: wrn evaluate --model-dir {result.model}\n")
-    tell_requests(options, session)
     return DONE
 
 

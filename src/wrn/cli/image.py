@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from wrn.aws.imaging.ecr import build, push, pushing_policy
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.config.layers import recipe_root
 from wrn.errors import DONE
 
@@ -25,17 +27,24 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if options.print_policy:
-        session = open_session(options)
-        sys.stdout.write(json.dumps(pushing_policy(session.account, session.region), indent=2) + "\n")
-        return DONE
-    if options.action == "build":
-        image = build(recipe_root(), say)
-        following = f"wrn image push{f' --region {options.region}' if options.region else ''}"
-    else:
-        session = open_session(options)
-        image = push(session, recipe_root(), say)
-        following = f"wrn deploy --image-uri auto --region {session.region}"
-        tell_requests(options, session)
+        return with_session(options, _print_policy)
+    if options.action == "push":
+        return with_session(options, _push)
+    image = build(recipe_root(), say)
+    return _tell(options, image, f"wrn image push{f' --region {options.region}' if options.region else ''}")
+
+
+def _print_policy(options: Namespace, session: Session) -> int:
+    sys.stdout.write(json.dumps(pushing_policy(session.account, session.region), indent=2) + "\n")
+    return DONE
+
+
+def _push(options: Namespace, session: Session) -> int:
+    image = push(session, recipe_root(), say)
+    return _tell(options, image, f"wrn deploy --image-uri auto --region {session.region}")
+
+
+def _tell(options: Namespace, image: str, following: str) -> int:
     sys.stdout.write(json.dumps({"image": image}) + "\n" if options.json else f"{image}\n")
     if not options.json:
         say(f"next: {following}")

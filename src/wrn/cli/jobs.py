@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from wrn.aws.following.progress import WORDS, duration
 from wrn.aws.jobs import NEWEST, moment, our_jobs
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.report import table
 from wrn.errors import DONE
 
@@ -19,7 +21,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser("jobs", "List the training jobs that this tool started.", "[--running] [--region R] [--json]")
     parser.add_argument("--running", action="store_true", help="only those that are not over")
     options = parser.parse_args(arguments)
-    session = open_session(options)
+    return with_session(options, show)
+
+
+def show(options: Namespace, session: Session) -> int:
     found = our_jobs(session)
     if options.running:
         found = [entry for entry in found if entry["TrainingJobStatus"] in ("InProgress", "Stopping")]
@@ -33,7 +38,6 @@ def main(arguments: Sequence[str]) -> int:
             f"no {'running ' if options.running else ''}job of ours among the newest {NEWEST} in {session.region}; "
             "`wrn deploy` starts one, --region looks elsewhere\n"
         )
-    tell_requests(options, session)
     return DONE
 
 

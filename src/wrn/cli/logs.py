@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from wrn.aws.following.progress import Money, Progress, duration, interruptions,
 from wrn.aws.jobs import Job, describe, stop
 from wrn.aws.prices import GIVEN
 from wrn.aws.session import Session
-from wrn.cli.aws_flags import at_terminal, aws_parser, open_session, tell_requests, where
+from wrn.cli.aws_flags import at_terminal, aws_parser, where, with_session
 from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text, price_json
 from wrn.cli.report import percent
 from wrn.errors import DONE, INTERRUPTED
@@ -27,20 +28,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
     parser.add_argument("-f", "--follow", action="store_true", help="follow until it ends; Ctrl-C leaves or stops it")
     options = parser.parse_args(arguments)
-    session = open_session(options)
-    try:
-        if options.follow:
-            return follow_job(session, options.job, ceiling=None, json_lines=options.json)
-        job = describe(session, options.job)
-        log = LogFollower(session, job.name)
-        events = log.drain()
-        (JsonView() if options.json else PlainView()).lines(events, len(log.hosts) > 1)
-        if not events:
-            wait = "" if job.is_over else " yet; -f waits for it"
-            sys.stderr.write(f"{job.name} ({job.secondary}) has written nothing{wait}\n")
-        return DONE
-    finally:
-        tell_requests(options, session)
+    return with_session(options, show)
+
+
+def show(options: Namespace, session: Session) -> int:
+    if options.follow:
+        return follow_job(session, options.job, ceiling=None, json_lines=options.json)
+    job = describe(session, options.job)
+    log = LogFollower(session, job.name)
+    events = log.drain()
+    (JsonView() if options.json else PlainView()).lines(events, len(log.hosts) > 1)
+    if not events:
+        wait = "" if job.is_over else " yet; -f waits for it"
+        sys.stderr.write(f"{job.name} ({job.secondary}) has written nothing{wait}\n")
+    return DONE
 
 
 def follow_job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from wrn.aws.following.progress import Money, money
 from wrn.aws.following.resume import free_name, refuse_a_second, resume_request, tags_of
 from wrn.aws.jobs import Job, checkpoint_objects, describe
 from wrn.aws.requests.validate import check_request
-from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests, where
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import aws_parser, confirm, where, with_session
 from wrn.cli.follow_views import price_words
 from wrn.errors import DONE, AwsError
 
@@ -30,7 +32,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--yes", action="store_true", help="start without asking")
     parser.add_argument("--dry-run", action="store_true", help="print the request as JSON and send nothing")
     options = parser.parse_args(arguments)
-    session = open_session(options)
+    return with_session(options, start)
+
+
+def start(options: Namespace, session: Session) -> int:
     job = describe(session, options.job)
     name = options.name or free_name(session, job.name)
     request = resume_request(
@@ -62,7 +67,6 @@ def main(arguments: Sequence[str]) -> int:
 
         return follow_job(session, name, ceiling=ceiling, json_lines=options.json)
     sys.stderr.write(f"next: wrn logs -f {name}{where(session)}\n")
-    tell_requests(options, session)
     return DONE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from wrn.aws.following.freshness import checkpoint_freshness
 from wrn.aws.following.progress import Money, Progress, duration, interruptions, money, phase_text, phases, spot_savings
 from wrn.aws.jobs import Job, describe
 from wrn.aws.session import Session
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests, where
+from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.cli.follow_views import clock, figures_text, money_text, phase_line, price_json
 from wrn.cli.report import table
 from wrn.errors import DONE, AwsError
@@ -28,7 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser("status", "Show where a job stands.", "JOB [--region R] [--json]")
     parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
     options = parser.parse_args(arguments)
-    session = open_session(options)
+    return with_session(options, show)
+
+
+def show(options: Namespace, session: Session) -> int:
     job = describe(session, options.job)
     progress = Progress()
     progress.take(last_lines(session, job))
@@ -44,7 +48,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(json.dumps(as_json(state), indent=2) + "\n")
     else:
         sys.stdout.write("".join(f"{line}\n" for line in as_lines(state, where(session))))
-    tell_requests(options, session)
     return DONE
 
 

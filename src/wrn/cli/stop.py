@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from wrn.aws.jobs import describe, stop
-from wrn.cli.aws_flags import aws_parser, open_session, tell_requests, where
+from wrn.aws.session import Session
+from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.errors import DONE
 
 
@@ -15,7 +17,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser("stop", "Stop a running job; it saves a checkpoint first.", "JOB [--region R] [--json]")
     parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
     options = parser.parse_args(arguments)
-    session = open_session(options)
+    return with_session(options, stop_job)
+
+
+def stop_job(options: Namespace, session: Session) -> int:
     job = describe(session, options.job)
     asked = stop(session, job)
     if options.json:
@@ -27,5 +32,4 @@ def main(arguments: Sequence[str]) -> int:
         )
     else:
         sys.stderr.write(f"{job.name} is {job.status.lower()} already\n")
-    tell_requests(options, session)
     return DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from wrn.aws.clearing.inventory import Inventory, bucket_given, take_inventory
 from wrn.aws.clearing.teardown import check_records, remove
 from wrn.aws.options import DeployOptions
 from wrn.aws.session import Session
-from wrn.cli.aws_flags import aws_parser, confirm, open_session, tell_requests
+from wrn.cli.aws_flags import aws_parser, confirm, with_session
 from wrn.cli.costs import resource_json, resource_table
 from wrn.errors import DONE, AwsError
 
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         help="a bucket of yours that was deployed to: wrn/ in it goes, the rest stays; may repeat",
     )
     options = parser.parse_args(arguments)
-    session = open_session(options)
+    return with_session(options, clear)
+
+
+def clear(options: Namespace, session: Session) -> int:
     buckets = [bucket_given(name) for name in options.bucket]
     if options.print_policy:
         places = [DeployOptions(name="any", account=session.account, region=session.region)]
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     inventory = take_inventory(session, buckets=buckets, records=options.records)
     asking = bool(inventory.resources) and not (options.dry_run or options.yes)
     if asking or not options.json or not inventory.resources:
-        show(inventory, session)
+        tell(inventory, session)
     removed: list[dict[str, Any]] = []
     if inventory.resources and not options.dry_run:
         running = [resource.name for resource in inventory.resources if resource.kind == "training job"]
@@ -77,11 +81,10 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(json.dumps({"found": told, "removed": removed, "notes": inventory.notes}, indent=2) + "\n")
     elif removed:
         sys.stderr.write("all of it is removed\n")
-    tell_requests(options, session)
     return DONE
 
 
-def show(inventory: Inventory, session: Session) -> None:
+def tell(inventory: Inventory, session: Session) -> None:
     if inventory.resources:
         sys.stderr.write(resource_table(inventory.resources) + "\n")
     else:

@@ -4,12 +4,16 @@ import errno
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import wrn.cli
-from wrn.cli import COMMANDS, main
+from wrn.cli import COMMANDS, ON_AWS, main
 from wrn.errors import Interrupted
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +107,35 @@ def test_closed_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", None)
     assert main(["config"]) == 0
     sys.stdout.close()
+
+
+def takes_debug(name: str, capsys: pytest.CaptureFixture[str]) -> bool:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    return "--debug" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_debug_tells_requests_and_origin_of_a_refusal(
+    name: str, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same of every command that takes the flag; without it, a refusal is its sentence alone."""
+    assert takes_debug(name, capsys) == (name in ON_AWS)
+    if name not in ON_AWS:
+        return
+    monkeypatch.chdir(tmp_path)
+    more = {"deploy": ["--yes", "--dataset", "synthetic"], "image": ["push", "--print-policy"], "jobs": [], "costs": []}
+    words = [name, *more.get(name, [] if name == "teardown" else ["wrn-a"]), "--region", "eu-west-1"]
+    for operation in ("GetCallerIdentity", "ListTrainingJobs", "DescribeTrainingJob"):
+        faults.refuse(operation, "AccessDeniedException", "not you", status=403, times=2)
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    assert f"wrn {name}: " in told
+    assert main([*words, "--debug"]) == 2
+    told, _, after = capsys.readouterr().err.partition("Traceback (most recent call last):\n")
+    assert "requests to AWS:" in told
+    raised, sentence = after.splitlines()[-2:]
+    assert sentence.startswith(f"wrn {name}: ")
+    assert raised.endswith(sentence.removeprefix(f"wrn {name}"))
+    assert "not you (AccessDeniedException)" in sentence

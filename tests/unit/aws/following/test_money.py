@@ -13,7 +13,7 @@ from wrn.aws.following.progress import money
 from wrn.aws.following.resume import resume_request
 from wrn.aws.jobs import Job
 from wrn.aws.prices import GIVEN, Price, Source, bundled_prices, price_text, read_price
-from wrn.cli import logs, main, status
+from wrn.cli import aws_flags, logs, main
 from wrn.cli.resume import most
 
 OWN = {"WRN_PRICE": "2.816 eu-west-1 2026-11-01"}
@@ -81,7 +81,7 @@ def test_an_inventory_takes_the_recorded_price() -> None:
 
 def test_status_says_whose_price_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def shown(found: FakeJob, *flags: str) -> str:
-        monkeypatch.setattr(status, "open_session", lambda options: found)
+        monkeypatch.setattr(aws_flags, "open_session", lambda options: found)
         assert main(["status", "wrn-a", *flags]) == 0
         return capsys.readouterr().out
 

@@ -47,7 +47,7 @@ class Faults:
     names: of the jobs that were created, by region: moto would take one twice. created: their requests.
     """
 
-    planned: dict[str, list[BaseException | tuple[int, str, str] | None]] = field(default_factory=dict)
+    planned: dict[str, list[BaseException | tuple[int, str, str] | dict[str, Any] | None]] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
     quotas: dict[str, float] = field(default_factory=dict)
     jobs: list[dict[str, Any]] = field(default_factory=list)
@@ -62,6 +62,10 @@ class Faults:
         """The connection breaks, once so many requests have gone through."""
         self.planned.setdefault(operation, []).extend([*[None] * after, *[error] * times])
 
+    def say(self, operation: str, content: dict[str, Any]) -> None:
+        """An answer that is no refusal, of a service that speaks JSON."""
+        self.planned.setdefault(operation, []).append(content)
+
     def answer(self, request: Any, event_name: str) -> AWSResponse | None:
         operation = event_name.rpartition(".")[2]
         self.seen.append(operation)
@@ -73,6 +77,8 @@ class Faults:
             return self._instead(request, operation)
         if isinstance(fault, BaseException):
             raise fault
+        if isinstance(fault, dict):
+            return AWSResponse(request.url, 200, {}, _Body(json.dumps(fault).encode()))  # type: ignore[arg-type]
         return _refusal(request, *fault)
 
     def _instead(self, request: Any, operation: str) -> AWSResponse | None:

@@ -301,6 +301,7 @@ def outcome_json(launched: Launched, expected: Estimate | None, ceiling: float |
 
     options = launched.options
     return {
+        "type": "started",  # with --monitor, lines of other types follow
         "name": launched.name,
         "region": options.region,
         "account": options.account,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import sys
+import time
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -262,3 +264,28 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
 def test_a_price_that_was_given_is_recorded(faults: Faults) -> None:
     assert main([*SYNTHETIC, "--price-per-hour", "1.5"]) == 0
     assert faults.created[0]["Environment"] == {"WRN_PRICE": "1.5 eu-west-1 given"}
+
+
+def test_every_line_of_a_followed_job_is_json(
+    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fake_account import make_log
+    from fake_job import epoch_line
+    from wrn.cli import logs
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    make_log("mine", ["hello", epoch_line(1)], 1000 * int(time.time()))
+    monkeypatch.setattr(logs, "follow_job", functools.partial(logs.follow_job, look=0.01, settle=0))
+    assert main([*SYNTHETIC, "--name", "mine", "--json", "--monitor", "--max-cost", "2"]) == 0
+    told = capsys.readouterr()
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    kinds = [line["type"] for line in lines]
+    assert (kinds[0], kinds[-1]) == ("started", "end")
+    assert set(kinds[1:-1]) == {"phase", "line", "epoch"}
+    assert (lines[0]["name"], lines[0]["max_cost_usd"]) == ("mine", pytest.approx(2.0, abs=0.01))
+    assert [line["message"] for line in lines if line["type"] == "line"] == ["hello", epoch_line(1)]
+    assert (lines[-1]["job"], lines[-1]["status"], lines[-1]["ceiling_usd"]) == (
+        "mine",
+        "Completed",
+        lines[0]["max_cost_usd"],
+    )

@@ -295,7 +295,10 @@ def _repositories(session: Session) -> Iterator[Resource]:
     for entry in session.pages("ecr", "DescribeRepositories", "repositories"):
         name = entry["repositoryName"]
         if _tagged(session, "ecr", {"resourceArn": entry["repositoryArn"]}, key="tags"):
-            images = list(session.pages("ecr", "DescribeImages", "imageDetails", {"repositoryName": name}))
+            try:
+                images = list(session.pages("ecr", "DescribeImages", "imageDetails", {"repositoryName": name}))
+            except NotThere:
+                continue  # it went since it was listed
             size = sum(image.get("imageSizeInBytes", 0) for image in images)
             cost = size / storage.GB * ECR_PER_GB_MONTH
             yield Resource("image repository", name, f"{len(images)} images", bytes=size, per_month=cost)
@@ -307,7 +310,10 @@ def _roles(session: Session) -> Iterator[Resource]:
             continue  # ours are for SageMaker alone, and asking each role of an account takes minutes
         name = {"RoleName": entry["RoleName"]}
         if _tagged(session, "iam", name, operation="ListRoleTags"):
-            policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
+            try:
+                policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
+            except NotThere:
+                continue  # it went since it was listed
             places = {policy: place for policy in policies if (place := policy_region(policy))}
             data = {
                 "here": [policy for policy, place in places.items() if place == session.region],

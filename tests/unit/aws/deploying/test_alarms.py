@@ -116,6 +116,19 @@ def test_a_budget_that_nobody_spoke_of_stays(faults: Faults) -> None:
     assert float(limit()) == 100
 
 
+def test_a_target_that_the_rule_did_not_take(faults: Faults) -> None:
+    """EventBridge answers so with 200."""
+    entry = {"TargetId": "topic", "ErrorCode": "AccessDenied", "ErrorMessage": "the topic may not be used"}
+    faults.say("PutTargets", {"FailedEntryCount": 1, "FailedEntries": [entry]})
+    with pytest.raises(AwsError, match=r"^notify: the topic may not be used$"):
+        ensure(Notices("me@example.com"))
+    faults.say("PutTargets", {"FailedEntryCount": 1, "FailedEntries": [{"TargetId": "topic"}]})
+    with pytest.raises(AwsError, match=r"^notify: the rule took no target$"):
+        ensure(Notices("me@example.com"))
+    faults.say("PutTargets", {"FailedEntryCount": 0, "FailedEntries": []})
+    ensure(Notices("me@example.com"))
+
+
 def test_nothing_asked_nothing_sent(faults: Faults) -> None:
     assert ensure(Notices())[0].sent == []
 

@@ -116,13 +116,14 @@ def take_inventory(
         if what in ("roles", "budgets") and elsewhere and found:
             names = ", ".join(resource.name for resource in found)
             inventory.notes.append(f"{names} stays: {', '.join(elsewhere)} in other regions is ours too; see --region")
+            inventory.resources += [_rights(role, session) for role in found if role.data.get("here")]
             continue
         for role in [resource for resource in found if resource.data.get("elsewhere")]:
             found.remove(role)
             places = ", ".join(role.data["elsewhere"])
             inventory.notes.append(f"{role.name} stays: it is for jobs in {places} as well; see --region")
             if role.data["here"]:
-                found.append(replace(role, kind="rights of role", detail=f"for jobs in {session.region}"))
+                found.append(_rights(role, session))
         inventory.resources += found
     inventory.notes += _unknown(session)
     return inventory
@@ -320,6 +321,11 @@ def _roles(session: Session) -> Iterator[Resource]:
                 "elsewhere": sorted({*places.values()} - {session.region}),
             }
             yield Resource("role", entry["RoleName"], data=data)
+
+
+def _rights(role: Resource, session: Session) -> Resource:
+    """Of a role that stays: its policies for this region. A role has room for 10,240 characters of them."""
+    return replace(role, kind="rights of role", detail=f"for jobs in {session.region}")
 
 
 def _tagged(

@@ -32,8 +32,9 @@ def ensure_role(
         return _ensure(session, options, tell, sleep)
     except LimitReached as error:
         raise LimitReached(
-            f"{error}; the role {options.role_name} has all the rights that a role may have: remove those of its "
-            "policies wrn-training-* that no job uses any more, or give another --role-name"
+            f"{error}; the role {options.role_name} has all the rights that a role may have: `wrn teardown --region R` "
+            "removes those for a region that is no longer used (see --dry-run); or remove those of its policies "
+            "wrn-training-* that no job uses any more, or give another --role-name"
         ) from None
     except Denied as error:
         raise Denied(f"{error}; or give a role that is there already as --role-arn") from None

@@ -285,6 +285,21 @@ def test_a_role_that_jobs_elsewhere_use_loses_the_rights_of_this_region_alone() 
     assert iam.list_roles()["Roles"] == []
 
 
+def test_a_region_that_is_no_longer_used_leaves_no_rights(capsys: pytest.CaptureFixture[str]) -> None:
+    """A role has room for so many: those of a region go with it, though the role stays for a bucket elsewhere."""
+    make_bucket("wrn-123456789012-us-west-2", ours=True, region="us-west-2")
+    make_role("wrn-training", ours=True)
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    for name in ("wrn-training-eu-west-1", "wrn-training-eu-west-1-0123abcd", "wrn-training-us-west-2"):
+        client("iam").put_role_policy(RoleName="wrn-training", PolicyName=name, PolicyDocument=document)
+    assert main(["teardown", "--yes"]) == 0
+    told = capsys.readouterr().err
+    assert "wrn-training stays: wrn-123456789012-us-west-2 in other regions is ours too" in told
+    assert "removed rights of role wrn-training" in told
+    assert client("iam").list_role_policies(RoleName="wrn-training")["PolicyNames"] == ["p", "wrn-training-us-west-2"]
+
+
 def test_a_question_shows_what_it_is_about(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     make_role("wrn-training", ours=True)
     monkeypatch.setattr("wrn.cli.aws_flags.at_terminal", lambda: True)

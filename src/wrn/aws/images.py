@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from wrn.aws.instances import CATALOGUE
+from wrn.aws.instances import gpu_of
 from wrn.errors import AwsError
 
 
@@ -117,16 +117,16 @@ def image_for(instance: str, region: str, *, today: date, override: str = "") ->
     """
     if "/" in override:
         return Image(override, override.rpartition("/")[2], None, None)
-    gpu = CATALOGUE[instance].gpu if instance in CATALOGUE else None
+    gpu = gpu_of(instance)
     newest_cuda = gpu.cuda if gpu else None
-    version = override or _newest_with(newest_cuda)
+    version = override or newest_with(newest_cuda)
     if version not in RELEASES:
         raise AwsError(f'image: version "{version}" is not known; give one of {", ".join(RELEASES)}, or a URI')
     release = RELEASES[version]
     if gpu and newest_cuda and release.cuda > newest_cuda:
         raise AwsError(
             f"image: {instance} has {gpu.name} GPUs, which CUDA {release.cuda} in the {version} image no longer "
-            f"supports; use the {_newest_with(newest_cuda)} image, or another instance type"
+            f"supports; use the {newest_with(newest_cuda)} image, or another instance type"
         )
     with_gpu = gpu is not None or instance.startswith(("ml.g", "ml.p"))
     tag = release.tag if with_gpu else release.tag_cpu
@@ -167,7 +167,7 @@ def own_image(account: str, region: str, tag: str) -> str:
     return f"{account}.dkr.ecr.{region}.{suffix}/{OWN_REPOSITORY}:{tag}"
 
 
-def _newest_with(cuda: int | None) -> str:
+def newest_with(cuda: int | None) -> str:
     """The version to take on GPUs that CUDA supports up to this major version (None: all)."""
     if cuda is None or RELEASES[DEFAULT_TORCH].cuda <= cuda:
         return DEFAULT_TORCH

@@ -163,6 +163,15 @@ CATALOGUE: dict[str, Instance] = {
 }
 
 
+_OTHERS = {"ml.p3dn.24xlarge": V100}
+"""Types that can train but are not compared: what their GPUs take matters all the same."""
+
+
+def gpu_of(name: str) -> Gpu | None:
+    """The GPU of an instance type; None where it has none that is known here."""
+    return CATALOGUE[name].gpu if name in CATALOGUE else _OTHERS.get(name)
+
+
 def find_instance(name: str) -> Instance:
     """The instance type of this name. Raises AwsError with the nearest one that is known."""
     if name in CATALOGUE:

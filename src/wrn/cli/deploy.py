@@ -21,7 +21,7 @@ from wrn.aws.deploying.deployer import deployer_policy
 from wrn.aws.deploying.launch import Launch, Launched, Order, with_key
 from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
 from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
-from wrn.aws.imaging.ecr import check_pushed, content_tag
+from wrn.aws.imaging.ecr import check_gpu, check_pushed, content_tag
 from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.planning.estimate import Estimate, estimate
 from wrn.aws.prices import SAME_PRICES, Price, live_prices
@@ -119,6 +119,8 @@ def read_task(arguments: Sequence[str]) -> Task:
     check_regions(task.options, task.ways)
     check_topic(task.wishes.notices, (way.region for way in task.ways))
     for number, way in enumerate(task.ways, start=1):
+        if task.options.image_tag:
+            check_gpu(recipe_root(), way.instance_type)
         task.calls(options_for(task.options, way, number))
     return task
 

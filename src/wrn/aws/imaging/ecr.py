@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from wrn.aws.faults import NameInUse, NotThere
-from wrn.aws.images import OWN_REPOSITORY, own_image
+from wrn.aws.images import OWN_REPOSITORY, newest_with, own_image
 from wrn.aws.imaging.engine import Engine, find_engine
+from wrn.aws.instances import gpu_of
 from wrn.aws.jobs import has_our_tag
 from wrn.aws.options import partition
 from wrn.aws.requests.deployment import OWNER
@@ -21,6 +23,9 @@ from wrn.errors import AwsError
 
 CONTENT = ("Dockerfile", "requirements.txt")
 """Everything that goes in."""
+
+CUDA_OF = {"torch==2.13.0": 13}
+"""Of torch from PyPI (pytorch/pytorch#178665, #190355), whose builds for CUDA 12.6 alone still have code for V100."""
 
 KEPT = 5
 """Images in the registry; older ones go. Each is some gigabytes, at ten cents a gigabyte and month."""
@@ -55,6 +60,22 @@ def content_tag(root: Path) -> str:
         content = path.read_bytes()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return f"py312-{digest.hexdigest()[:16]}"
+
+
+def check_gpu(root: Path, instance: str) -> None:
+    """Raises AwsError where the image's torch has no code for the GPU of an instance type.
+
+    A Dockerfile whose torch is another one than ours is its author's to judge.
+    """
+    gpu = gpu_of(instance)
+    found = re.search(r"^ARG TORCH=(\S+)$", (root / CONTENT[0]).read_text(encoding="utf-8"), re.MULTILINE)
+    cuda = CUDA_OF.get(found[1]) if found else None
+    if gpu and gpu.cuda and cuda and cuda > gpu.cuda:
+        raise AwsError(
+            f"image_uri: {instance} has {gpu.name} GPUs, for which CUDA {cuda} in the image of `wrn image push` has no "
+            f"code; leave out --image-uri, which takes AWS's {newest_with(gpu.cuda)} image, or take another instance "
+            "type"
+        )
 
 
 def local_name(tag: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from wrn.aws.imaging import ecr
-from wrn.aws.imaging.ecr import content_tag
+from wrn.aws.imaging.ecr import CUDA_OF, check_gpu, content_tag
 from wrn.aws.options import DeployOptions, image_uri, policy_name
 from wrn.cli import main
 from wrn.config.layers import recipe_root
@@ -227,3 +227,21 @@ def test_nothing_but_the_requirements_goes_to_the_builder() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "COPY" not in dockerfile
     assert "python:3.12" in dockerfile, "as the tag says"
+
+
+def test_no_image_without_code_for_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (torch,) = (
+        line for line in (recipe_root() / "Dockerfile").read_text().splitlines() if line.startswith("ARG TORCH=")
+    )
+    assert torch.removeprefix("ARG TORCH=") in CUDA_OF, "say which CUDA the new one is built for"
+    auto = ["deploy", "--dry-run", "--dataset", "synthetic", "--image-uri", "auto", "--instance-type"]
+    for words in (["p3.2xlarge"], ["p3dn.24xlarge"], ["g5.xlarge", "--fallback", "p3.2xlarge"]):
+        assert main([*auto, *words]) == 2
+        error = capsys.readouterr().err
+        assert "has V100 GPUs, for which CUDA 13 in the image of `wrn image push` has no code" in error
+        assert "leave out --image-uri, which takes AWS's 2.8 image" in error
+    assert main([*auto, "g4dn.xlarge"]) == 0
+    assert main([*(word for word in auto if word not in ("--image-uri", "auto")), "p3.2xlarge"]) == 0
+    assert "pytorch-training:2.8.0-gpu-py312-cu129" in capsys.readouterr().out
+    (tmp_path / "Dockerfile").write_text("ARG TORCH=torch==2.13.0+cu126\n")
+    check_gpu(tmp_path, "ml.p3.2xlarge")

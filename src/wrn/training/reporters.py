@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from wrn.config.stages import Stage
 from wrn.streams import drop
+from wrn.training.remaining import Remaining
 
 FIELDS = (
     "dataset",
@@ -35,6 +37,9 @@ FIELDS = (
 )
 """The fields of a plain line, in this order; a row has those that apply."""
 
+
+ONE_SIZE: tuple[Stage, ...] = ((32, 1.0),)
+"""Pictures of 32 px throughout."""
 
 FIRST_WORD_S, NEXT_WORD_S = 60.0, 600.0
 """How long the plain reporter is silent within an epoch before it says how far it is, at first and later."""
@@ -71,6 +76,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def clock(seconds: float | None) -> str:
+    """As a progress view shows it: 0:05:09, or dashes where it is not known."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 def shown(value: Any) -> str:
     """Numbers short, but never so short that a learning rate reads 0."""
     if isinstance(value, float):
@@ -101,13 +114,18 @@ class SilentReporter:
 
 
 class PlainReporter(SilentReporter):
-    """One line a message and one `key=value` line an epoch, flushed at once; in a long epoch also how far it is."""
+    """One line a message and one `key=value` line an epoch, flushed at once; in a long epoch also how far it is.
 
-    def __init__(self) -> None:
+    stages: the sizes of the run's pictures, by which the time left is reckoned.
+    """
+
+    def __init__(self, stages: Sequence[Stage] = ONE_SIZE) -> None:
+        self._stages = stages
+        self._remaining: Remaining | None = None
         self._tenth = 0
         self._total_steps = 0
         self._patience = FIRST_WORD_S
-        self._last_word: tuple[float, int] | None = None  # when, and after how many steps
+        self._last_word: float | None = None
         self._images = 0  # since then
 
     def note(self, message: str) -> None:
@@ -119,22 +137,27 @@ class PlainReporter(SilentReporter):
 
     def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
         self._total_steps = total_steps
+        self._remaining = Remaining(self._stages, total_steps, first_step, steps_per_epoch)
 
     def step(self, step: int, lr: float, images: int) -> None:
+        if self._remaining is not None:
+            self._remaining.step(step)
         now, done = time.monotonic(), step + 1
         if self._last_word is None:  # the first step chooses or compiles kernels: counted from its end
-            self._last_word, self._images = (now, done), 0
+            self._last_word, self._images = now, 0
             return
         self._images += images
-        since, after = self._last_word
+        since = self._last_word
         if now - since < self._patience:
             return
-        left = duration((self._total_steps - done) * (now - since) / (done - after))
-        speed = self._images / (now - since)
-        self.note(f"step {done:,} of {self._total_steps:,}: {speed:,.1f} images/s, about {left} left at this speed")
-        self._last_word, self._images, self._patience = (now, done), 0, NEXT_WORD_S
+        seconds = self._remaining.seconds() if self._remaining is not None else None
+        left = "" if seconds is None else f", about {duration(seconds)} left"
+        self.note(f"step {done:,} of {self._total_steps:,}: {self._images / (now - since):,.1f} images/s{left}")
+        self._last_word, self._images, self._patience = now, 0, NEXT_WORD_S
 
     def epoch(self, row: Mapping[str, Any]) -> None:
+        if self._remaining is not None:
+            self._remaining.epoch(row.get("seconds"))
         self.note(" ".join(f"{key}={shown(row[key])}" for key in FIELDS if key in row))
         self._last_word = None
 
@@ -146,22 +169,27 @@ class PlainReporter(SilentReporter):
 
 
 class RichReporter:
-    """A live view: the bar of the whole run, and under it a line for each epoch that ended."""
+    """A live view: the bar of the whole run, and under it a line for each epoch that ended.
 
-    def __init__(self) -> None:
+    stages: the sizes of the run's pictures, by which the time left is reckoned.
+    """
+
+    def __init__(self, stages: Sequence[Stage] = ONE_SIZE) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._console = Console(highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),  # all of it fits into 80 columns
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("[progress.remaining]{task.fields[left]}"),
             TextColumn("left"),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
             refresh_per_second=4,
         )
+        self._stages = stages
+        self._remaining: Remaining | None = None
         self._task: Any = None
         self._download: Any = None
         self._steps_per_epoch = 1
@@ -175,8 +203,11 @@ class RichReporter:
     def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
         self._steps_per_epoch = steps_per_epoch
         self._epochs = total_steps // steps_per_epoch
+        self._remaining = Remaining(self._stages, total_steps, first_step, steps_per_epoch)
         self._progress.start()
-        self._task = self._progress.add_task("training", total=total_steps, completed=first_step, figures="")
+        self._task = self._progress.add_task(
+            "training", total=total_steps, completed=first_step, figures="", left=clock(None)
+        )
 
     def step(self, step: int, lr: float, images: int) -> None:
         took, self._stepped = time.monotonic() - self._stepped, time.monotonic()
@@ -187,10 +218,19 @@ class RichReporter:
             self._task,
             completed=step + 1,
             description=f"epoch {step // self._steps_per_epoch + 1}/{self._epochs}",
+            left=clock(self._left(step)),
             figures=f"{speed * images:,.0f} img/s  lr {lr:.4f}  {self._latest}",
         )
 
+    def _left(self, step: int) -> float | None:
+        if self._remaining is None:
+            return None
+        self._remaining.step(step)
+        return self._remaining.seconds()
+
     def epoch(self, row: Mapping[str, Any]) -> None:
+        if self._remaining is not None:
+            self._remaining.epoch(row.get("seconds"))
         split = "val" if "val_top1" in row else "test"
         self._latest = f"loss {row['train_loss']:.2f}"
         line = f"epoch {row['epoch']:>3}  train loss {row['train_loss']:.3f}  train top-1 {row['train_top1']:6.2%}"
@@ -202,8 +242,11 @@ class RichReporter:
     def download(self, done: int, total: int | None) -> None:
         if self._download is None:
             self._progress.start()
-            self._download = self._progress.add_task("downloading", total=total, figures="")
-        self._progress.update(self._download, completed=done, figures=f"{done / 1e6:.0f} MB")
+            self._download = self._progress.add_task("downloading", total=total, figures="", left="")
+        task = next(task for task in self._progress.tasks if task.id == self._download)
+        self._progress.update(
+            self._download, completed=done, left=clock(task.time_remaining), figures=f"{done / 1e6:.0f} MB"
+        )
         if total is not None and done >= total:
             self._progress.remove_task(self._download)
             self._download = None
@@ -212,11 +255,11 @@ class RichReporter:
         self._progress.stop()
 
 
-def make_reporter(progress: str) -> Reporter:
-    """`rich` or `plain`; `auto` is rich at a terminal."""
+def make_reporter(progress: str, stages: Sequence[Stage] = ONE_SIZE) -> Reporter:
+    """`rich` or `plain`; `auto` is rich at a terminal. stages: the sizes of the run's pictures."""
     if progress == "rich" or (progress == "auto" and sys.stdout.isatty()):
-        return RichReporter()
-    return PlainReporter()
+        return RichReporter(stages)
+    return PlainReporter(stages)
 
 
 class TensorBoardReporter:

@@ -14,6 +14,7 @@ import yaml
 
 from wrn.config import Config, Resolved, RunPaths
 from wrn.config.launch import Place, place
+from wrn.config.stages import parse_stages
 from wrn.data.dataset import Dataset, Split
 from wrn.errors import ConfigError, TrainingError
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu, use_own_kernels
@@ -62,7 +63,8 @@ def train(resolved: Resolved) -> Result:
         device = torch.device("cuda", here.local_rank)
         torch.cuda.set_device(device)
     processes = join(here, device)
-    reporter: Reporter = make_reporter(config.progress) if processes.is_first else SilentReporter()
+    stages = parse_stages(config.resolutions)
+    reporter: Reporter = make_reporter(config.progress, stages) if processes.is_first else SilentReporter()
     try:
         with StopSignal() as stop, processes.watched(), ExitStack() as locks:
             new: list[Path] = []

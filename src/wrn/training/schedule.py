@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wrn.config.schema import Config
@@ -42,13 +44,32 @@ class Schedule:
 
     def resolution_at(self, step: int) -> int:
         """The side of the training images in pixels."""
-        position = (step + 0.5) / self.total_steps
-        end = 0.0
-        for side, share in self.stages:
-            end += share
-            if position < end:
-                return side
-        return self.stages[-1][0]
+        return side_at(self.stages, step, self.total_steps)
+
+
+def side_at(stages: Sequence[Stage], step: int, total_steps: int) -> int:
+    """The side of the images of a step, in pixels: each stage has its share of all steps."""
+    position = (step + 0.5) / total_steps
+    end = 0.0
+    for side, share in stages:
+        end += share
+        if position < end:
+            return side
+    return stages[-1][0]
+
+
+def steps_by_side(stages: Sequence[Stage], first_step: int, total_steps: int) -> dict[int, int]:
+    """How many of the steps from `first_step` on there are of each side. `side_at` one by one, without the loop."""
+    found: Counter[int] = Counter()
+    begin, end = first_step, 0.0
+    for number, (side, share) in enumerate(stages, start=1):
+        end += share
+        # A step belongs here if its middle, step + 0.5, lies before the end of the stage.
+        after = total_steps if number == len(stages) else math.ceil(end * total_steps - 0.5)
+        after = min(max(begin, after), total_steps)
+        found[side] += after - begin
+        begin = after
+    return dict(found)
 
 
 def make_schedule(config: Config, steps_per_epoch: int) -> Schedule:

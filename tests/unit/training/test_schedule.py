@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wrn.config.schema import Config
-from wrn.training.schedule import Schedule, make_schedule
+from wrn.config.stages import parse_stages
+from wrn.training.schedule import Schedule, make_schedule, side_at, steps_by_side
 
 
 def curve(schedule: Schedule) -> list[float]:
@@ -60,3 +63,26 @@ def test_resolution_stages_take_their_shares() -> None:
     schedule = make_schedule(Config(resolutions="20:0.35 24:0.4 32:0.25", epochs=10, warmup_epochs=0), 10)
     sides = [schedule.resolution_at(step) for step in range(100)]
     assert sides == [20] * 35 + [24] * 40 + [32] * 25
+
+
+@given(
+    sides=st.lists(st.integers(8, 32), min_size=1, max_size=5),
+    weights=st.lists(st.integers(1, 50), min_size=5, max_size=5),
+    total=st.integers(1, 300),
+    first=st.integers(0, 300),
+)
+def test_steps_of_each_size_are_counted(sides: list[int], weights: list[int], total: int, first: int) -> None:
+    weights = weights[: len(sides)]
+    stages = tuple((side, weight / sum(weights)) for side, weight in zip(sides, weights, strict=True))
+    first = min(first, total)
+    counted = steps_by_side(stages, first, total)
+    one_by_one = Counter(side_at(stages, step, total) for step in range(first, total))
+    assert sum(counted.values()) == total - first
+    # Where a stage ends in the very middle of a step, rounding may give that one to either.
+    assert all(abs(number - one_by_one[side]) <= len(stages) for side, number in counted.items())
+
+
+def test_steps_of_each_size_by_the_quickstart() -> None:
+    stages = parse_stages("16:0.5 20:0.25 24:0.12 32:0.13")
+    assert steps_by_side(stages, 0, 1600) == {16: 800, 20: 400, 24: 192, 32: 208}
+    assert steps_by_side(stages, 1000, 1600) == {16: 0, 20: 200, 24: 192, 32: 208}

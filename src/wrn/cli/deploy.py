@@ -32,6 +32,7 @@ from wrn.aws.session import Session, configured_region
 from wrn.cli.aws_flags import where
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import expectations, facts, outcome, policy_notes, progress_line
+from wrn.cli.pictures import counted
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
@@ -135,7 +136,7 @@ def show(task: Task) -> int:
     if options.image_tag:
         notes = [*notes, f"image: {image_uri(options)}; it must have been pushed by `wrn image push`"]
     told = facts(options)
-    notes = [*told, *expectations(_estimate(task), task.options, task.ways), *notes]
+    notes = [*told, *_expected(task), *notes]
     if task.flags["write_json"]:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
     if task.flags["dry_run"]:
@@ -185,7 +186,7 @@ def send(task: Task, session: Session) -> int:
     options = real_prices(of_account(task.options, session, task.flags), task.ways, task.flags)
     task = replace(task, wishes=replace(task.wishes, options=options))
     told = facts(task.options)
-    say("\n".join([*told, *expectations(_estimate(task), task.options, task.ways)]))
+    say("\n".join([*told, *_expected(task)]))
     if task.options.image_tag:
         for region in dict.fromkeys(way.region for way in task.ways):
             check_pushed(session.in_region(region), task.options.image_tag)
@@ -289,7 +290,7 @@ def with_data(task: Task) -> tuple[Task, Parcel | None]:
 
 
 def report(task: Task, launched: Launched) -> None:
-    expected = estimate(task.config, launched.options, today=date.today())
+    expected = _estimate(_pictures(task)[0], launched.options)
     ceiling = limits(launched.options).cost
     if task.flags["json"]:
         sys.stdout.write(json.dumps(outcome_json(launched, expected, ceiling)) + "\n")
@@ -332,8 +333,17 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _estimate(task: Task) -> Estimate | None:
-    return estimate(task.config, task.options, today=date.today())
+def _estimate(config: Config, options: DeployOptions) -> Estimate | None:
+    return estimate(config, options, today=date.today())
+
+
+def _expected(task: Task) -> list[str]:
+    config, told = _pictures(task)
+    return [*expectations(_estimate(config, task.options), task.options, task.ways), *told]
+
+
+def _pictures(task: Task) -> tuple[Config, list[str]]:
+    return counted(task.config, elsewhere=bool(task.options.data_uri))
 
 
 def _first_file(data: Parcel) -> str:

@@ -14,6 +14,7 @@ from wrn.aws.instances import Mfu
 from wrn.aws.planning import workload
 from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
 from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, Source, bundled_prices, live_prices
+from wrn.cli.pictures import counted
 from wrn.cli.report import table
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.paths import aws_region
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     group.add_argument("--json", action="store_true", help="one JSON object, and nothing else")
     add_config_flags(parser)
     arguments = [hyphenated(argument) for argument in arguments]
-    config = parse_config(parser, arguments).config
+    config, told = counted(parse_config(parser, arguments).config)
     options, _ = parser.parse_known_args(arguments)
 
     region = options.region or known_region(aws_region() or BUNDLED_REGION)
@@ -55,8 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = within(plan.rows, max_hours=options.max_hours, max_cost=options.max_cost)
     if foreign_prices(rows, region):
         notes.append(f"these are prices of {BUNDLED_REGION}; those of {region} may differ: --live asks AWS")
-    if config.dataset == "folder":
-        notes.append(f"assumed: the folder has {workload.TRAIN_IMAGES:,} training images; --train-images says another")
+    notes += told
     if config.budget_minutes:
         notes.append(f"budget_minutes chooses the epochs in training; planned are the {config.epochs} of epochs")
     if options.json:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from data_files import write_pictures
 from wrn.cli import main
 from wrn.cli.deploy_flags import duration, minutes, moments, network, read_tags
 
@@ -108,6 +109,17 @@ def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.Captur
     target = tmp_path / "job.json"
     assert main(["deploy", "--write-json", str(target)]) == 0
     assert "then: aws s3 cp data/cifar-100-python.tar.gz s3://wrn-111122223333-us-east-1/" in capsys.readouterr().err
+
+
+def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(tmp_path / "mine")
+    flags = ["--dataset", "folder", "--data-dir", str(tmp_path / "mine")]
+    assert main(["deploy", "--dry-run", *flags]) == 0
+    err = capsys.readouterr().err
+    assert "reckoned with the 6 training images of the folder" in err
+    assert "expected: about 9 min" in err
+    assert main(["deploy", "--dry-run", "--dataset", "folder", "--data-uri", "s3://theirs/pictures"]) == 0
+    assert "assumed: the folder has 50,000 training images; --train-images says" in capsys.readouterr().err
 
 
 def test_the_rights_that_deploying_needs(capsys: pytest.CaptureFixture[str]) -> None:

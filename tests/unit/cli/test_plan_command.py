@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data_files import write_pictures
 from wrn.aws.prices import Price, Source
-from wrn.cli import main
+from wrn.cli import main, pictures
 from wrn.cli import plan as command
+from wrn.config.schema import Config
 from wrn.errors import AwsError
 
 
@@ -99,6 +102,24 @@ def test_what_a_plan_cannot_know_is_said(capsys: pytest.CaptureFixture[str]) -> 
     assert notes == [
         "assumed: the folder has 50,000 training images; --train-images says another",
         "budget_minutes chooses the epochs in training; planned are the 100 of epochs",
+    ]
+
+
+def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(tmp_path)
+    text = shown(capsys, "--dataset", "folder", "--data-dir", str(tmp_path))
+    assert "100 epochs of 6 images" in text
+    assert "reckoned with the 6 training images of the folder" in text
+    text = shown(capsys, "--dataset", "folder", "--data-dir", str(tmp_path), "--train-images", "4")
+    assert "reckoned with 4 of the 6 training images of the folder, as train_images says" in text
+
+
+def test_more_pictures_than_the_arithmetic_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "pictures_here", lambda config: 120_000)
+    _, lines = pictures.counted(Config(dataset="folder"))
+    assert lines == [
+        "careful: the folder has 120,000 training images, and the arithmetic knows at most 50,000: expect 2.4 times "
+        "the time and the cost"
     ]
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wrn.benchmarking.timing import PhaseClock, interleaved, spread
+from wrn.benchmarking import timing
+from wrn.benchmarking.timing import PhaseClock, fastest, interleaved, spread
 
 CPU = torch.device("cpu")
 
@@ -27,6 +28,37 @@ def test_phases_that_come_again_are_added_up(monkeypatch: pytest.MonkeyPatch) ->
         clock.begin(phase)
     assert clock.totals() == {"data": 1.0 + 4.0, "forward": 2.0}
     assert next(moments, None) is None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_the_fastest_call_on_a_cpu_is_timed_by_itself(clock: list[float]) -> None:
+    taken = iter([9.0, 3.0, 2.0, 4.0])
+
+    def run() -> None:
+        clock[0] += next(taken)
+
+    assert fastest(run, CPU, at_least=5.0) == 2.0
+
+
+def test_a_gpu_is_waited_for_once_for_many_calls(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call takes it 1 ms; waiting for it costs 4 ms more."""
+
+    def wait(device: torch.device) -> None:
+        clock[0] += 0.004
+
+    def run() -> None:
+        clock[0] += 0.001
+
+    monkeypatch.setattr(timing, "wait_for", wait)
+    assert fastest(run, torch.device("cuda"), at_least=0.1) == pytest.approx(0.002)  # 4 calls in 8 ms
+    monkeypatch.setattr(timing, "BATCH_S", 5.0)
+    assert fastest(run, torch.device("cuda"), at_least=0.1) == pytest.approx(0.001, rel=0.01)
 
 
 @pytest.mark.gpu

@@ -19,6 +19,7 @@ RANKS = {
     "model": 3,
     "data": 4,
     **dict.fromkeys(("config", "errors", "streams", "tensors"), 5),
+    "wrapping": 6,
 }
 """A room may import rooms with a higher number; `config` may import `errors`."""
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 from wrn import __version__
 from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
 from wrn.streams import drop
+from wrn.wrapping import entry, paragraph
 
 COMMANDS = {
     "train": "train a network, or go on with an interrupted run",
@@ -46,12 +47,12 @@ ON_AWS = ("deploy", "jobs", "status", "logs", "stop", "resume", "fetch", "image"
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    lines = "\n".join(entry(name, text, width) for name, text in COMMANDS.items())
+    rest = "wrn COMMAND --help shows a command's flags. Exit codes: 0 done, 1 a bug, 2 something you can mend, "
     return (
         f"wrn {__version__}: Wide ResNet-28-10 on CIFAR-100\n\n"
         f"usage: wrn COMMAND [FLAGS]\n\n{lines}\n\n"
-        "wrn COMMAND --help shows a command's flags. Exit codes: 0 done, 1 a bug, 2 something you can mend,\n"
-        "3 interrupted and resumable.\n"
+        f"{paragraph(rest + '3 interrupted and resumable.')}\n"
     )
 
 

@@ -10,16 +10,19 @@ from typing import Any
 
 from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.errors import DONE
+from wrn.wrapping import entry, paragraph
 
-KINDS = """  train       images/s of the training step and its phases, MFU, seconds per epoch; flags of `wrn train`
-  inference   latency of one picture and throughput by batch size, as `wrn predict` runs the model
-  data        images/s of the batch path by augmentation policy
-  checkpoint  seconds to save and load a run's state, and what a checkpoint adds to a step
-
-Each measures the limits of the machine in the same run. --output FILE keeps the figures as JSON, with hardware,
-versions and commit. Other programs spoil figures: two threads that wait for each other lose far more than their
-share of the cores.
-"""
+KINDS = {
+    "train": "images/s of the training step and its phases, MFU, seconds per epoch; flags of `wrn train`",
+    "inference": "latency of one picture and throughput by batch size, as `wrn predict` runs the model",
+    "data": "images/s of the batch path by augmentation policy",
+    "checkpoint": "seconds to save and load a run's state, and what a checkpoint adds to a step",
+}
+CARE = (
+    "Each measures the limits of the machine in the same run. --output FILE keeps the figures as JSON, with hardware, "
+    "versions and commit. Other programs spoil figures: two threads that wait for each other lose far more than their "
+    "share of the cores."
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="wrn bench",
         usage=f"wrn bench {'|'.join(kinds)} [FLAGS]",
-        description=KINDS,
+        description="\n".join([*(entry(name, text, 10) for name, text in KINDS.items()), "", paragraph(CARE)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if not arguments or arguments[0] not in kinds:

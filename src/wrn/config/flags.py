@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
@@ -16,10 +17,32 @@ from pydantic.fields import FieldInfo
 from wrn.config.layers import Resolved, canonical, nearest, recipe_names, resolve
 from wrn.config.schema import ALIASES, SECTIONS, Config
 from wrn.errors import ConfigError
+from wrn.wrapping import usage_line
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are ConfigErrors, so that the edge prints them like all others."""
+    """An argument parser whose complaints are ConfigErrors, so that the edge prints them like all others.
+
+    A usage that was written by hand is broken to the width of the terminal, as argparse breaks its own.
+    """
+
+    def format_usage(self) -> str:
+        with self._narrow():
+            return super().format_usage()
+
+    def format_help(self) -> str:
+        with self._narrow():
+            return super().format_help()
+
+    @contextmanager
+    def _narrow(self) -> Iterator[None]:
+        usage = self.usage
+        if usage is not None:
+            self.usage = usage_line(usage, self.prog)
+        try:
+            yield
+        finally:
+            self.usage = usage
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,33 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         main([name, "--help"])
     assert caught.value.code == 0
     assert f"wrn {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_a_narrow_terminal(
+    name: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with suppress(SystemExit):
+        main([name, "--help"] if name else ["--help"])
+    head = capsys.readouterr().out.partition("options:")[0]
+    wide = [line.strip() for line in head.splitlines() if len(line) > columns]
+    assert [line for line in wide if not (line.startswith("[") and line.find("]") == len(line) - 1)] == []
+
+
+def test_flags_stay_whole_where_a_usage_breaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main(["plan", "--help"])
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "usage: wrn plan [--recipe NAME|FILE] [--max-hours H]",
+        "                [--max-cost C] [--region R]",
+        "                [--KEY VALUE ...]",
+        "",
+    ]
 
 
 def test_a_typo_in_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,9 +26,12 @@ def aws_parser(name: str, description: str, usage: str) -> Parser:
 
 def open_session(options: Namespace) -> Session:
     """The account that the flags and the environment name; AWS_ENDPOINT_URL is read by boto3 itself."""
-    # As `wrn deploy` finds it.
-    region = options.region or configured_region(options.profile) or DeployOptions.region
-    return Session(region=region, profile=options.profile)
+    return Session(region=region_of(options), profile=options.profile)
+
+
+def region_of(options: Namespace) -> str:
+    """As `wrn deploy` finds it."""
+    return options.region or configured_region(options.profile) or DeployOptions.region
 
 
 def with_session(options: Namespace, run: Callable[[Namespace, Session], int]) -> int:

@@ -122,12 +122,25 @@ def test_a_push_again_finds_what_was_built_and_mends_the_repository(faults: Faul
     assert made["imageScanningConfiguration"] == {"scanOnPush": True}
 
 
+def test_the_rights_of_a_push_need_no_account(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["image", "push", "--print-policy", "--region", REGION]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["Statement"][0]["Resource"] == [f"arn:aws:ecr:{REGION}:111122223333:repository/wrn"]
+    assert err == "111122223333 stands for your account: give --account\n"
+    assert main(["image", "push", "--print-policy", "--account", "12"]) == 2
+    assert "12 is no account; give its twelve digits" in capsys.readouterr().err
+
+
 def test_a_push_asks_only_what_its_printed_rights_allow(
     faults: Faults, docker: Fake, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["image", "push", "--print-policy", "--region", REGION]) == 0
+    assert main(["image", "push", "--print-policy", "--region", REGION, "--account", "123456789012"]) == 0
     own, login = json.loads(capsys.readouterr().out)["Statement"]
-    assert faults.seen == ["GetCallerIdentity"], "nothing is pushed"
+    assert not faults.seen, "nothing is asked, nothing is pushed"
     assert not docker.calls
     assert own["Resource"] == [f"arn:aws:ecr:{REGION}:123456789012:repository/wrn"]
     assert login["Action"] == ["ecr:GetAuthorizationToken"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,7 @@ def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) 
         config = Config.model_validate(values)
     except ValidationError as error:
         problems += _sentences(error, origins)
+        problems += _misfits(values, error, origins)
     if problems:
         raise ConfigError("\n".join(problems))
     return Resolved(config, origins, recipe)
@@ -151,6 +153,22 @@ def nearest(word: str, known: list[str]) -> str:
     """`"; did you mean X?"` when something known is close, else nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _misfits(values: Mapping[str, Any], error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+    """How the keys that are right by themselves do not fit together, told beside those that are wrong.
+
+    The schema holds keys together only once each is right: it is asked again without the wrong ones. A sentence that
+    names one of those, which each sentence does of all keys that it is about, may change with it and is left out.
+    """
+    wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+    if not wrong:
+        return []  # they were held together already
+    try:
+        Config.model_validate({key: value for key, value in values.items() if key not in wrong})
+    except ValidationError as rest:
+        return [line for line in _sentences(rest, origins) if not wrong & set(re.findall(r"\w+", line))]
+    return []
 
 
 def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:

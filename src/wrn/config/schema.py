@@ -325,7 +325,7 @@ class Config(
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
-        problems = []
+        problems = []  # each names all keys that it is about
         if self.min_lr > self.lr:
             problems.append(f"min_lr: {self.min_lr:g} is above lr ({self.lr:g}); lower min_lr or raise lr")
         if self.warmup_epochs > self.epochs:

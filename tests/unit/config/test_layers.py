@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,52 @@ def test_a_wrong_recipe_and_wrong_flags_are_told_together() -> None:
     assert second.startswith("lr (flag): 'abc'")
     with pytest.raises(ConfigError, match='recipe: "" is not known'):
         resolve("", {})
+
+
+def test_keys_that_do_not_fit_are_told_beside_those_that_are_wrong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(None, {"widen_factor": "wide", "target_accuracy": "0.9", "schedule": "step", "warmup_epochs": "200"})
+    lines = str(caught.value).split("\n")
+    assert [line.partition(":")[0] for line in lines] == [
+        "widen_factor (flag)",
+        "warmup_epochs",
+        "milestones",
+        "target_accuracy",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "about"),
+    [
+        ({"lr": "high", "min_lr": "0.5"}, "lr (flag)"),
+        ({"epochs": "many", "warmup_epochs": "200"}, "epochs (flag)"),
+        ({"milestones": "never", "schedule": "step"}, "milestones (flag)"),
+        ({"val_fraction": "2", "target_accuracy": "0.9"}, "val_fraction (flag)"),
+        ({"momentum": "-1", "nesterov": "true"}, "momentum (flag)"),
+        ({"optimizer": "adam", "zero_init_residual": "true"}, "optimizer (flag)"),
+        ({"batch_size": "0", "micro_batch": "512"}, "batch_size (flag)"),
+    ],
+)
+def test_what_a_wrong_key_might_fit_is_not_guessed(flags: dict[str, str], about: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(None, flags)
+    (line,) = str(caught.value).split("\n")
+    assert line.startswith(about)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"min_lr": 0.2, "lr": 0.1},
+        {"warmup_epochs": 9, "epochs": 5},
+        {"milestones": "", "schedule": "step"},
+        {"target_accuracy": 0.9, "val_fraction": 0},
+        {"nesterov": True, "momentum": 0},
+        {"zero_init_residual": True, "optimizer": "muon"},
+        {"micro_batch": 20, "batch_size": 10},
+    ],
+)
+def test_each_sentence_names_all_keys_that_it_is_about(keys: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="Value error") as caught:
+        Config(**({"warmup_epochs": 0} | keys))
+    assert all(re.search(rf"\b{key}\b", str(caught.value)) for key in keys)

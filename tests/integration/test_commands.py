@@ -230,3 +230,15 @@ def test_tensorboard_and_rich(pictures: Path, tmp_path: Path, capsys: pytest.Cap
     assert "epoch   2  train loss" in capsys.readouterr().out
     assert any("tfevents" in path.name for path in (run / "tensorboard").iterdir())
     assert next((run / "tensorboard").iterdir()).stat().st_size > 100
+
+
+def test_what_was_set_aside_is_told_at_the_end(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for again in ([], ["--resume", "never"]):
+        assert main(arguments(pictures, tmp_path / "run", "--epochs", "1", *again)) == 0
+        told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("set aside by this run")]
+        assert len(told) == len(again) // 2
+    assert told[0].endswith(
+        f"in {tmp_path}/run/checkpoints/set-aside-*; no run goes on from there: remove what you do not want to keep"
+    )

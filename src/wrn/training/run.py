@@ -21,7 +21,7 @@ from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_mo
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation
-from wrn.training.folders import has_own_folder, held, remove_empty, writable_paths
+from wrn.training.folders import aside_line, has_own_folder, held, remove_empty, writable_paths
 from wrn.training.machine import choose_kernels, device_name, provenance
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
@@ -249,6 +249,8 @@ def finish(
     figures = metrics(dataset, scores)
     if processes.is_first:
         save_model(paths.model, model, replace(info, metrics=figures))
+        if (line := aside_line(paths.checkpoints)) is not None:
+            reporter.note(line)
         (paths.run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return Result(dataset.name, paths.run, paths.model, scores, time.perf_counter() - started)
 

@@ -8,7 +8,7 @@ import pytest
 from wrn.config import Config
 from wrn.errors import ConfigError
 from wrn.training import folders
-from wrn.training.folders import held, remove_empty, writable_paths
+from wrn.training.folders import aside_line, held, remove_empty, writable_paths
 
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +51,17 @@ def test_a_run_that_never_began_leaves_what_was_there_and_nothing_else(tmp_path:
     assert paths.checkpoints.is_dir()
     remove_empty(new)
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+def test_what_was_set_aside_is_told_with_its_size(tmp_path: Path) -> None:
+    assert aside_line(tmp_path) is None
+    assert aside_line(tmp_path / "missing") is None
+    for number in (1, 2):
+        folder = tmp_path / f"set-aside-{number}"
+        folder.mkdir()
+        (folder / "step-00000004.safetensors").write_bytes(bytes(1_000_000))
+        (folder / "step-00000004.safetensors.sha256").write_text("x")
+    assert aside_line(tmp_path) == (
+        f"set aside by this run or earlier ones: 2 checkpoints, 2 MB, in {tmp_path}/set-aside-*; no run goes on from "
+        "there: remove what you do not want to keep"
+    )

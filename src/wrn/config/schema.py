@@ -216,7 +216,7 @@ class StoppingSection(Section):
     """Stopping"""
 
     budget_minutes: float = Field(0.0, ge=0)
-    """Choose as many epochs as fit into this time, by the speed of the first seconds (0: epochs as given)."""
+    """Choose as many epochs as fit into this time less 5%, by the speed of the first seconds (0: epochs as given)."""
 
     budget_epochs: int = Field(0, ge=0, le=100_000)
     """With budget_minutes: at most so many epochs, however many would fit (0: all that fit)."""

@@ -223,6 +223,15 @@ def test_a_run_that_never_began_leaves_no_folder(
     assert Path("mine").is_dir()
 
 
+def test_tensorboard_that_is_not_installed_is_told_before_anything_is_made(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(arguments(pictures, tmp_path / "run", "--tensorboard")) == 2
+    assert "tensorboard: is not installed; pip install" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_tensorboard_and_rich(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     more = ["--epochs", "2", "--tensorboard", "true", "--progress", "rich"]

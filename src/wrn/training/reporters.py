@@ -6,6 +6,7 @@ of history.jsonl.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wrn.config.stages import Stage
+from wrn.errors import ConfigError
 from wrn.streams import drop
 from wrn.training.remaining import Remaining
 
@@ -260,6 +262,12 @@ def make_reporter(progress: str, stages: Sequence[Stage] = ONE_SIZE) -> Reporter
     if progress == "rich" or (progress == "auto" and sys.stdout.isatty()):
         return RichReporter(stages)
     return PlainReporter(stages)
+
+
+def check_tensorboard() -> None:
+    """Raises ConfigError where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("tensorboard: is not installed; pip install 'wrn-cifar[tensorboard]', or omit --tensorboard")
 
 
 class TensorBoardReporter:

@@ -26,7 +26,14 @@ from wrn.training.machine import choose_kernels, device_name, provenance
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
 from wrn.training.processes import Processes, join
-from wrn.training.reporters import Reporter, SilentReporter, TensorBoardReporter, duration, make_reporter
+from wrn.training.reporters import (
+    Reporter,
+    SilentReporter,
+    TensorBoardReporter,
+    check_tensorboard,
+    duration,
+    make_reporter,
+)
 from wrn.training.resume import SCALED_KEYS, check_configuration, check_data, find_checkpoint
 from wrn.training.step import out_of_memory
 from wrn.training.stop import StopSignal
@@ -56,6 +63,8 @@ def train(resolved: Resolved) -> Result:
     started = time.perf_counter()
     here = place()
     config = for_processes(resolved.config, here)
+    if config.tensorboard:
+        check_tensorboard()
     tune_cpu()
     choose_kernels(config.deterministic)
     device = pick_device(config.device)

@@ -1,3 +1,3 @@
-"""Train Wide ResNet-28-10 on CIFAR-100, on the machine at hand or on AWS SageMaker."""
+"""Train Wide ResNet-28-10 on CIFAR-100, on your own machine or on AWS SageMaker."""
 
 __version__ = "0.1.0"

@@ -1,11 +1,11 @@
 """The exceptions a user can meet: each is one sentence with the fix, and one exit code."""
 
 DONE, BUG, USER, INTERRUPTED = 0, 1, 2, 3
-"""Exit codes: done; a bug (traceback shown); the user can mend it; interrupted and resumable."""
+"""Exit codes: done; a bug (traceback shown); the user can fix it; interrupted and resumable."""
 
 
 class WrnError(Exception):
-    """Something the user can mend. The message names what, the value it had, and the fix."""
+    """Something the user can fix. The message names what, the value it had, and the fix."""
 
     exit_code = USER
 

@@ -116,7 +116,7 @@ def explain(error: Exception, operation: str) -> AwsError:
     if names & {"TokenRetrievalError", "SSOError", "LoginError"}:
         return NoCredentials(f"{operation}: the login has expired ({error}); {LOG_IN}")
     if "ConfigParseError" in names:
-        return AwsError(f"{operation}: AWS's configuration cannot be read ({' '.join(str(error).split())}); mend it")
+        return AwsError(f"{operation}: AWS's configuration cannot be read ({' '.join(str(error).split())}); fix it")
     if "ParamValidationError" in names:
         raise error  # a request that the service model does not know: a bug of ours
     if "NoRegionError" in names:

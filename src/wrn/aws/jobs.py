@@ -151,7 +151,7 @@ def moment(value: Any) -> float | None:
 def describe(session: Session, name: str) -> Job:
     """The job of this name. Raises NotThere with names that are near."""
     if not re.fullmatch(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}", name):
-        raise NotThere(f"{name!r} is no job's name; `wrn jobs` lists them")
+        raise NotThere(f"{name!r} is not a job name; `wrn jobs` lists them")
     try:
         return Job(session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": name}))
     except NotThere:
@@ -236,5 +236,5 @@ def split_uri(uri: str) -> tuple[str, str]:
     """Bucket and key. Raises AwsError for what is no s3:// address."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket:
-        raise AwsError(f"{uri!r} is no address in S3; it must be s3://bucket/...")
+        raise AwsError(f"{uri!r} is not an S3 address; it must be s3://bucket/...")
     return bucket, key

@@ -148,7 +148,7 @@ def bucket_name(options: DeployOptions) -> str:
     name = options.bucket.removeprefix("s3://").rstrip("/") or f"wrn-{options.account}-{options.region}"
     if not re.fullmatch(r"(?!xn--|\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]", name):
         raise AwsError(
-            f"bucket: {name!r} is no bucket name; give 3 to 63 lower-case letters, digits, dots and hyphens, "
+            f"bucket: {name!r} is not a bucket name; give 3 to 63 lower-case letters, digits, dots and hyphens, "
             "without a folder"
         )
     return name

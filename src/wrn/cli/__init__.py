@@ -48,7 +48,7 @@ ON_AWS = ("deploy", "jobs", "status", "logs", "stop", "resume", "fetch", "image"
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = "\n".join(entry(name, text, width) for name, text in COMMANDS.items())
-    rest = "wrn COMMAND --help shows a command's flags. Exit codes: 0 done, 1 a bug, 2 something you can mend, "
+    rest = "wrn COMMAND --help shows a command's flags. Exit codes: 0 done, 1 a bug, 2 something you can fix, "
     return (
         f"wrn {__version__}: Wide ResNet-28-10 on CIFAR-100\n\n"
         f"usage: wrn COMMAND [FLAGS]\n\n{lines}\n\n"
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'; did you mean "wrn {close[0]}"?' if close else f"; there are {', '.join(COMMANDS)}"
-        sys.stderr.write(f'wrn: "{name}" is no command{hint}\n')
+        sys.stderr.write(f'wrn: "{name}" is not a command{hint}\n')
         return USER
     try:
         command = importlib.import_module(f"wrn.cli.{name}")

@@ -71,7 +71,7 @@ def confirm(question: str, *, yes: bool, otherwise: str) -> bool:
     if yes:
         return True
     if not at_terminal():
-        raise AwsError(f"this needs a yes, and there is no terminal to ask at; {otherwise}")
+        raise AwsError(f"this needs a yes, and there is no terminal to ask on; {otherwise}")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -267,7 +267,7 @@ def agree(task: Task) -> None:
     if task.flags["yes"]:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise AwsError("there is no terminal to ask at whether to go on: give --yes (and see --dry-run before)")
+        raise AwsError("there is no terminal to ask on whether to go on: give --yes (and see --dry-run before)")
     sys.stderr.write("go on? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

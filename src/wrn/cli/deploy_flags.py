@@ -202,7 +202,7 @@ def duration(text: str) -> int:
     """Seconds of `90`, `90s`, `1.5h`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
     if found is None:
-        raise ValueError("is no time; give one such as 90m, 12h or 2d")
+        raise ValueError("is not a time; give one such as 90m, 12h or 2d")
     return int(float(found[1]) * UNITS[found[2]])
 
 
@@ -226,13 +226,13 @@ def whole(text: str) -> int:
 
 def account(text: str) -> str:
     if not re.fullmatch(r"\d{12}", text, re.ASCII):
-        raise ValueError("is no account; it has 12 digits")
+        raise ValueError("is not an account; it has 12 digits")
     return text
 
 
 def region(text: str) -> str:
     if not re.fullmatch(r"[a-z]{2,3}(?:-[a-z]+)+-\d", text):
-        raise ValueError("is no region; give one such as eu-west-1")
+        raise ValueError("is not a region; give one such as eu-west-1")
     return text
 
 

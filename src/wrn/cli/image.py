@@ -56,7 +56,7 @@ def _tell(options: Namespace, image: str, following: str) -> int:
 
 def account(text: str) -> str:
     if not re.fullmatch(r"\d{12}", text):
-        raise argparse.ArgumentTypeError(f"{text} is no account; give its twelve digits")
+        raise argparse.ArgumentTypeError(f"{text} is not an account; give its twelve digits")
     return text
 
 

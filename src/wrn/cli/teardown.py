@@ -116,7 +116,7 @@ def converge(
         if not inventory.resources:
             return
     left = [f"{resource.kind} {resource.name} is still there" for resource in inventory.resources]
-    raise AwsError("\n".join([*(faults or left), "repeat `wrn teardown` when that is mended; it goes on from there"]))
+    raise AwsError("\n".join([*(faults or left), "repeat `wrn teardown` when that is fixed; it goes on from there"]))
 
 
 def print_line(text: str) -> None:

@@ -130,7 +130,7 @@ def _stray_flags(unknown: Sequence[str], others: Sequence[str]) -> list[str]:
     for argument in unknown:
         if argument.startswith("-") and argument.strip("-"):
             name = argument.partition("=")[0]
-            lines.append(f"{name}: is no known flag{_as_flag(nearest(canonical(name.lstrip('-')), known))}")
+            lines.append(f"{name}: is not a known flag{_as_flag(nearest(canonical(name.lstrip('-')), known))}")
         elif not lines:
             lines.append(f'"{argument}": stands alone; give it after a flag, as in --epochs 10')
     return lines

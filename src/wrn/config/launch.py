@@ -46,7 +46,7 @@ class Cluster:
 
 
 def place(environ: Mapping[str, str] | None = None) -> Place:
-    """This process's place. Raises ConfigError when the environment says it by half."""
+    """This process's place. Raises ConfigError when the environment gives only part of it."""
     environ = os.environ if environ is None else environ
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     given = [name for name in names if name in environ]

@@ -95,7 +95,7 @@ def read_layer(path: Path, name: str) -> Layer:
         line = f", line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not readable"
         whole = "line" if line else "file"
-        raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); mend that {whole}") from None
+        raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); fix that {whole}") from None
     except RecursionError:
         raise ConfigError(f'{path}: is nested too deeply; it must hold "key: value" lines') from None
     if values is None:
@@ -129,7 +129,7 @@ def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) 
             if key not in Config.model_fields:
                 shown = f"--{given.replace('_', '-')}" if layer.name == "flag" else given
                 known = [*Config.model_fields, *ALIASES]
-                problems.append(f"{shown} ({layer.name}): is no key of the configuration{nearest(key, known)}")
+                problems.append(f"{shown} ({layer.name}): is not a key of the configuration{nearest(key, known)}")
                 continue
             values[key] = value
             origins[key] = layer.name

@@ -48,8 +48,8 @@ def load_transform(file: Path | None) -> Any:
     try:
         transform = albumentations.load(file, data_format="json" if file.suffix == ".json" else "yaml")
         return transform if isinstance(transform, albumentations.Compose) else albumentations.Compose([transform])
-    except Exception as error:  # whatever its reader stumbles over, the file is what has to be mended
-        raise ConfigError(f"albumentations_file: {file} is no serialised pipeline ({error})") from None
+    except Exception as error:  # whatever its reader stumbles over, the file is what has to be fixed
+        raise ConfigError(f"albumentations_file: {file} is not a serialised pipeline ({error})") from None
 
 
 class _Steps(Dataset[tuple[Tensor, Tensor]]):

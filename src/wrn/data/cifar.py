@@ -83,7 +83,7 @@ class Found:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise DataError(f"{self.path / name}: cannot be read ({error.strerror}); mend that") from None
+                raise DataError(f"{self.path / name}: cannot be read ({error.strerror}); fix that") from None
         return members
 
     def _from_archive(self) -> Members:
@@ -99,7 +99,7 @@ class Found:
                         assert file is not None
                         members[name] = file.read()
         except PermissionError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror}); mend that") from None
+            raise DataError(f"{self.path}: cannot be read ({error.strerror}); fix that") from None
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
             raise DataError(
                 f"{self.path}: is truncated or damaged ({error}); delete it and fetch the data set again"
@@ -127,7 +127,7 @@ def find_cifar(dataset: str, directory: Path) -> Found | None:
         places = [found for form in FORMS if form.dataset == dataset for found in _places(form, directory)]
         whole = [found for found in places if all(file.is_file() for file in found.files)]
     except OSError as error:
-        raise DataError(f"{directory}: cannot be read ({error.strerror}); mend that or give another folder") from None
+        raise DataError(f"{directory}: cannot be read ({error.strerror}); fix that or give another folder") from None
     return next(iter(whole + places), None)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 LEAST_STD = 1 / 255
-"""Of a channel that has one value throughout: it is divided by its deviation."""
+"""Stands for the deviation, which is divided by, of a channel that has one value throughout."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,6 @@ def _read_all(files: Files, skip_broken: bool) -> tuple[Split, int]:
         more = f" (and {len(broken) - 1} more: {some([str(b).partition(':')[0] for b in broken[1:]])})"
         raise DataError(f"{broken[0]}, or give --skip-broken{more if len(broken) > 1 else ''}")
     if len(broken) == len(files):
-        raise DataError(f"{files[0][0].parent.parent}: not one of its pictures can be read; mend them")
+        raise DataError(f"{files[0][0].parent.parent}: not one of its pictures can be read; fix them")
     whole = [(result, label) for result, (_, label) in zip(results, files, strict=True) if isinstance(result, Tensor)]
     return Split(torch.stack([image for image, _ in whole]), torch.tensor([label for _, label in whole])), len(broken)

@@ -24,7 +24,7 @@ def list_pictures(directory: Path) -> tuple[Files, Files, list[str]]:
     try:
         return _list(directory)
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend that") from None
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); fix that") from None
 
 
 def _list(directory: Path) -> tuple[Files, Files, list[str]]:

@@ -99,7 +99,7 @@ class DeviceLoader:
     def _windows_of(self, side: int) -> Windows:
         """The split at this resolution, made anew when it changes."""
         if self._windows is None or self._side != side:
-            self._windows = None  # its memory first
+            self._windows = None  # frees its memory before the next is made
             resized = resize_split(self._split.to(self._device), side)
             self._windows, self._side = self._pipeline.windows(resized.images), side
         return self._windows

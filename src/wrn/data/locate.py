@@ -37,7 +37,7 @@ def locate_cifar(
     """The files of `cifar100`, `cifar10` or `auto` (CIFAR-100, quickly) in the first of `places` that has any, else
     fetched into the first that can be written.
 
-    Raises OutOfReach where they are not to be had, and DataError for what has to be mended first.
+    Raises OutOfReach where they are not to be had, and DataError for what has to be fixed first.
     """
     wanted = "cifar100" if name == "auto" else name
     for place in places:

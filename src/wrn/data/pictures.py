@@ -55,7 +55,7 @@ def read_picture(path: Path) -> Tensor:
     # Pillow's decoders meet damage with whatever it leads to: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         reason = "no picture of a known format" if isinstance(error, UnidentifiedImageError) else _reason(error)
-        raise DataError(f"{path}: cannot be read as a picture ({reason}); mend or remove it") from None
+        raise DataError(f"{path}: cannot be read as a picture ({reason}); fix or remove it") from None
 
 
 def _reason(error: Exception) -> str:

@@ -13,11 +13,11 @@ from wrn.model.precision import cpu_computes_bf16, cpu_has_amx
 from wrn.model.winograd import winograd, winograd_pays
 
 WIDEST = 8
-"""Pixels. Of wider pictures, a row fills enough of AMX's tiles."""
+"""Pixels. In wider pictures, a row alone fills enough of AMX's tiles."""
 IN_A_STRIP = 16
-"""Pictures side by side."""
+"""How many pictures a strip has side by side."""
 MOST_THREADS = 8
-"""That our kernel has work for: `TASKS` in convolve.cpp."""
+"""The most threads that our kernel can keep busy: `TASKS` in convolve.cpp."""
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:

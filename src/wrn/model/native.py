@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 SOURCES = (FOLDER / "norm_act.cpp", FOLDER / "convolve.cpp", FOLDER / "winograd.cpp")
 HEADER = FOLDER / "lanes.h"
 LANES = 16
-"""Channels: all our kernels take multiples of it; the most that `L` in lanes.h is."""
+"""All our kernels take multiples of this many channels: the largest value of `L` in lanes.h."""
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: NaN must stay NaN, and sums and roundings stand as they are written.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")

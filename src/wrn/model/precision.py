@@ -51,7 +51,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f'device: "{name}" is no device; give auto, cpu, cuda, cuda:1 or mps') from None
+        raise ConfigError(f'device: "{name}" is not a device; give auto, cpu, cuda, cuda:1 or mps') from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise ConfigError(f"device: {name} is not here (torch sees {count} CUDA devices); give --device auto")

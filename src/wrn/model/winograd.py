@@ -15,7 +15,7 @@ TILE = 4
 LEAST_TILES = 24
 """For fewer, what becomes of the weights costs more than it saves."""
 LEAST_FILLED = 1 / 3
-"""The share of all tiles that pictures may fill: where a side is no multiple of four, tiles reach beyond them."""
+"""The least share of the tiles' area that pictures must fill: tiles reach beyond sides that are no multiple of four."""
 
 
 def winograd_pays(x: Tensor) -> bool:
@@ -51,7 +51,7 @@ class _Winograd(torch.autograd.Function):
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         of_y = of_y.contiguous(memory_format=torch.channels_last)
-        # y gets from each of x's pixels what x's gradient gets from y's pixel on the other side of the window's middle.
+        # The gradient of x is a convolution of y's gradient, with each window turned by 180 degrees.
         of_x = _convolve(of_y, weight.flip(2, 3).permute(2, 3, 0, 1)) if ctx.needs_input_grad[0] else None
         return of_x, _weight_gradient(x, of_y) if ctx.needs_input_grad[1] else None
 

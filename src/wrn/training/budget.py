@@ -69,7 +69,7 @@ class Costs:
 
     @classmethod
     def of(cls, config: Config, step_s: float, steps_per_epoch: int, evaluation_s: float, spent_s: float) -> Costs:
-        """spent_s: already, for measuring the others. The last evaluation, at the end, comes to what epochs take."""
+        """spent_s: what measuring the others took. The evaluation at the end counts beside those of epochs."""
         between = evaluation_s / config.eval_epochs if config.eval_epochs else 0.0
         return cls(step_s * steps_per_epoch + between, spent_s + evaluation_s)
 

@@ -102,7 +102,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise ValueError("it does not say of which step")
         return Checkpoint(tensors, state, path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: is no checkpoint of this program ({error})") from None
+        raise CheckpointError(f"{path}: is not a checkpoint of this program ({error})") from None
 
 
 def step_of(path: Path) -> int:

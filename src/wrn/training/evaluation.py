@@ -15,8 +15,8 @@ from wrn.training.processes import Processes
 from wrn.training.scores import Scores, score
 
 IMAGES_AT_A_TIME, ON_A_GPU = 200, 1000
-"""Between looks for a signal: of the 30 s that stopping may take, so that two CPU cores without bf16 get through them
-with WRN-28-10, too."""
+"""Images between two checks for a signal. A stop has 30 s, in which two CPU cores without bf16 must get through them
+even with WRN-28-10."""
 
 
 @dataclass(frozen=True)

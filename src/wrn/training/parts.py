@@ -35,7 +35,7 @@ def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) ->
     if config.num_classes not in (0, dataset.num_classes):
         raise DataError(
             f"num_classes {config.num_classes} does not fit: {dataset.name} has {dataset.num_classes} classes; "
-            "leave --num-classes away"
+            "omit --num-classes"
         )
     train, validation = dataset.train, None
     if config.val_fraction:

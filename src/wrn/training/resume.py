@@ -29,10 +29,10 @@ FREE_KEYS = frozenset(
 """Keys that may differ between a checkpoint and the run that goes on from it."""
 
 STATE = {"step": int, "time": int | float, "config": dict, "data": dict, "history": list, "selection": dict}
-"""What the state of a run says at least, and of which type JSON gives it."""
+"""What the state of a run contains at least, with the types that JSON gives."""
 
 LENGTH = {"epochs": int, "warmup_epochs": int | float, "milestones": str}
-"""What its configuration says of how long it is, likewise: that is carried over, or compared by size."""
+"""What its configuration contains about its length, with the types: these are carried over, or compared by size."""
 
 SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
 """Keys that `scale_lr: linear` multiplies by the number of processes."""
@@ -52,7 +52,8 @@ def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Check
     state = checkpoint.state
     if strange := _unusable(STATE, state) or _unusable(LENGTH, state["config"]):
         raise CheckpointError(
-            f"{path}: is no checkpoint of a run (no usable {', '.join(strange)}); give another --resume or --output-dir"
+            f"{path}: is not a checkpoint of a run (no usable {', '.join(strange)}); "
+            "give another --resume or --output-dir"
         )
     return path, checkpoint
 

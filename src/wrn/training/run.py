@@ -58,7 +58,7 @@ class Result:
 def train(resolved: Resolved) -> Result:
     """Train what the configuration asks for, or go on where an earlier run of it stopped.
 
-    Raises a WrnError for everything that the user can mend; Interrupted when asked to stop.
+    Raises a WrnError for everything that the user can fix; Interrupted when asked to stop.
     """
     started = time.perf_counter()
     here = place()
@@ -116,10 +116,10 @@ def for_processes(config: Config, here: Place) -> Config:
     if pick_device(config.device).type == "mps":
         raise ConfigError("processes: MPS is for one process alone; give --device cpu")
     if config.sync_bn and pick_device(config.device).type != "cuda":
-        raise ConfigError("sync_bn: needs GPUs; leave it away")
+        raise ConfigError("sync_bn: needs GPUs; omit it")
     if config.sync_bn and (config.sam_rho or config.micro_batch != "auto"):
         # It waits for all processes in each forward pass, and shares of a batch may make unequal numbers of them.
-        raise ConfigError("sync_bn: takes whole batches alone; leave --sam-rho and --micro-batch away")
+        raise ConfigError("sync_bn: takes whole batches only; omit --sam-rho and --micro-batch")
     if config.scale_lr == "none":
         return config
     # The linear scaling rule (arXiv:1706.02677): warm up as before, with rates and batches in proportion.

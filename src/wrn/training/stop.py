@@ -1,5 +1,5 @@
-"""Being asked to stop: before the first step that is at once; later SIGTERM or the first Ctrl-C ends the run after the
-present step, the second at once."""
+"""Requests to stop. SIGTERM or a first Ctrl-C ends a run after the present step; a second one, or one that comes before
+the first step, ends it at once."""
 
 from __future__ import annotations
 

@@ -84,7 +84,9 @@ class Trainer:
         return self._train_step.average.module if self._train_step.average is not None else self.model
 
     def run(self, stop: StopSignal) -> None:
-        """Train to the end. Also what comes after it, as scoring the test split, then ends when asked to stop.
+        """Train to the end.
+
+        stop: is looked at after every step and within evaluations, from now on also in those that follow the training.
 
         Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss is not finite,
         CheckpointError when no checkpoint can be written.
@@ -225,13 +227,13 @@ class Trainer:
     def _save(self, *, stopping: bool = False, last: bool = False) -> None:
         """Checkpoint now. Raises Interrupted afterwards where all processes agreed on stopping."""
         self._read_meters()  # weights that a non-finite loss has spoilt are never saved
-        # While the finished run is scored, its last checkpoint says it all: the weights may be the best by now.
+        # Not while a finished run is scored: its weights may have been replaced by the best epoch's.
         state = (self._step, len(self._history))
         if state != self._saved:
             checkpoint = self.checkpoint()
             if self._processes.is_first:
                 self.store.save(checkpoint, wait=last or stopping)
-            # Where there was nothing new to save, as within an evaluation, it stays due: what comes next is.
+            # Only if something was saved: otherwise, as within an evaluation, the next step must find a save due.
             self._clock.saved()
         if last or stopping:
             self.store.wait()  # also for one of the same state that was begun before
@@ -240,7 +242,9 @@ class Trainer:
         self._save_pending = False
         if stopping:
             flags = [f"--output-dir {self._paths.run}"] if self.config.output_dir is None else []
-            flags += ["--resume auto"] if self.config.resume != "auto" else []  # as said, it would begin again
+            flags += (
+                ["--resume auto"] if self.config.resume != "auto" else []
+            )  # with what was given, it would begin anew
             raise Interrupted(
                 f"stopped by {self._stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
                 f"Start the same command again to go on{', with ' if flags else ''}{' '.join(flags)}"

@@ -75,7 +75,7 @@ def test_the_region_of_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "in eu-west-3 for" in capsys.readouterr().err
     monkeypatch.setenv("AWS_REGION", "here; rm -rf /")
     assert main(["deploy", "--dry-run"]) == 2
-    assert "region: 'here; rm -rf /' is no region" in capsys.readouterr().err
+    assert "region: 'here; rm -rf /' is not a region" in capsys.readouterr().err
 
 
 def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +154,7 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     ("flags", "words"),
     [
         (["--lr", "-1"], ["lr (flag): '-1' is not allowed"]),
-        (["--sopt"], ["--sopt: is no known flag; did you mean --spot?"]),
+        (["--sopt"], ["--sopt: is not a known flag; did you mean --spot?"]),
         (["--local"], ["dry_run: runs nothing; leave out --dry-run or --local"]),
         (
             ["--local-dir", "x", "--interrupt-after", "9"],
@@ -165,12 +165,12 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
             ["data_uri: with", "only spot instances are"],
         ),
         (["--local", "--spot", "--interrupt-after", "9,0"], ["'9,0' must be times of at least 1 s"]),
-        (["--local", "--spot", "--interrupt-after", "9,soon"], ["interrupt_after: '9,soon' is no time"]),
+        (["--local", "--spot", "--interrupt-after", "9,soon"], ["interrupt_after: '9,soon' is not a time"]),
         (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
         (["--name", "my job", "--instance-count", "2x"], ["instance_count: '2x' must be a whole number above 0"]),
-        (["--name", "my job", "--kms-key", "a;b"], ["kms_key: 'a;b' is no key"]),
+        (["--name", "my job", "--kms-key", "a;b"], ["kms_key: 'a;b' is not a KMS key"]),
         (["--name", "my job", "--keep-warm", "7h"], ["'my job' must match", "set --name", "at most 21600"]),
-        (["--max-runtime", "soon", "--account", "12"], ["'soon' is no time", "account: '12' is no account"]),
+        (["--max-runtime", "soon", "--account", "12"], ["'soon' is not a time", "account: '12' is not an account"]),
         (["--max-wait", "9h"], ["max_wait: is for spot instances alone"]),
         (["--vpc-config", "subnet-1", "--tags", "x"], ["as in subnet-a,subnet-b,sg-c", "tags: 'x' must be K=V"]),
         (["--max-cost", "5", "--instance-type", "ml.m5.xlarge"], ["max_cost: the price of ml.m5.xlarge is not known"]),

@@ -117,7 +117,7 @@ def test_auto_without_cifar_trains_on_the_synthetic_set(
         (["--account", "111111111111"], "account: is of account 111111111111, and these credentials are of 1234567"),
         (["--role-arn", "arn:aws:iam::111111111111:role/x"], "role_arn: is of account 111111111111"),
         (["--bucket", "not-there"], "there is no not-there; create it, or leave out --bucket"),
-        (["--fallback", "g5.xlarge,g9"], "fallback: 'g5.xlarge,g9' has 'g9', which is no instance type"),
+        (["--fallback", "g5.xlarge,g9"], "fallback: 'g5.xlarge,g9' has 'g9', which is not an instance type"),
         (["--fallback", "g9.xlarge"], "'ml.g9.xlarge' is not one of"),
         (["--fallback", "xx-west-9:g5.xlarge"], 'region: "xx-west-9" has no training images'),
         (["--fallback", "us-west-2:g5.xlarge", "--bucket", "b-1"], "bucket is of eu-west-1 alone"),

@@ -60,7 +60,7 @@ def test_flags_stay_whole_where_a_usage_breaks(
 
 def test_a_typo_in_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err == 'wrn: "trian" is no command; did you mean "wrn train"?\n'
+    assert capsys.readouterr().err == 'wrn: "trian" is not a command; did you mean "wrn train"?\n'
 
 
 def test_no_command_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +73,7 @@ def test_mistakes_are_sentences_without_a_traceback(capsys: pytest.CaptureFixtur
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert error.split("\n")[:2] == [
-        "wrn train: --epocs: is no known flag; did you mean --epochs?",
+        "wrn train: --epocs: is not a known flag; did you mean --epochs?",
         "wrn train: lr (flag): '-1' is not allowed; input should be greater than 0",
     ]
 

@@ -23,4 +23,4 @@ def test_one_of_several_that_ends_with_a_mistake_tears_nothing_down(
     done = subprocess.run(command, env=alone | environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code
     assert ("torn down" in done.stdout) is torn_down
-    assert ("is no command" in done.stderr) is (code == 2)
+    assert ("is not a command" in done.stderr) is (code == 2)

@@ -58,8 +58,8 @@ def test_unknown_flags_and_bad_values_come_together() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("--epocs", "3", "--lr", "-0.1", "--depht=16")
     text = str(caught.value)
-    assert "--epocs: is no known flag; did you mean --epochs?" in text
-    assert "--depht: is no known flag; did you mean --depth?" in text
+    assert "--epocs: is not a known flag; did you mean --epochs?" in text
+    assert "--depht: is not a known flag; did you mean --depth?" in text
     assert "lr (flag): '-0.1' is not allowed" in text
 
 

@@ -29,7 +29,7 @@ def test_all_errors_come_at_once_with_key_place_value_and_range() -> None:
         merge([Layer("r.yaml", {"epocs": 3, "lr": -1, "depth": 27}), Layer("flag", {"label_smoothing": 2})], "x")
     lines = str(caught.value).split("\n")
     assert len(lines) == 4
-    assert lines[0] == "epocs (r.yaml): is no key of the configuration; did you mean epochs?"
+    assert lines[0] == "epocs (r.yaml): is not a key of the configuration; did you mean epochs?"
     assert "lr (r.yaml): -1 is not allowed; input should be greater than 0" in lines
     assert "depth (r.yaml): 27 is not allowed; must be 6n+4; the nearest are 22 and 28" in lines
     assert "label_smoothing (flag): 2 is not allowed; input should be less than 1" in lines
@@ -123,7 +123,7 @@ def test_the_configuration_survives_a_file(tmp_path: Path) -> None:
     [
         (
             "epochs: 3\nlr: 0.1\nepochs: 4\n",
-            r"line 3: is not valid YAML \(epochs is there twice\); mend that line",
+            r"line 3: is not valid YAML \(epochs is there twice\); fix that line",
         ),
         ("data-dir: /x\ndata_dir: /y\n", r"line 2: .*data_dir is there twice"),
         ("[" * 3000, "is nested too deeply|not valid YAML"),

@@ -78,9 +78,9 @@ def test_a_pipeline_from_a_file(tmp_path: Path, suffix: str) -> None:
 
 def test_what_is_not_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "p.yaml").write_text("a: 1")
-    with pytest.raises(ConfigError, match="is no serialised pipeline"):
+    with pytest.raises(ConfigError, match="is not a serialised pipeline"):
         load_transform(tmp_path / "p.yaml")
-    with pytest.raises(ConfigError, match="is no serialised pipeline"):
+    with pytest.raises(ConfigError, match="is not a serialised pipeline"):
         load_transform(tmp_path / "no.yaml")
     monkeypatch.setitem(sys.modules, "albumentations", None)
     with pytest.raises(ConfigError, match="is not installed; pip install"):

@@ -109,4 +109,4 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    assert refusal(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); mend that"
+    assert refusal(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); fix that"

@@ -81,7 +81,7 @@ def test_a_file_that_is_no_run_s_is_refused_in_a_sentence(lacking: str, tmp_path
     state = {key: value for key, value in made_with().state.items() if key != lacking}
     write_checkpoint(store.path_of(5), Checkpoint({}, state))
     for resume in ("auto", str(store.path_of(5))):
-        with pytest.raises(CheckpointError, match=f"no checkpoint of a run .no usable {lacking}.; give"):
+        with pytest.raises(CheckpointError, match=f"not a checkpoint of a run .no usable {lacking}.; give"):
             find_checkpoint(Config(resume=resume), store)
 
 
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_run_s_is_refused_in_a_sentence(lacking: str, tmp_path
 def test_a_state_of_another_shape_is_refused_in_a_sentence(strange: str, value: Any, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, 2, lambda note: None)
     write_checkpoint(store.path_of(5), Checkpoint({}, {**made_with().state, strange: value}))
-    with pytest.raises(CheckpointError, match=f"no checkpoint of a run .no usable {strange}.; give"):
+    with pytest.raises(CheckpointError, match=f"not a checkpoint of a run .no usable {strange}.; give"):
         find_checkpoint(Config(), store)
 
 
@@ -100,5 +100,5 @@ def test_a_configuration_without_its_epochs_is_refused_in_a_sentence(strange: st
     store = CheckpointStore(tmp_path, 2, lambda note: None)
     state = made_with().state
     write_checkpoint(store.path_of(5), Checkpoint({}, {**state, "config": {**state["config"], strange: value}}))
-    with pytest.raises(CheckpointError, match=f"no checkpoint of a run .no usable {strange}.; give"):
+    with pytest.raises(CheckpointError, match=f"not a checkpoint of a run .no usable {strange}.; give"):
         find_checkpoint(Config(), store)

@@ -362,5 +362,5 @@ def bucket_given(name: str) -> str:
     """A bucket's name as given, with or without s3://. Raises AwsError for an address inside one."""
     name = name.removeprefix("s3://").rstrip("/")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
-        raise AwsError(f"bucket: {name!r} is no bucket's name; give it alone, without a folder")
+        raise AwsError(f"bucket: {name!r} is not a bucket name; give it alone, without a folder")
     return name

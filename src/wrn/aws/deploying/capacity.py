@@ -35,7 +35,7 @@ def read_fallback(text: str) -> tuple[tuple[str, str], ...]:
         found = _ENTRY.fullmatch(word.strip())
         if found is None:
             raise ValueError(
-                f"has {word.strip()!r}, which is no instance type; give some as in g5.xlarge,us-west-2:g6.xlarge"
+                f"has {word.strip()!r}, which is not an instance type; give some as in g5.xlarge,us-west-2:g6.xlarge"
             )
         entries.append((found[1] or "", f"ml.{found[2]}"))
     return tuple(entries)

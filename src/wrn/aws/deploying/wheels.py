@@ -55,7 +55,7 @@ def fetch_wheels(root: Path, options: DeployOptions, cache: Path | None = None) 
             folder.parent.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(prefix=".wheels-", dir=folder.parent))
         except OSError as error:
-            raise AwsError(f"{folder}: cannot be written ({error.strerror}); mend that") from None
+            raise AwsError(f"{folder}: cannot be written ({error.strerror}); fix that") from None
         try:
             for python in pythons:
                 _download(root / "requirements.txt", python, part)

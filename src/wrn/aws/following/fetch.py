@@ -198,7 +198,7 @@ def _records_uri(model_uri: str) -> str:
 
 def _check_folder(folder: Path, record: dict[str, Any], job: Job, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise AwsError(f"{folder} is no folder; give another --output-dir")
+        raise AwsError(f"{folder} is not a folder; give another --output-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -45,7 +45,7 @@ class Engine:
         try:
             done = self._ask("login", "--username", "AWS", "--password-stdin", registry, text=password)
             if done.returncode:
-                raise AwsError(f"{self.name} cannot log in to {registry} ({_reason(done.stderr)}); mend that")
+                raise AwsError(f"{self.name} cannot log in to {registry} ({_reason(done.stderr)}); fix that")
             self._show("push", uri)
         finally:
             self._ask("logout", registry)

@@ -208,7 +208,7 @@ def bring(source: Path, target: Path) -> None:
         try:
             shutil.copyfile(source, target)
         except OSError as error:
-            raise AwsError(f"{source} cannot be brought to the job ({error.strerror}); mend that") from None
+            raise AwsError(f"{source} cannot be brought to the job ({error.strerror}); fix that") from None
 
 
 def _link_all(source: Path, target: Path) -> None:

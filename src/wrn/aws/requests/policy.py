@@ -138,7 +138,7 @@ def key_arn(options: DeployOptions) -> str:
         found = re.fullmatch(r"[a-zA-Z0-9-]+", key)
         key = f"arn:{partition(options.region)}:kms:{options.region}:{options.account}:key/{key}"
     if not found:
-        raise AwsError(f"kms_key: {options.kms_key!r} is no key; give its id or its ARN, not an alias")
+        raise AwsError(f"kms_key: {options.kms_key!r} is not a KMS key; give its id or its ARN, not an alias")
     return key
 
 

@@ -101,7 +101,7 @@ def _structure(shape: Any, value: Any, path: str) -> Iterator[str]:
         if name in shape.members:
             yield from _faults(shape.members[name], entry, f"{path}.{name}")
         else:
-            yield f"{path}.{name}: is no known member{_nearest(name, list(shape.members))}"
+            yield f"{path}.{name}: is not a known member{_nearest(name, list(shape.members))}"
 
 
 def _string(shape: Any, value: Any, path: str) -> Iterator[str]:

@@ -105,7 +105,7 @@ def test_other_peoples_folders_are_left_alone(job: Job, tmp_path: Path) -> None:
     with pytest.raises(AwsError, match="holds the results of wrn-a"):
         fetch(Session(), other, tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(AwsError, match="is no folder"):
+    with pytest.raises(AwsError, match="is not a folder"):
         fetch(Session(), job, tmp_path / "file")
 
 

@@ -229,7 +229,7 @@ def test_a_name_that_is_nearly_right() -> None:
     job = FakeJob("wrn-standard-1")
     with pytest.raises(NotThere, match=r"no training job wrn-standad-1 in us-east-1; did you mean wrn-standard-1 or"):
         describe(job, "wrn-standad-1")  # type: ignore[arg-type]
-    with pytest.raises(NotThere, match="is no job's name"):
+    with pytest.raises(NotThere, match="is not a job name"):
         describe(job, "../x")  # type: ignore[arg-type]
     assert [entry["TrainingJobName"] for entry in our_jobs(job)] == [  # type: ignore[arg-type]
         "wrn-standard-1",

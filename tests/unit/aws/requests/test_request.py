@@ -105,7 +105,7 @@ def test_all_options() -> None:
     ("options", "message"),
     [
         (replace(OPTIONS, spot=True, keep_warm=60), "keep_warm: spot instances cannot be kept"),
-        (replace(OPTIONS, bucket="My_Bucket"), "bucket: 'My_Bucket' is no bucket name"),
+        (replace(OPTIONS, bucket="My_Bucket"), "bucket: 'My_Bucket' is not a bucket name"),
         (replace(OPTIONS, bucket="s3://b/folder"), "without a folder"),
         (replace(OPTIONS, region="xx-north-1"), "has no training images that we know of"),
         (replace(OPTIONS, max_cost=5), "give --price-per-hour"),

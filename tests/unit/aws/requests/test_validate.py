@@ -60,7 +60,7 @@ def test_the_untouched_request() -> None:
         ("TrainingJobName", "x" * 64, "has 64 characters, must be at most 63; set --name"),
         ("TrainingJobName", ..., "CreateTrainingJob.TrainingJobName: is missing; set --name"),
         ("TrainingJobName", 7, "7 must be a text; set --name"),
-        ("TrainingJobNam", "x", "is no known member; did you mean TrainingJobName?"),
+        ("TrainingJobNam", "x", "is not a known member; did you mean TrainingJobName?"),
         ("RoleArn", "wrn-training-role-of-mine", "must match arn:aws"),
         ("ResourceConfig.InstanceType", "ml.g5.xlarg", "did you mean ml.g5.xlarge?; set --instance-type"),
         ("ResourceConfig.InstanceType", "zzz", "if it is new, update boto3"),

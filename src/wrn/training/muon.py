@@ -3,7 +3,8 @@
 Method: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), close to the form that cifar10-airbench uses for
 small convolutional networks: low momentum, few Newton-Schulz iterations, and weights held at a fixed norm instead
 of weight decay. Where BN follows a convolution, the network computes the same at any norm of it. In a WRN's block that
-is the first of the two; the second and the shortcut are added up, and their fixed norms fix their shares in the sum.
+is the first of the two. The second and the shortcut are added up, and their fixed norms fix their shares in the sum;
+left free, their norms grow and slow their learning down too soon (docs/experiments.md).
 """
 
 from __future__ import annotations

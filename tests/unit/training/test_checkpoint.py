@@ -190,7 +190,7 @@ def test_half_synced_and_strange_files(store: CheckpointStore, notes: list[str])
     assert found is not None
     assert same(found[1], make(1))
     assert "step-00000009" in notes[0]
-    assert "no checkpoint of this program" in notes[0]
+    assert "not a checkpoint of this program" in notes[0]
     assert "not written to the end" in notes[1]
 
 

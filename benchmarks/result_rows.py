@@ -10,6 +10,11 @@ Row = tuple[str, str]
 """What was measured, and what came of it."""
 
 DATA_PEER = "the faster of DataLoader + Pillow and + NumPy"
+MORE_DATA_PEERS = {
+    "Albumentations": "DataLoader + Albumentations",
+    "torchvision": "DataLoader + torchvision's v2 transforms",
+    "torchvision, one draw a batch": "torchvision's v2 transforms with one random draw for the whole batch",
+}
 
 
 def machine(environment: Record) -> str:
@@ -46,20 +51,35 @@ def training(record: Record) -> list[Row]:
 def training_headline(record: Record) -> Row:
     step, loop = (record["ratio"][kind]["median"] for kind in ("step", "loop"))
     measured = f"**{step:.2f}x** a plain fp32 PyTorch step, **{loop:.2f}x** the loop with DataLoader"
+    if timm := record["ratio"].get("step, timm"):
+        measured += f", **{timm['median']:.2f}x** timm's step in the same precision"
     return f"training, {workload(record)}", measured
 
 
 def data(record: Record) -> list[Row]:
-    return [
-        (f"batch path, {policy}, one thread", f"**{ratio['median']:.2f}x** {DATA_PEER}")
-        for policy, ratio in record["ratio"].items()
-    ]
+    rows = []
+    for policy, ratio in record["ratio"].items():
+        ratios = {DATA_PEER: ratio}
+        for name, peer in MORE_DATA_PEERS.items():
+            if name in record["results"][policy]:
+                ratios[peer] = record["results"][policy][name]["wrn_is_faster_by"]
+        rows += [
+            (f"batch path, {policy}, one thread", f"**{faster['median']:.2f}x** {peer}")
+            for peer, faster in ratios.items()
+        ]
+    return rows
 
 
 def data_headline(record: Record) -> Row:
     ratios = [ratio["median"] for ratio in record["ratio"].values()]
     what = f"batch path, {len(ratios)} augmentation policies, one thread"
-    return what, f"**{min(ratios):.2f}x to {max(ratios):.2f}x** {DATA_PEER}"
+    measured = f"**{min(ratios):.2f}x to {max(ratios):.2f}x** {DATA_PEER}"
+    named = [
+        of["torchvision"]["wrn_is_faster_by"]["median"] for of in record["results"].values() if "torchvision" in of
+    ]
+    if named:
+        measured += f", **{min(named):.0f}x to {max(named):.0f}x** + torchvision's v2 transforms"
+    return what, measured
 
 
 def training_speed(record: Record) -> list[Row]:

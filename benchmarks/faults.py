@@ -99,13 +99,13 @@ def child(path: Path, flags: list[str]) -> int:
 
         setattr(module, name, wrapper)
 
-    train, ask = trainer.Trainer._run, trainer.Trainer._save_if_due
+    train, ask = trainer.Trainer.run, trainer.Trainer._save_if_due
     take, write = step.TrainStep.__call__, checkpoint.write_checkpoint
 
-    def begun(self: Any) -> None:
+    def begun(self: Any, stop: Any) -> None:
         now = time.time()
         progress.tell(steps=self._step, began=now, asked=now, longest=0.0)
-        train(self)
+        train(self, stop)
 
     def asked(self: Any) -> None:
         now = time.time()
@@ -124,7 +124,7 @@ def child(path: Path, flags: list[str]) -> int:
         finally:
             progress.tell(writing=0)
 
-    trainer.Trainer._run = begun  # type: ignore[method-assign]
+    trainer.Trainer.run = begun  # type: ignore[method-assign]
     trainer.Trainer._save_if_due = asked  # type: ignore[method-assign]
     step.TrainStep.__call__ = counted  # type: ignore[method-assign]
     checkpoint.write_checkpoint = written

@@ -32,7 +32,7 @@ def add_deploy_flags(parser: Parser) -> None:
     group.add_argument("--print-policy", action="store_true", help="print the rights that deploying so needs, as JSON")
     group.add_argument("--local", action="store_true", help="run the job on this machine: no AWS account, no Docker")
     group.add_argument("--monitor", action="store_true", help="follow the job until it ends, as wrn logs -f does")
-    group.add_argument("--yes", action="store_true", help="ask nothing; needed where there is no terminal to ask at")
+    group.add_argument("--yes", action="store_true", help="ask nothing; needed where there is no terminal to ask on")
     group.add_argument("--json", action="store_true", help="the result as one JSON object")
     group.add_argument(
         "--debug",

@@ -78,7 +78,7 @@ def test_asked_once(faults: Faults, capsys: pytest.CaptureFixture[str], monkeypa
     asking = [word for word in SYNTHETIC if word != "--yes"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert main(asking) == 2
-    assert "no terminal to ask at" in capsys.readouterr().err
+    assert "no terminal to ask on" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", Terminal("\n"))
     assert main(asking) == 2
     err = capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("parts", [{"sam_rho": 0.05}, {"micro_batch": 4}])
 def test_sync_bn_takes_whole_batches_alone(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("cuda"))
-    with pytest.raises(ConfigError, match="sync_bn: takes whole batches alone"):
+    with pytest.raises(ConfigError, match="sync_bn: takes whole batches only"):
         for_processes(Config(sync_bn=True, **parts), Place(size=2))
 
 

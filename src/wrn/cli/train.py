@@ -23,18 +23,19 @@ def main(arguments: Sequence[str]) -> int:
     )
     add_config_flags(parser)
     try:
-        with StopSignal():  # importing torch and looking for a GPU take seconds
+        with StopSignal() as stop:  # importing torch and looking for a GPU take seconds
             arguments = list(arguments) or hyperparameter_flags()
             resolved = parse_config(parser, arguments)
             from wrn.training.launcher import launch, several_processes
             from wrn.training.parts import SYNTHETIC
             from wrn.training.run import train
 
+            stop.check()  # parts of torch try to import others, and go on whatever that raises
             torchrun = several_processes(resolved.config, arguments)
             if not torchrun:
                 if place().local_rank == 0 and (old := failure_file()) is not None:
                     old.unlink(missing_ok=True)
-                result = train(resolved)
+                result = train(resolved, stop)
         if torchrun:
             return launch(torchrun)
     except Interrupted:

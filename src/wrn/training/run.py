@@ -55,9 +55,10 @@ class Result:
     seconds: float
 
 
-def train(resolved: Resolved) -> Result:
+def train(resolved: Resolved, stop: StopSignal) -> Result:
     """Train what the configuration asks for, or go on where an earlier run of it stopped.
 
+    stop: within its `with` block.
     Raises a WrnError for everything that the user can fix; Interrupted when asked to stop.
     """
     started = time.perf_counter()
@@ -75,7 +76,7 @@ def train(resolved: Resolved) -> Result:
     stages = parse_stages(config.resolutions)
     reporter: Reporter = make_reporter(config.progress, stages) if processes.is_first else SilentReporter()
     try:
-        with StopSignal() as stop, processes.watched(), ExitStack() as locks:
+        with processes.watched(), ExitStack() as locks:
             new: list[Path] = []
             paths = processes.first_does(lambda: writable_paths(config, resolved.recipe, new))
             if processes.is_first:

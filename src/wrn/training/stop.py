@@ -36,9 +36,17 @@ class StopSignal:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def check(self) -> None:
+        """Raises Interrupted if a stop was asked for: what a signal interrupted may have swallowed the exception."""
+        if self.received is not None:
+            raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(f"stopped by {self.received} before the first step; start the same command again")
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
         if not self.there_is_work:
-            raise Interrupted(f"stopped by {self.received} before the first step; start the same command again")
+            raise self._interrupted()

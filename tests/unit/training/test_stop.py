@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -24,3 +25,12 @@ def test_with_work_to_save_it_is_noted_and_a_second_ctrl_c_stops_at_once() -> No
         assert stop.received == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_stop_that_was_swallowed_is_remembered() -> None:
+    with StopSignal() as stop:
+        stop.check()
+        with contextlib.suppress(Exception):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted, match="stopped by SIGTERM before the first step"):
+            stop.check()

@@ -158,9 +158,12 @@ class PlainReporter(SilentReporter):
         self._last_word, self._images, self._patience = now, 0, NEXT_WORD_S
 
     def epoch(self, row: Mapping[str, Any]) -> None:
+        words = [f"{key}={shown(row[key])}" for key in FIELDS if key in row]
         if self._remaining is not None:
             self._remaining.epoch(row.get("seconds"))
-        self.note(" ".join(f"{key}={shown(row[key])}" for key in FIELDS if key in row))
+            left = self._remaining.seconds()
+            words += [f"seconds_left={left:.0f}"] if left is not None else []
+        self.note(" ".join(words))
         self._last_word = None
 
     def download(self, done: int, total: int | None) -> None:

@@ -44,6 +44,16 @@ def test_pictures_that_grow_are_foreseen(clock: list[float], capsys: pytest.Capt
         rich.close()
 
 
+def test_the_line_of_an_epoch_says_what_is_left(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    plain = PlainReporter(((16, 0.5), (32, 0.5)))
+    plain.begin(100, 0, 50)
+    for step in range(50):
+        clock[0] += 1
+        plain.step(step, 0.1, 200)
+    plain.epoch({"epoch": 1, "epochs": 2, "seconds": 50.0})
+    assert capsys.readouterr().out.splitlines()[-1] == f"epoch=1 epochs=2 seconds=50.0000 seconds_left={50 * 4}"
+
+
 def test_a_long_epoch_says_how_far_it_is(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     reporter = PlainReporter()
     reporter.begin(1000, 0, 100)
@@ -67,7 +77,8 @@ def test_short_epochs_say_nothing_in_between(clock: list[float], capsys: pytest.
         clock[0] += 5
         if step % 10 == 9:
             reporter.epoch({"epoch": step // 10 + 1})
-    assert capsys.readouterr().out.splitlines() == [f"epoch={epoch}" for epoch in range(1, 31)]
+    said = [line.split(" seconds_left=")[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == [f"epoch={epoch}" for epoch in range(1, 31)]
 
 
 def test_the_live_view_trains_after_a_download() -> None:

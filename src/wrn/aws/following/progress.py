@@ -168,7 +168,10 @@ class Progress:
         return statistics.fmean(self._durations) if self._durations else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Until the last epoch ends, by the last five. `now`: seconds since 1970."""
+        """Until the last epoch ends: as the last line said, else by the last five. `now`: seconds since 1970."""
+        said = self.figures.get("seconds_left")
+        if said is not None and self._at:
+            return max(0.0, said - max(0.0, now - self._at))
         if self.epoch_seconds is None or not self.epochs:
             return None
         since = min(max(0.0, now - self._at), self.epoch_seconds) if self._at else 0.0

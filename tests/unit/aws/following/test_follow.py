@@ -225,6 +225,13 @@ def test_the_time_left_follows_the_last_epochs() -> None:
     assert Progress().seconds_left(0.0) is None
 
 
+def test_the_time_left_is_what_the_run_itself_says() -> None:
+    """It knows that its pictures grow."""
+    progress = Progress()
+    progress.take([LogEvent("s", 40_000, f"{epoch_line(1)} seconds_left=1000")])
+    assert [progress.seconds_left(now) for now in (40.0, 100.0, 2000.0)] == [1000.0, 940.0, 0.0]
+
+
 def test_a_name_that_is_nearly_right() -> None:
     job = FakeJob("wrn-standard-1")
     with pytest.raises(NotThere, match=r"no training job wrn-standad-1 in us-east-1; did you mean wrn-standard-1 or"):

@@ -190,13 +190,18 @@ def our_jobs(session: Session) -> list[dict[str, Any]]:
 
 
 def tagged_arns(session: Session, kind: str) -> set[str]:
-    """What carries our tag, by the account's index of tags, which lags by some seconds. Empty if it cannot be read."""
-    request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}], "ResourceTypeFilters": [kind]}
+    """What carries our tag, as `indexed_arns` has it; empty if that cannot be read."""
     try:
-        found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
-        return {entry["ResourceARN"] for entry in found}
+        return indexed_arns(session, kind)
     except (Denied, NoAnswer):
         return set()
+
+
+def indexed_arns(session: Session, kind: str) -> set[str]:
+    """What carries our tag, by the account's index of tags, which lags by some seconds. Raises Denied or NoAnswer."""
+    request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}], "ResourceTypeFilters": [kind]}
+    found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
+    return {entry["ResourceARN"] for entry in found}
 
 
 def is_ours(session: Session, arn: str) -> bool:

@@ -137,6 +137,11 @@ def show(task: Task) -> int:
         notes = [*notes, f"image: {image_uri(options)}; it must have been pushed by `wrn image push`"]
     told = facts(options)
     notes = [*told, *_expected(task), *notes]
+    foreign = dict.fromkeys(way.region for way in task.ways if way.region not in SAME_PRICES)
+    if foreign and not options.price_per_hour:
+        notes.append(
+            f"prices: of the US here; AWS's own of {', '.join(foreign)} count, and are recorded, once it is sent"
+        )
     if task.flags["write_json"]:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
     if task.flags["dry_run"]:
@@ -248,8 +253,10 @@ def real_prices(options: DeployOptions, ways: Sequence[Choice], flags: dict[str,
             prices[region, kind] = replace(known[kind], region=region)
         elif options.max_cost:
             why = known if isinstance(known, AwsError) else f"AWS's Price List has no {kind} in {region}"
-            mend = "give --price-per-hour" if (region, kind) == home else f"leave {region}:{kind} out of --fallback"
-            raise AwsError(f"max_cost: would be by the price of another region ({why}); {mend}, or give --max-runtime")
+            fix = "give --price-per-hour" if (region, kind) == home else f"leave {region}:{kind} out of --fallback"
+            raise AwsError(
+                f"max_cost: would be by the price of another region ({why}); {fix}, or --max-runtime in its place"
+            )
     own = prices.pop(home, options.own_price)
     dollars = own.usd_per_hour if own else options.price_per_hour
     return replace(options, price_per_hour=dollars, own_price=own, prices=prices)

@@ -214,7 +214,7 @@ def minutes(text: str) -> int:
 def dollars(text: str) -> float:
     found = re.fullmatch(r"\$?(\d+(?:\.\d+)?)", text.strip(), re.ASCII)
     if found is None or not float(found[1]):
-        raise ValueError("is no amount above 0; give US dollars, such as 5 or 1.41")
+        raise ValueError("is not an amount above 0; give US dollars, such as 5 or 1.41")
     return float(found[1])
 
 

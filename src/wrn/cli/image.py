@@ -14,7 +14,7 @@ from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, region_of, with_session
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.config.layers import recipe_root
-from wrn.errors import DONE
+from wrn.errors import DONE, AwsError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,6 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--account", type=account, metavar="ID", help="with --print-policy: whose registry it is")
     options = parser.parse_args(arguments)
+    if options.account and not options.print_policy:
+        raise AwsError(
+            "account: is for --print-policy; an image is pushed to the account of the credentials (--profile)"
+        )
     if options.print_policy:
         policy = pushing_policy(options.account or UNKNOWN_ACCOUNT, region_of(options))
         sys.stdout.write(json.dumps(policy, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wrn.aws.planning.workload import TRAIN_IMAGES
+from wrn.aws.planning.workload import TEST_IMAGES, TRAIN_IMAGES
 from wrn.config.paths import data_search
 from wrn.config.schema import Config
 from wrn.errors import DataError
@@ -16,6 +16,8 @@ def counted(config: Config, *, elsewhere: bool = False) -> tuple[Config, list[st
     if config.dataset != "folder":
         return config, []
     number = None if elsewhere else pictures_here(config)
+    if number is None and config.train_images:
+        return config, [f"reckoned with {config.train_images:,} training images, as train_images says"]
     if number is None:
         return config, [f"assumed: the folder has {TRAIN_IMAGES:,} training images; --train-images says another"]
     used = min(config.train_images or number, number)
@@ -27,6 +29,7 @@ def counted(config: Config, *, elsewhere: bool = False) -> tuple[Config, list[st
             f"careful: the folder has {number:,} training images, and the arithmetic knows at most {TRAIN_IMAGES:,}: "
             f"expect {used / TRAIN_IMAGES:.1f} times the time and the cost"
         ]
+    lines.append(f"evaluations are reckoned with {TEST_IMAGES:,} test images, as CIFAR-100 has")
     return config.model_copy(update={"train_images": used}), lines
 
 

@@ -127,8 +127,9 @@ class AlbumentationsLoader:
             worker_init_fn=_begin_worker if self._num_workers else None,
         )
         for step, (images, labels) in zip(range(start, stop), workers, strict=True):
-            # Out of pinned memory, so that the host need not wait for a GPU to be through with all before it.
-            part = Split(images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True))
+            # Out of pinned memory the host need not wait for a GPU to be through with all before it.
+            pinned = self._device.type == "cuda"
+            part = Split(images.to(self._device, non_blocking=pinned), labels.to(self._device, non_blocking=pinned))
             if self._resolution_at is not None:
                 part = resize_split(part, self._resolution_at(step))
             everything = torch.arange(len(part), device=self._device)

@@ -33,17 +33,17 @@ def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precisio
     model: a throwaway: the steps change it.
     """
     schedule = make_schedule(config, loader.steps_per_epoch)
-    take = TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, lambda note: None)
+    train_step = TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, lambda note: None)
     mean, begin = 0.0, 0.0
     for _, share in parse_stages(config.resolutions):
         first = min(round(begin * schedule.total_steps), schedule.total_steps - 1)
         batches = loader.batches(first, schedule.total_steps)
-        take(first, next(batches))
-        take.meters.read()  # waits for the device
+        train_step(first, next(batches))
+        train_step.meters.read()  # waits for the device
         started, steps = time.perf_counter(), 0
         while time.perf_counter() - started < TIMED_SECONDS and (batch := next(batches, None)) is not None:
-            take(first, batch)
-            take.meters.read()
+            train_step(first, batch)
+            train_step.meters.read()
             steps += 1
         mean += share * (time.perf_counter() - started) / max(steps, 1)
         begin += share

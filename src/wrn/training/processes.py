@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore, _set_pg_timeout
+from torch.distributed import distributed_c10d
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from wrn.config.launch import Place
@@ -142,7 +143,7 @@ class DistributedProcesses(Processes):
         if self._takes_long:
             self.wait()
             self._takes_long = False
-            _set_pg_timeout(PATIENCE, dist.group.WORLD)
+            self._wait_at_most(PATIENCE)
         dist.all_reduce(wishes, dist.ReduceOp.MAX, group=self._decisions)
         return bool(wishes[0]), bool(wishes[1])
 
@@ -181,7 +182,7 @@ class DistributedProcesses(Processes):
     def expect_delay(self) -> None:
         # Of the gradients' sums, too: they are begun within the backward pass, which one process may reach much later.
         self._takes_long = True
-        _set_pg_timeout(LONG_PATIENCE, dist.group.WORLD)
+        self._wait_at_most(LONG_PATIENCE)
 
     def failed(self, cause: BaseException) -> None:
         if isinstance(cause, (LostProcess, Interrupted)):
@@ -203,6 +204,11 @@ class DistributedProcesses(Processes):
     def close(self) -> None:
         _outliving.append(dist.group.WORLD)
         dist.destroy_process_group()
+
+    def _wait_at_most(self, time: timedelta) -> None:
+        """How long sums of gradients may wait for another process, from now on."""
+        # Private in torch 2.8 to 2.14, and there is no other way to it.
+        distributed_c10d._set_pg_timeout(time, dist.group.WORLD)
 
     def _settle_buckets(self, shared: nn.Module) -> None:
         """One pass that counts for nothing, behind which DistributedDataParallel orders its buckets for good.

@@ -35,6 +35,7 @@ from wrn.training.reporters import (
     make_reporter,
 )
 from wrn.training.resume import SCALED_KEYS, check_configuration, check_data, find_checkpoint
+from wrn.training.schedule import make_schedule
 from wrn.training.step import out_of_memory
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
@@ -98,7 +99,7 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
         if isinstance(error, RuntimeError) and out_of_memory(error):
             # Not in a forward or backward pass, which would have been tried again with fewer images.
             raise TrainingError(
-                f"out of memory: {str(error).splitlines()[0]}; give a smaller network or --device cpu, or end what "
+                f"out of memory: {str(error).splitlines()[0]}; give a smaller --batch-size or network, or end what "
                 "else uses the device"
             ) from error
         raise
@@ -169,10 +170,13 @@ def prepare(
 
 def _tell_of_another_rate(trainer: Trainer, checkpoint: Checkpoint, reporter: Reporter) -> None:
     """A run that goes on with more epochs follows their schedule, whose rate here may be far above that of before."""
-    before, now = checkpoint.state["config"]["epochs"], trainer.config.epochs
-    rows = checkpoint.state["history"]
-    if now > before and rows:
-        old, new = rows[-1]["lr"], trainer.schedule.lr_at(checkpoint.step)
+    keys = ("epochs", "warmup_epochs", "milestones")
+    earlier = trainer.config.model_copy(update={key: checkpoint.state["config"][key] for key in keys})
+    before, now = earlier.epochs, trainer.config.epochs
+    if now > before:
+        steps_per_epoch = trainer.schedule.total_steps // now
+        old = make_schedule(earlier, steps_per_epoch).lr_at(max(0, checkpoint.step - 1))
+        new = trainer.schedule.lr_at(checkpoint.step)
         reporter.note(f"epochs: {now} instead of {before}; the learning rate was {old:.3g} and is {new:.3g}")
 
 

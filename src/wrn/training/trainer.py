@@ -242,9 +242,8 @@ class Trainer:
         self._save_pending = False
         if stopping:
             flags = [f"--output-dir {self._paths.run}"] if self.config.output_dir is None else []
-            flags += (
-                ["--resume auto"] if self.config.resume != "auto" else []
-            )  # with what was given, it would begin anew
+            if self.config.resume != "auto":
+                flags.append("--resume auto")  # with what was given, it would begin anew
             raise Interrupted(
                 f"stopped by {self._stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
                 f"Start the same command again to go on{', with ' if flags else ''}{' '.join(flags)}"

@@ -254,7 +254,7 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
         error = capsys.readouterr().err
         assert "max_cost: would be by the price of another region" in error
         assert why in error
-        assert "out of --fallback, or give --max-runtime" in error
+        assert "out of --fallback, or --max-runtime in its place" in error
     assert len(faults.created) == sent
     free = [word for word in flags if word not in ("--max-cost", "5")]
     assert main([*free, "--fallback", "sa-east-1:g5.xlarge"]) == 0

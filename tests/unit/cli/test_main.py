@@ -40,6 +40,7 @@ def test_help_fits_a_narrow_terminal(
     with suppress(SystemExit):
         main([name, "--help"] if name else ["--help"])
     head = capsys.readouterr().out.partition("options:")[0]
+    assert head.startswith(f"usage: wrn {name}".strip() if name else ("usage: wrn", "wrn "))
     wide = [line.strip() for line in head.splitlines() if len(line) > columns]
     assert [line for line in wide if not (line.startswith("[") and line.find("]") == len(line) - 1)] == []
 

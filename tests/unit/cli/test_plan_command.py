@@ -119,8 +119,15 @@ def test_more_pictures_than_the_arithmetic_knows(monkeypatch: pytest.MonkeyPatch
     _, lines = pictures.counted(Config(dataset="folder"))
     assert lines == [
         "careful: the folder has 120,000 training images, and the arithmetic knows at most 50,000: expect 2.4 times "
-        "the time and the cost"
+        "the time and the cost",
+        "evaluations are reckoned with 10,000 test images, as CIFAR-100 has",
     ]
+
+
+def test_as_many_as_train_images_says_where_the_folder_is_elsewhere() -> None:
+    config, lines = pictures.counted(Config(dataset="folder", train_images=8000), elsewhere=True)
+    assert config.train_images == 8000
+    assert lines == ["reckoned with 8,000 training images, as train_images says"]
 
 
 def test_live_prices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from wrn.aws.clearing import storage
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.following.events import GROUP
-from wrn.aws.jobs import RUNNING, Job, describe, has_our_tag, is_ours, split_uri, summaries, tagged_arns
+from wrn.aws.jobs import RUNNING, Job, describe, has_our_tag, indexed_arns, is_ours, split_uri, summaries, tagged_arns
 from wrn.aws.options import OWNER_TAG, dashboard_name, partition, policy_region
 from wrn.aws.prices import SPOT_SHARE, bundled_prices
 from wrn.aws.session import Session
@@ -73,7 +73,7 @@ def take_inventory(
     jobs = tagged_jobs(session)
     known = [entry["TrainingJobName"] for entry in jobs]
     if records:
-        known += _older_jobs(session, known)
+        known += _older_jobs(session, known, inventory.notes)
     inventory.finished_jobs = sum(entry["TrainingJobStatus"] not in RUNNING for entry in jobs)
     details = [job for name in known if (job := _described(session, name))]
     elsewhere: list[str] = []
@@ -107,11 +107,16 @@ def take_inventory(
         ("budgets", lambda: _budgets(session)),
         ("roles", lambda: _roles(session)),
     ]
+    missed: list[str] = []
     for what, look in looks:
+        if what == "records of jobs" and records and {"logs", "buckets"} & {*missed}:
+            inventory.notes.append(f"the records of jobs stay: by them {' and '.join(missed)} are found, see above")
+            continue
         try:
             found = list(look())
         except (Denied, NoAnswer) as error:
             inventory.notes.append(f"{what} were not looked at: {error}")
+            missed.append(what)
             continue
         if what in ("roles", "budgets") and elsewhere and found:
             names = ", ".join(resource.name for resource in found)
@@ -166,9 +171,14 @@ def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
             yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
 
 
-def _older_jobs(session: Session, newer: Iterable[str]) -> list[str]:
-    """Names of our jobs behind all that `tagged_jobs` looks through."""
-    older = {arn.rpartition("/")[2]: arn for arn in tagged_arns(session, "sagemaker:training-job")}
+def _older_jobs(session: Session, newer: Iterable[str], notes: list[str]) -> list[str]:
+    """Names of our jobs behind all that `tagged_jobs` looks through. notes: gets one where they cannot be asked for."""
+    try:
+        arns = indexed_arns(session, "sagemaker:training-job")
+    except (Denied, NoAnswer) as error:
+        notes.append(f"records of jobs older than the newest were not looked for: {error}")
+        return []
+    older = {arn.rpartition("/")[2]: arn for arn in arns}
     # Their tag is read once more: what goes by it goes for good, and the index lags.
     return [name for name in sorted({*older} - {*newer}) if is_ours(session, older[name])]
 

@@ -171,7 +171,8 @@ class Progress:
         """Until the last epoch ends: as the last line said, else by the last five. `now`: seconds since 1970."""
         said = self.figures.get("seconds_left")
         if said is not None and self._at:
-            return max(0.0, said - max(0.0, now - self._at))
+            # At most an epoch: a job that waits for a machine comes no nearer to its end.
+            return max(0.0, said - min(max(0.0, now - self._at), self.epoch_seconds or 0.0))
         if self.epoch_seconds is None or not self.epochs:
             return None
         since = min(max(0.0, now - self._at), self.epoch_seconds) if self._at else 0.0

@@ -173,7 +173,7 @@ def _fault(path: str, value: Any, problem: str) -> str:
 
 
 def _flag(path: str) -> str:
-    """Which flag mends it: that of the innermost member that has one."""
+    """Which flag fixes it: that of the innermost member that has one."""
     names = re.sub(r"\[\d+\]", "", path).split(".")
     return next((f"; set {FLAGS[name]}" for name in reversed(names) if name in FLAGS), "")
 

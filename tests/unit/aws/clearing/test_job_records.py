@@ -150,3 +150,22 @@ def test_the_right_only_where_it_is_needed(capsys: pytest.CaptureFixture[str]) -
         (statement,) = [entry for entry in printed["Statement"] if "sagemaker:StopTrainingJob" in entry["Action"]]
         assert ("sagemaker:DeleteTrainingJob" in statement["Action"]) == there
         assert statement["Condition"] == {"StringEquals": {"aws:ResourceTag/created-by": "wrn"}}
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"), [("DescribeLogStreams", "logs"), ("ListObjectVersions", "buckets")], ids=["logs", "buckets"]
+)
+def test_they_stay_where_what_is_found_by_them_was_not_looked_at(
+    operation: str, what: str, faults: Faults, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults.refuse(operation, "AccessDeniedException", "not you", status=403, times=50)
+    main(["teardown", "--records", "--yes", *HERE])
+    assert f"the records of jobs stay: by them {what} are found" in capsys.readouterr().err
+    assert jobs() == ["wrn-a", "wrn-b", "wrn-theirs"]
+
+
+def test_older_ones_that_cannot_be_looked_for_are_told(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    faults.refuse("GetResources", "AccessDeniedException", "not you", status=403, times=50)
+    assert main(["teardown", "--records", "--yes", *HERE]) == 0
+    assert "records of jobs older than the newest were not looked for" in capsys.readouterr().err
+    assert jobs() == ["wrn-theirs"]

@@ -133,6 +133,8 @@ def test_the_rights_of_a_push_need_no_account(
     assert err == "111122223333 stands for your account: give --account\n"
     assert main(["image", "push", "--print-policy", "--account", "12"]) == 2
     assert "12 is not an account; give its twelve digits" in capsys.readouterr().err
+    assert main(["image", "push", "--account", "123456789012"]) == 2
+    assert "account: is for --print-policy" in capsys.readouterr().err
 
 
 def test_a_push_asks_only_what_its_printed_rights_allow(

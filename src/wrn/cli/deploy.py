@@ -138,7 +138,7 @@ def show(task: Task) -> int:
     told = facts(options)
     notes = [*told, *_expected(task), *notes]
     foreign = dict.fromkeys(way.region for way in task.ways if way.region not in SAME_PRICES)
-    if foreign and not options.price_per_hour:
+    if foreign and options.own_price is None:
         notes.append(
             f"prices: of the US here; AWS's own of {', '.join(foreign)} count, and are recorded, once it is sent"
         )

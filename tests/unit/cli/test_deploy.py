@@ -111,6 +111,16 @@ def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.Captur
     assert "then: aws s3 cp data/cifar-100-python.tar.gz s3://wrn-111122223333-us-east-1/" in capsys.readouterr().err
 
 
+def test_whose_prices_a_dry_run_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*flags: str) -> bool:
+        assert main(["deploy", "--dry-run", *flags]) == 0
+        return "prices: of the US here; AWS's own of eu-west-1 count" in capsys.readouterr().err
+
+    assert told("--region", "eu-west-1")
+    assert not told("--region", "eu-west-1", "--price-per-hour", "1.5")
+    assert not told("--region", "us-west-2")
+
+
 def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pictures(tmp_path / "mine")
     flags = ["--dataset", "folder", "--data-dir", str(tmp_path / "mine")]

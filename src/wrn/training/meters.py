@@ -14,7 +14,7 @@ NAMES = ("loss", "correct", "images", "grad_norm", "largest_grad_norm", "steps",
 
 @dataclass(frozen=True)
 class Totals:
-    """What the meters say on the host. first_bad_step: the step whose loss was not finite, or None."""
+    """What the meters say on the host. first_bad_step: the step whose loss or gradient was not finite, or None."""
 
     loss: float
     top1: float
@@ -47,14 +47,19 @@ class Meters:
         values[2] += images
         values[6] = torch.where(torch.isfinite(loss_sum), values[6], values[6].clamp(max=step))
 
-    def add_step(self, grad_norm: Tensor) -> None:
-        """Count one optimiser step and the norm of its gradient, before clipping."""
+    def add_step(self, step: int, grad_norm: Tensor, *, may_overflow: bool) -> None:
+        """Count one optimiser step and the norm of its gradient, before clipping.
+
+        may_overflow: with loss scaling a norm may be infinite; that step is skipped and does not count. Without, such
+        a step spoils the weights.
+        """
         values = self.values
-        # With loss scaling a norm may be infinite; that step is skipped and does not count.
         finite = torch.isfinite(grad_norm)
         values[3] += torch.where(finite, grad_norm, 0.0)
         values[4] = torch.maximum(values[4], torch.where(finite, grad_norm, 0.0))
         values[5] += finite
+        if not may_overflow:
+            values[6] = torch.where(finite, values[6], values[6].clamp(max=step))
 
     def total(self) -> Tensor:
         """The values over all processes: sums of what each counted, and the earliest bad step."""

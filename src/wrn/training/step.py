@@ -147,7 +147,7 @@ class TrainStep:
         norm = torch.nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
         if self._config.gradient_clip:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.gradient_clip, norm)
-        self.meters.add_step(norm)
+        self.meters.add_step(step, norm, may_overflow=self.scaler.is_enabled())
         self.scaler.step(self._optimizers)  # type: ignore[arg-type]
         self.scaler.update()
         if self.average is not None:

@@ -11,8 +11,8 @@ def test_sums_over_passes_and_steps() -> None:
     meters = Meters(torch.device("cpu"), Processes())
     meters.add_pass(0, torch.tensor(6.0), torch.tensor(1.5), 3)
     meters.add_pass(0, torch.tensor(2.0), torch.tensor(0.5), 1)
-    meters.add_step(torch.tensor(2.0))
-    meters.add_step(torch.tensor(4.0))
+    meters.add_step(0, torch.tensor(2.0), may_overflow=False)
+    meters.add_step(1, torch.tensor(4.0), may_overflow=False)
     totals = meters.read()
     assert (totals.loss, totals.top1, totals.grad_norm, totals.largest_grad_norm) == (2.0, 0.5, 3.0, 4.0)
     assert totals.first_bad_step is None
@@ -29,9 +29,19 @@ def test_the_first_step_that_was_not_finite_is_named() -> None:
 
 def test_a_step_skipped_by_the_loss_scaler_does_not_count() -> None:
     meters = Meters(torch.device("cpu"), Processes())
-    meters.add_step(torch.tensor(float("inf")))
-    meters.add_step(torch.tensor(3.0))
-    assert meters.read().grad_norm == 3.0
+    meters.add_step(0, torch.tensor(float("inf")), may_overflow=True)
+    meters.add_step(1, torch.tensor(3.0), may_overflow=True)
+    totals = meters.read()
+    assert (totals.grad_norm, totals.first_bad_step) == (3.0, None)
+
+
+@pytest.mark.parametrize("norm", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_is_named_where_no_scaler_skips_its_step(norm: float) -> None:
+    meters = Meters(torch.device("cpu"), Processes())
+    for step, value in enumerate((1.0, norm, 1.0)):
+        meters.add_step(step, torch.tensor(value), may_overflow=False)
+    totals = meters.read()
+    assert (totals.grad_norm, totals.first_bad_step) == (1.0, 1)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from tiny import Recorder, ready, run_through, tiny_config, tiny_dataset, without_timing
+from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Split
-from wrn.errors import Interrupted, TrainingError
+from wrn.errors import CheckpointError, Interrupted, TrainingError
 from wrn.training import checkpoint as checkpoint_module
-from wrn.training.checkpoint import Checkpoint
+from wrn.training.checkpoint import Checkpoint, read_checkpoint
 from wrn.training.machine import choose_kernels
 from wrn.training.selection import Selection
+from wrn.training.step import TrainStep, group_of
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +193,35 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path: Pa
     with pytest.raises(TrainingError, match=r"not finite at step 0 with learning rate 225; there is no checkpoint"):
         trainer.run(recorder.stop)
     assert not list(paths.checkpoints.glob("*"))
+
+
+@pytest.mark.parametrize("bad", [3, 11])
+def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_saved(
+    bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss is finite still; the last step of all has no loss behind it that would tell."""
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, amp=False, checkpoint_epochs=1), recorder)
+    gradients = TrainStep._gradients
+
+    def spoilt(self: TrainStep, step: int, batch: Batch) -> None:
+        gradients(self, step, batch)
+        if step == bad:
+            self._parameters[0].grad[0, 0, 0, 0] = torch.inf  # type: ignore[union-attr]
+
+    monkeypatch.setattr(TrainStep, "_gradients", spoilt)
+    with pytest.raises(TrainingError, match=f"loss or its gradient was not finite at step {bad}"):
+        trainer.run(recorder.stop)
+    for path in trainer.store.paths():
+        assert all(
+            bool(tensor.isfinite().all()) for tensor in group_of(read_checkpoint(path).tensors, "model/").values()
+        )
+
+
+def test_another_number_of_steps_an_epoch_never_goes_on(tmp_path: Path) -> None:
+    run_through(tmp_path)
+    with pytest.raises(CheckpointError, match=r"a run with 4 steps an epoch, not 2; give its --batch-size"):
+        ready(tiny_config(tmp_path, batch_size=32, epochs=6, resume_anyway=True), Recorder())
 
 
 def test_a_loss_that_is_not_finite_is_found_within_an_epoch_by_the_look_after_the_next(

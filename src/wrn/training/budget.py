@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -34,18 +35,19 @@ def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precisio
     """
     schedule = make_schedule(config, loader.steps_per_epoch)
     train_step = TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, lambda note: None)
-    mean, begin = 0.0, 0.0
+    total, mean, begin = schedule.total_steps, 0.0, 0.0
     for _, share in parse_stages(config.resolutions):
-        first = min(round(begin * schedule.total_steps), schedule.total_steps - 1)
-        batches = loader.batches(first, schedule.total_steps)
+        first = min(round(begin * total), total - 1)
+        end = max(first + 1, min(round((begin + share) * total), total))
+        batches = itertools.chain.from_iterable(loader.batches(first, end) for _ in itertools.repeat(None))
         train_step(first, next(batches))
         train_step.meters.read()  # waits for the device
         started, steps = time.perf_counter(), 0
-        while time.perf_counter() - started < TIMED_SECONDS and (batch := next(batches, None)) is not None:
-            train_step(first, batch)
+        while not steps or time.perf_counter() - started < TIMED_SECONDS:
+            train_step(first, next(batches))
             train_step.meters.read()
             steps += 1
-        mean += share * (time.perf_counter() - started) / max(steps, 1)
+        mean += share * (time.perf_counter() - started) / steps
         begin += share
     return mean
 

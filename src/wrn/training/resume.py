@@ -4,7 +4,8 @@
 2. Keys that do not change what is learned may differ; so may `epochs`, upwards, and `micro_batch`, which changes only
    which images share BN's statistics: a smaller GPU must be able to go on.
 3. Any other difference is listed and stops the run, unless `--resume-anyway`.
-4. So does other data.
+4. So does other data. Where an epoch would have another number of steps, the run never goes on: its step would stand
+   for another place in the schedule and the order of images.
 5. A different network never goes through: its weights would not fit.
 """
 
@@ -36,6 +37,9 @@ LENGTH = {"epochs": int, "warmup_epochs": int | float, "milestones": str}
 
 SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
 """Keys that `scale_lr: linear` multiplies by the number of processes."""
+
+EPOCH_KEYS = frozenset({"batch_size", "val_fraction", "train_images"})
+"""Keys that change how many steps an epoch has."""
 
 SHAPE_KEYS = ("depth", "widen_factor", "activation", "downsampling")
 
@@ -97,9 +101,10 @@ def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> N
         again = (
             "start as many processes again, which scale_lr linear multiplies by" if scaled else "give the same again"
         )
+        anew = "--resume never to start over" if EPOCH_KEYS & set(changed) else "--resume-anyway"
         raise CheckpointError(
             f"{path}: was made with another configuration ({_listed(changed, before, now)}); {again}, "
-            "another --output-dir, or --resume-anyway"
+            f"another --output-dir, or {anew}"
         )
 
 

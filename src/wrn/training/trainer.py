@@ -26,7 +26,7 @@ from wrn.training.step import TrainStep, group_of
 from wrn.training.stop import StopSignal
 
 STEPS_PER_LOOK = 50
-"""Steps between looks for a loss that is not finite. Each look sees what the one before sent for."""
+"""Steps between looks for a loss or gradient that is not finite. Each look sees what the one before sent for."""
 
 
 class Trainer:
@@ -88,8 +88,8 @@ class Trainer:
 
         stop: is looked at after every step and within evaluations, from now on also in those that follow the training.
 
-        Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss is not finite,
-        CheckpointError when no checkpoint can be written.
+        Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss or its gradient is not
+        finite, CheckpointError when no checkpoint can be written.
         """
         self._stop = stop
         per_epoch = self._loader.steps_per_epoch
@@ -197,7 +197,7 @@ class Trainer:
             self._save(stopping=stopping)
 
     def _check_earlier_losses(self) -> None:
-        """Raises TrainingError when a loss was not finite by the look before this one.
+        """Raises TrainingError when a loss or gradient was not finite by the look before this one.
 
         What is looked at was sent for then and has long arrived: the device never runs out of work. The host waits
         at most until the device is that far, so that it does not run ahead of it for ever.
@@ -207,18 +207,20 @@ class Trainer:
             self._checked(before.totals())
 
     def _read_meters(self) -> Totals:
-        """The meters as they are now, which waits for the device. Raises TrainingError when a loss was not finite."""
+        """The meters as they are now, which waits for the device. Raises TrainingError as `_checked` does."""
         return self._checked(self._train_step.meters.read())
 
     def _checked(self, totals: Totals) -> Totals:
+        """The same totals. Raises TrainingError when a loss or gradient was not finite."""
         bad = totals.first_bad_step
         if bad is not None:
             self.store.wait()
             paths = self.store.paths()
             good = f"the last good checkpoint is {paths[0]}" if paths else "there is no checkpoint yet"
             raise TrainingError(
-                f"the loss was not finite at step {bad} with learning rate {self.schedule.lr_at(bad):.3g}; {good}. "
-                "Give a lower --lr, a longer --warmup-epochs or a --gradient-clip"
+                f"the loss or its gradient was not finite at step {bad} with learning rate "
+                f"{self.schedule.lr_at(bad):.3g}; {good}. Give a lower --lr, a longer --warmup-epochs or a "
+                "--gradient-clip"
             )
         return totals
 
@@ -226,7 +228,7 @@ class Trainer:
 
     def _save(self, *, stopping: bool = False, last: bool = False) -> None:
         """Checkpoint now. Raises Interrupted afterwards where all processes agreed on stopping."""
-        self._read_meters()  # weights that a non-finite loss has spoilt are never saved
+        self._read_meters()  # weights that a non-finite loss or gradient has spoilt are never saved
         # Not while a finished run is scored: its weights may have been replaced by the best epoch's.
         state = (self._step, len(self._history))
         if state != self._saved:
@@ -255,6 +257,7 @@ class Trainer:
         tensors |= {f"best/{name}": tensor for name, tensor in self.selection.best_weights.items()}
         state = {
             "step": self._step,
+            "steps_per_epoch": self._loader.steps_per_epoch,
             "time": time.time(),
             "config": self.config.model_dump(mode="json"),
             "architecture": str(self.model.architecture),
@@ -268,8 +271,17 @@ class Trainer:
         return Checkpoint(tensors, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint. The order of images, the augmentation and dropout follow from the step."""
+        """Go on from a checkpoint. The order of images, the augmentation and dropout follow from the step.
+
+        Raises CheckpointError where it does not fit.
+        """
         state = checkpoint.state
+        per_epoch = self._loader.steps_per_epoch
+        if (before := state.get("steps_per_epoch", per_epoch)) != per_epoch:
+            raise CheckpointError(
+                f"the checkpoint of step {checkpoint.step} is of a run with {before} steps an epoch, not {per_epoch}; "
+                "give its --batch-size and data again, another --output-dir, or --resume never to start over"
+            )
         try:
             self._train_step.load_state_dict(checkpoint.tensors, state)
             self.selection.load_state_dict(state["selection"], group_of(checkpoint.tensors, "best/"))

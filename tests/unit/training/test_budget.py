@@ -58,8 +58,10 @@ def test_what_is_chosen_fits_and_one_more_would_not(
     assert (epochs + 1) * per_epoch + evaluation + spent > planned * (1 - 1e-9)
 
 
-def test_as_few_steps_as_there_can_be() -> None:
-    """The last of the resolutions has a step to be timed by, even where its share rounds to none."""
+def test_as_few_steps_as_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolution whose share rounds to one step or none is timed by that step again and again, not by nothing."""
+    clock = itertools.count()
+    monkeypatch.setattr("wrn.training.budget.time.perf_counter", lambda: float(next(clock)))
     run = {"epochs": 3, "warmup_epochs": 0, "batch_size": 16, "resolutions": "16:0.9 32:0.1"}
     config = Config(depth=10, widen_factor=1, device="cpu", **run)
     dataset, precision = tiny_dataset(), pick_precision(torch.device("cpu"), amp=False)
@@ -67,7 +69,8 @@ def test_as_few_steps_as_there_can_be() -> None:
     loader = load_batches(config, one_batch, torch.device("cpu"), Place())
     assert loader.steps_per_epoch == 1
     model = build_model(config, one_batch, torch.device("cpu"))
-    assert seconds_per_step(config, model, loader, precision) > 0
+    # Each look at the clock moves it by one: two steps until TIMED_SECONDS are over, and a third look behind them.
+    assert seconds_per_step(config, model, loader, precision) == pytest.approx(1.5)
 
 
 def test_warm_up_and_milestones_keep_their_share() -> None:

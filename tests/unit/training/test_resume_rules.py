@@ -39,6 +39,12 @@ def test_what_may_not(keys: dict[str, Any], listed: str) -> None:
     check_configuration(Config(**keys, resume_anyway=True), made_with(), HERE)
 
 
+@pytest.mark.parametrize("keys", [{"batch_size": 64}, {"val_fraction": 0.1}, {"train_images": 100, "lr": 0.2}])
+def test_what_changes_the_steps_of_an_epoch_is_not_told_to_go_on_anyway(keys: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"another --output-dir, or --resume never to start over$"):
+        check_configuration(Config(**keys), made_with(), HERE)
+
+
 def test_rates_scaled_by_another_number_of_processes() -> None:
     four = made_with(scale_lr="linear", batch_size=512, lr=0.4)
     with pytest.raises(CheckpointError, match="start as many processes again, which scale_lr linear multiplies by"):

@@ -9,6 +9,7 @@ left free, their norms grow and slow their learning down too soon (docs/experime
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,19 +20,19 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """The coefficients of the quintic Newton-Schulz iteration; they push small singular values up fastest."""
 
 
-def orthogonalise(matrix: Tensor, iterations: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """A matrix (rows, columns) with the same singular vectors, all singular values pushed towards 1, in `dtype`.
+def orthogonalise(matrices: Tensor, iterations: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Matrices (n, rows, columns), each with its singular vectors, all singular values pushed towards 1, in `dtype`.
 
     Five iterations bring nearly all of them into 0.5 to 1.5. Three leave those far below the largest far below 1.
     """
     a, b, c = COEFFICIENTS
-    x = matrix.to(dtype)
-    tall = x.shape[0] > x.shape[1]
+    x = matrices.to(dtype)
+    tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
-    x = x / (x.norm() + 1e-7)
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
@@ -39,7 +40,8 @@ class Muon(torch.optim.Optimizer):
     """For parameters of four dimensions (out, in, height, width), taken as matrices (out, height * width * in).
 
     Each step first scales a weight to the norm sqrt(out), then moves it by lr * sqrt(max(1, rows / columns)) times
-    the orthogonalised Nesterov momentum of its gradient.
+    the orthogonalised Nesterov momentum of its gradient. Weights of one shape are moved together: a WRN has few shapes,
+    and a GPU would otherwise wait for hundreds of small operations to be launched.
 
     dtype: what the iterations compute in. bf16 suffices, and is many times slower than fp32 where the hardware only
     emulates it.
@@ -72,14 +74,18 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, gradients)
             directions = torch._foreach_add(gradients, buffers, alpha=group["momentum"])
-            for weight, direction in zip(weights, directions, strict=True):
-                out, inside, height, width = weight.shape
-                # (out, height, width, in) is how a channels-last weight lies in memory: no copy.
-                flat = direction.permute(0, 2, 3, 1).reshape(out, -1)
-                update = orthogonalise(flat, group["iterations"], self._dtype).to(weight.dtype)
-                update = update.reshape(out, height, width, inside).permute(0, 3, 1, 2)
-                weight.mul_(out**0.5 / weight.norm().clamp(min=1e-7))
-                weight.add_(update, alpha=-group["lr"] * max(1.0, out / flat.shape[1]) ** 0.5)
+            by_shape: dict[torch.Size, list[int]] = defaultdict(list)
+            for index, weight in enumerate(weights):
+                by_shape[weight.shape].append(index)
+            for (out, inside, height, width), members in by_shape.items():
+                # (out, height, width, in) is how a channels-last weight lies in memory.
+                flat = torch.stack([directions[i].permute(0, 2, 3, 1).reshape(out, -1) for i in members])
+                moves = orthogonalise(flat, group["iterations"], self._dtype).to(weights[members[0]].dtype)
+                moves = moves.reshape(-1, out, height, width, inside).permute(0, 1, 4, 2, 3)
+                same = [weights[i] for i in members]
+                norms = torch.stack(torch._foreach_norm(same)).clamp_(min=1e-7)
+                torch._foreach_mul_(same, (out**0.5 / norms).unbind())
+                torch._foreach_add_(same, moves.unbind(), alpha=-group["lr"] * max(1.0, out / flat.shape[2]) ** 0.5)
             if self.found_inf is not None:
                 for tensor, old in zip(changed, before, strict=True):
                     tensor.copy_(torch.where(self.found_inf > 0, old, tensor))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wrn.config.schema import Config
 from wrn.model import Precision, WideResNet, pick_precision
@@ -50,11 +52,11 @@ def test_muon_takes_the_inner_convolutions_and_sgd_all_else() -> None:
 def test_orthogonalised_singular_values_are_near_one(shape: tuple[int, int], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape)
-    values = torch.linalg.svdvals(orthogonalise(matrix, 5, dtype).float())
+    values = torch.linalg.svdvals(orthogonalise(matrix[None], 5, dtype)[0].float())
     assert values.min().item() > 0.6
     assert values.max().item() < 1.3
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    aligned = torch.diagonal(left.T @ orthogonalise(matrix, 5, dtype).float() @ right.T)
+    aligned = torch.diagonal(left.T @ orthogonalise(matrix[None], 5, dtype)[0].float() @ right.T)
     assert aligned.min().item() > 0.5
 
 
@@ -67,9 +69,9 @@ def test_muon_computes_in_bf16_where_the_convolutions_do_and_elsewhere_in_fp32(
     """Where the hardware emulates bf16, Muon in it would take a large part of a training step."""
     used = set()
 
-    def noted(matrix: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:
+    def noted(matrices: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:
         used.add(dtype)
-        return orthogonalise(matrix, count, dtype)
+        return orthogonalise(matrices, count, dtype)
 
     monkeypatch.setattr("wrn.training.muon.orthogonalise", noted)
     model = WideResNet(10, 1)
@@ -78,6 +80,43 @@ def test_muon_computes_in_bf16_where_the_convolutions_do_and_elsewhere_in_fp32(
     model(torch.randn(2, 3, 8, 8)).sum().backward()
     optimizers.all[1].step()
     assert used == {getattr(torch, iterations)}
+
+
+def test_weights_of_one_shape_move_together_as_they_would_alone() -> None:
+    """To the bit: shapes in any order, wide and tall."""
+    torch.manual_seed(0)
+    shapes = [(8, 4, 3, 3), (6, 3, 1, 1), (8, 4, 3, 3), (4, 8, 3, 3), (8, 4, 3, 3)]
+    drawn = [(torch.randn(shape), torch.randn(shape)) for shape in shapes]
+
+    def moved(numbers: list[int]) -> list[torch.Tensor]:
+        weights = [nn.Parameter(drawn[i][0].clone(memory_format=torch.channels_last)) for i in numbers]
+        for weight, i in zip(weights, numbers, strict=True):
+            weight.grad = drawn[i][1].clone()
+        muon = Muon(weights, lr=0.1, dtype=torch.float32)
+        muon.step()
+        return [weight.detach() for weight in weights]
+
+    together = moved([0, 1, 2, 3, 4])
+    assert all(torch.equal(weight, moved([i])[0]) for i, weight in enumerate(together))
+    assert all(not torch.equal(weight, before) for weight, (before, _) in zip(together, drawn, strict=True))
+
+
+def test_muon_s_operations_grow_with_the_shapes_not_with_the_layers() -> None:
+    """Each costs a launch on a GPU."""
+
+    class Counted(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            Counted.calls += func.overloadpacket.__name__ in ("bmm", "baddbmm", "mm", "addmm")
+            return func(*args, **(kwargs or {}))
+
+    weights = [nn.Parameter(torch.randn(8, 8, 3, 3)) for _ in range(12)]
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    with Counted():
+        Muon(weights, lr=0.1).step()
+    assert Counted.calls == 9  # three for each of three iterations
 
 
 def test_muon_descends_and_holds_the_norm() -> None:

@@ -164,3 +164,14 @@ def test_batches_of_a_gpu_are_those_of_the_cpu(policy: str) -> None:
         mine, theirs = here.batch(step), there.batch(step)
         assert torch.equal(mine.labels, theirs.labels.cpu())
         assert torch.allclose(mine.images, theirs.images.cpu(), atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_split_of_the_real_size_is_indexed_right() -> None:
+    """The view of all windows of 50,000 images has more elements than 32 bits count, so a GPU takes other kernels."""
+    here = make(EVERYTHING, images=50_000, batch_size=512)
+    there = DeviceLoader(here._split, 512, here._pipeline, device=torch.device("cuda"), seed=3)
+    for step in (0, 96):
+        mine, theirs = here.batch(step), there.batch(step)
+        assert torch.equal(mine.labels, theirs.labels.cpu())
+        assert torch.allclose(mine.images, theirs.images.cpu(), atol=1e-4)

@@ -5,8 +5,6 @@ Results are channels-last. Numbers are float32 where that is exact, which vector
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
@@ -26,7 +24,7 @@ def colour(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """0 is the mean grey of the image, 1 the image itself."""
-    mean = (luma(images)[:, :1].mean(dim=(1, 2, 3), keepdim=True, dtype=_double(images)) + 0.5).floor()
+    mean = (luma(images).mean(dim=(1, 2, 3), keepdim=True, dtype=_double(images)) + 0.5).floor()
     return _blend(mean.float(), images, factor)
 
 
@@ -84,17 +82,14 @@ def equalize(images: Tensor, _: Tensor | None = None) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Grey values by the weights of ITU-R 601-2, rounded: float32 (B, 3, H, W), three times the same, channels-last."""
-    batch, channels, height, width = images.shape
-    sums = images.permute(0, 2, 3, 1).reshape(-1, 3).float() @ _luma_weights(images.device).expand(3, channels)
-    grey = sums.add_(32768.0).mul_(1 / 65536).floor_()
-    return grey.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    """Grey values by the weights of ITU-R 601-2, rounded: float32 (B, 1, H, W).
 
-
-@lru_cache(maxsize=16)
-def _luma_weights(device: torch.device) -> Tensor:
-    """float32 (3, 1), kept per device: a batch that copied them there would wait for the copy."""
-    return torch.tensor(LUMA, device=device).view(3, 1)
+    Three multiplications instead of a matrix product: a GPU would compute that in TF32, which is not exact.
+    """
+    red, green, blue = LUMA
+    values = images.float()
+    sums = (values[:, :1] * red).add_(values[:, 1:2], alpha=green).add_(values[:, 2:], alpha=blue)
+    return sums.add_(32768.0).mul_(1 / 65536).floor_()
 
 
 def _blend(other: Tensor, images: Tensor, factor: Tensor) -> Tensor:

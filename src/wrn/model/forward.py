@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,10 +20,12 @@ def predict_logits(
     mean: Sequence[float],
     std: Sequence[float],
     precision: Precision,
-    batch_size: int = 500,
+    batch_size: int = 512,
     mirrored: bool = False,
 ) -> Tensor:
     """Logits, float32 (N, classes) on the model's device, of uint8 images (N, 3, H, W).
+
+    batch_size: images of a pass at most; all passes are of the same size, give or take one image.
 
     The model is put into evaluation mode and left as it was. With `mirrored` the images are flipped left to right,
     the other half of flip test-time augmentation.
@@ -31,7 +34,7 @@ def predict_logits(
     model.eval()
     logits = []
     try:
-        for chunk in torch.split(images, batch_size):
+        for chunk in torch.tensor_split(images, max(1, math.ceil(len(images) / batch_size))):
             chunk = chunk.to(precision.device, non_blocking=True)
             if mirrored:
                 chunk = chunk.flip(-1)

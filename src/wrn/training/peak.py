@@ -29,12 +29,19 @@ def peak_flops(precision: Precision) -> tuple[float, str]:
 
     Catalogued for known GPUs in 16 bits; elsewhere measured by a matrix product, which takes about 0.2 s.
     """
-    if precision.device.type == "cuda" and precision.dtype is not torch.float32:
-        words = torch.cuda.get_device_name(precision.device).replace("-", " ").split()
-        for name, flops in CATALOGUE.items():
-            if name in words and not {"PCIe", "NVL", "MIG"} & set(words):  # slower forms, or parts: measured
-                return flops, f"data sheet of {name}"
+    if (name := catalogued(precision)) is not None:
+        return CATALOGUE[name], f"data sheet of {name}"
     return measured_matmul_flops(precision), "measured matrix product"
+
+
+def catalogued(precision: Precision) -> str | None:
+    """The device's name in the catalogue; None where its figure there does not hold, or there is none."""
+    if precision.device.type != "cuda" or precision.dtype is torch.float32:
+        return None
+    words = set(torch.cuda.get_device_name(precision.device).replace("-", " ").split())
+    if {"PCIe", "NVL", "MIG"} & words:  # slower forms, or parts
+        return None
+    return next((name for name in CATALOGUE if name in words), None)
 
 
 def measured_matmul_flops(precision: Precision, size: int = 2048, seconds: float = 0.15) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 from torch.autograd import DeviceType
 
+from compiling import COMPILING
 from wrn.benchmarking.operations import kind_of, shares, shares_of_operations
 from wrn.benchmarking.workload import Workload
 from wrn.config.layers import resolve
@@ -78,6 +79,7 @@ def test_the_steps_of_a_workload_are_told_by_kind(cpu_kernels: bool) -> None:
 
 
 @pytest.mark.gpu
+@COMPILING
 @pytest.mark.parametrize("compile", [False, True])
 def test_the_steps_on_a_gpu_are_told_by_kind(compile: bool) -> None:
     keys = {"depth": 10, "widen_factor": 1, "batch_size": 16, "device": "cuda", "compile": compile}

@@ -62,6 +62,18 @@ def test_figures_of_a_step_follow_from_each_other() -> None:
     assert sum("Winograd" in line for line in train.lines(record)) == 1
 
 
+def test_mfu_goes_by_what_was_measured_and_by_the_data_sheet_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wrn.benchmarking.train.measured_peaks", lambda precision: {"product": 494.5e12})
+    monkeypatch.setattr("wrn.benchmarking.train.catalogued", lambda precision: "H100")
+    record = train.measure(Config(depth=10, widen_factor=1, batch_size=4, device="cpu"), rounds=1, round_s=0)
+    (stage,) = record["stages"]
+    assert record["data_sheet"] == {"name": "H100", "peak_flops": 989e12}
+    assert stage["mfu_of_data_sheet"] == pytest.approx(stage["mfu"] / 2)
+    assert any(
+        "of the measured peak, " in line and line.endswith("of the data sheet's") for line in train.lines(record)
+    )
+
+
 def test_a_workload_has_whole_batches_for_ever() -> None:
     work = Workload(Config(depth=10, widen_factor=1, batch_size=3000, device="cpu"))
     batches = work.batches(16)

@@ -82,6 +82,7 @@ def test_the_test_above_can_fail(wait: Any) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_no_step_waits_for_a_gpu(name: str) -> None:
     keys = dict(VARIANTS[name])
@@ -89,8 +90,8 @@ def test_no_step_waits_for_a_gpu(name: str) -> None:
     work = Workload(resolve(keys.pop("recipe", None), {**small, **keys}).config)
     batches = work.batches(16)
     work.run(batches, 2)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for _ in range(3):
             work.train_step(work.step, next(batches))
     finally:

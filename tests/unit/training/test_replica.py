@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compiling import COMPILING
 from wrn.config import Config
 from wrn.data.augment.batch import Batch
 from wrn.model import WideResNet, pick_precision
@@ -20,10 +21,6 @@ from wrn.training.schedule import Schedule
 from wrn.training.step import TrainStep
 
 FP32 = pick_precision(torch.device("cpu"), amp=False)
-COMPILING = pytest.mark.filterwarnings(
-    *(f"ignore::{kind}Warning" for kind in ("Deprecation", "Future", "User", "Runtime"))
-)
-"""torch.compile imports modules that torch itself deprecated, and complains of Python 3.13.0."""
 
 
 @pytest.fixture(autouse=True)

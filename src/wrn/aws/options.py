@@ -14,7 +14,7 @@ from wrn.errors import AwsError
 
 LOCAL_STORAGE = frozenset(
     (
-        *("g4dn", "g5", "g6", "g6e", "g7e", "p3dn", "p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300"),
+        *("g4dn", "g5", "g6", "g6e", "g7", "g7e", "p3dn", "p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300"),
         *("p6e-gb200", "trn1", "trn1n", "trn2", "r5d"),
     )
 )

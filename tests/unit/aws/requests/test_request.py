@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wrn.aws.metrics import FIELDS, metric_definitions
-from wrn.aws.options import DeployOptions, job_name, limits, training_minutes
+from wrn.aws.options import LOCAL_STORAGE, DeployOptions, family, job_name, limits, training_minutes
 from wrn.aws.requests.request import COMMAND, data_name, hyperparameters, training_job
 from wrn.aws.requests.validate import check_request
 from wrn.config.flags import Parser, add_config_flags, parse_config
@@ -99,6 +99,18 @@ def test_all_options() -> None:
     assert "VolumeKmsKeyId" not in warm["ResourceConfig"]  # g5 has its own, encrypted disk, and takes no key
     assert [channel["ChannelName"] for channel in job(dataset="synthetic")["InputDataConfig"]] == ["code"]
     assert data_name(resolve(None, {"dataset": "auto"}).config) == "cifar100"
+
+
+def test_which_disks_take_a_key_is_what_ec2_says_of_each_type() -> None:
+    """By moto's copy of EC2's own list, as far as that goes: it has neither p2 and p3 nor p6e-gb200."""
+    import botocore.session
+
+    ec2 = pytest.importorskip("moto.ec2.models.instance_types", reason="needs the extra dev").INSTANCE_TYPES
+    sagemaker = botocore.session.Session().get_service_model("sagemaker")
+    types = [name for name in sagemaker.shape_for("TrainingInstanceType").enum if name.removeprefix("ml.") in ec2]
+    assert len(types) > 100
+    inside = {family(name) for name in types if ec2[name.removeprefix("ml.")].get("InstanceStorageSupported")}
+    assert LOCAL_STORAGE & {family(name) for name in types} == inside
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ cd "$(dirname "$0")/../../.."
 if [ -d /usr/local/cuda/compat ] && [ -r /proc/driver/nvidia/version ]; then
   library=$(readlink -f /usr/local/cuda/compat/libcuda.so.1 2>/dev/null || true)
   newest=${library##*/libcuda.so.}
-  driver=$(sed -n 's/.*Kernel Module[^0-9]*\([0-9.]*\) .*/\1/p' /proc/driver/nvidia/version)
+  # The first number with a dot in it: NVIDIA's open kernel module names the processor (x86_64) before its version.
+  driver=$(sed -n 's/^NVRM[^.]* \([0-9][0-9]*\.[0-9.]*\) .*/\1/p' /proc/driver/nvidia/version)
   if [ -n "$newest" ] && [ -n "$driver" ] && [ "$driver" != "$newest" ] &&
     [ "$(printf '%s\n' "$driver" "$newest" | sort -V | head -n 1)" = "$driver" ]; then
     export LD_LIBRARY_PATH="/usr/local/cuda/compat${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"

@@ -1,4 +1,4 @@
-"""What a training container finds out before it calls pip, and what it says where there is none."""
+"""What a training container finds out before it trains: what it lacks, whether there is pip, how old the driver is."""
 
 from __future__ import annotations
 
@@ -67,3 +67,48 @@ def test_without_pip_or_with_one_that_fails(has_pip: bool, tmp_path: Path) -> No
         assert told == "pip could not install no-such-package>=1; its reasons are in the log"
     else:
         assert told == f"{fake} has no pip and lacks no-such-package>=1; install that there"
+
+
+PROPRIETARY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025"
+OPEN = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22-I3-AE18-23-3)"
+    "  Tue Sep 23 10:11:16 UTC 2025"
+)
+
+
+@pytest.mark.parametrize(
+    ("driver", "library", "needed"),
+    [
+        (PROPRIETARY, "580.82.07", True),
+        (PROPRIETARY, "550.163.01", False),
+        (PROPRIETARY, "535.54.03", False),
+        (OPEN, "590.44.01", True),
+        (OPEN, "580.95.05", False),
+        (OPEN, "580.82.07", False),
+    ],
+)
+def test_newer_cuda_libraries_are_taken_for_an_older_driver(
+    driver: str, library: str, needed: bool, tmp_path: Path
+) -> None:
+    """The script itself, but for where it looks for the driver and the libraries."""
+    tree, fake, compat = tmp_path / "code", tmp_path / "bin/python", tmp_path / "compat"
+    for folder in (tree / "src/wrn/aws", fake.parent, compat):
+        folder.mkdir(parents=True)
+    (tmp_path / "version").write_text(f"{driver}\nGCC version:  gcc version 11.4.1 20230605 (Red Hat 11.4.1-2) (GCC)\n")
+    (compat / f"libcuda.so.{library}").touch()
+    (compat / "libcuda.so.1").symlink_to(f"libcuda.so.{library}")
+    script = (ROOT / "src/wrn/aws/container.sh").read_text()
+    for place, stand_in in (("/usr/local/cuda/compat", "compat"), ("/proc/driver/nvidia/version", "version")):
+        assert place in script
+        script = script.replace(place, str(tmp_path / stand_in))
+    (tree / "src/wrn/aws/container.sh").write_text(script)
+    fake.write_text('#!/bin/bash\necho "${LD_LIBRARY_PATH-}"\n')
+    fake.chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(tree / "src/wrn/aws/container.sh")],
+        env={"PATH": f"{fake.parent}:/usr/bin:/bin", "LD_LIBRARY_PATH": "/before", "SAGEMAKER_BASE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == (f"{compat}:/before" if needed else "/before")

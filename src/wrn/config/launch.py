@@ -69,6 +69,14 @@ def under_torchrun(environ: Mapping[str, str] | None = None) -> bool:
     return "RANK" in (os.environ if environ is None else environ)
 
 
+REHEARSAL_VARIABLE = "WRN_REHEARSAL"
+"""Set in a job that only looks as on SageMaker, and runs on a machine of one's own."""
+
+
+def in_rehearsal(environ: Mapping[str, str]) -> bool:
+    return REHEARSAL_VARIABLE in environ
+
+
 def cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
     """The hosts of the SageMaker job that this process is in, from SM_* or from the platform's own file; else None.
 

@@ -7,6 +7,7 @@ own.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,11 +15,14 @@ import torch
 
 import wrn
 from wrn.config import Config
-from wrn.config.launch import cluster, torchrun_arguments, under_torchrun
+from wrn.config.launch import cluster, in_rehearsal, torchrun_arguments, under_torchrun
 from wrn.errors import BUG, DONE, INTERRUPTED, USER, ConfigError
 
 SHUTDOWN_SECONDS = "100"
 """How long processes may save after SIGTERM; SageMaker allows 120 seconds before it kills everything."""
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Where a machine has an NVIDIA GPU and its driver, also inside containers."""
 
 
 def several_processes(
@@ -26,9 +30,11 @@ def several_processes(
 ) -> list[str] | None:
     """The arguments of torchrun for these flags of `wrn train`, or None where one process is all there is to be.
 
-    Raises ConfigError when more processes are asked for than there are GPUs.
+    Raises ConfigError when more processes are asked for than there are GPUs, and when a job cannot use its GPU.
     """
     environ = os.environ if environ is None else environ
+    if config.device != "cpu" and cluster(environ) is not None and not in_rehearsal(environ):
+        check_gpu()
     if under_torchrun(environ):
         return None
     where = cluster(environ)
@@ -42,6 +48,29 @@ def several_processes(
     # By its path: the package need not be installed.
     program = Path(wrn.__file__).parent / "__main__.py"
     return [*torchrun_arguments(count, where), str(program), "train", *arguments]
+
+
+def check_gpu() -> None:
+    """Raises ConfigError where the machine has an NVIDIA driver and torch cannot use it.
+
+    On a machine of one's own `auto` then means the CPU; on SageMaker that would be days on a CPU at a GPU's price. Not
+    by the number of devices: torch has that from the driver, which counts even those that it is too old to run.
+    """
+    try:
+        driver = re.search(r"^NVRM[^.]* (\d+\.[\d.]+)", DRIVER.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return
+    if torch.cuda.is_available():
+        return
+    version = driver[1] if driver else "unknown"
+    if torch.version.cuda is None:
+        reason, fix = "the image's torch is built without CUDA", "an image with CUDA"
+    else:
+        reason, fix = f"the image has CUDA {torch.version.cuda}", "an image for an older CUDA"
+    raise ConfigError(
+        f"device: torch sees no CUDA device here (the driver is {version}, {reason}); give {fix} as --image-uri, or "
+        "--device cpu"
+    )
 
 
 def launch(torchrun: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ from wrn.aws.rehearsing.runner import JobRun, Outcome
 from wrn.aws.rehearsing.sandbox import best_isolation
 from wrn.aws.requests.bundle import build_bundle
 from wrn.aws.requests.request import COMMAND
+from wrn.config.launch import in_rehearsal
 from wrn.errors import AwsError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,6 +108,7 @@ def test_what_a_job_sees(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (resources["current_host"], resources["hosts"]) == ("algo-1", ["algo-1"])
     variables = dict(line.split("=", 1) for line in bench.lines[4:] if "=" in line)
     assert variables["TRAINING_JOB_NAME"] == "try-1"
+    assert in_rehearsal(variables)
     assert variables["TRAINING_JOB_ARN"] == "arn:aws:sagemaker:eu-west-1:111122223333:training-job/try-1"
     assert variables["AWS_REGION"] == "eu-west-1"
     assert variables["COLOUR"] == "blue"

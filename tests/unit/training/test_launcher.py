@@ -12,6 +12,7 @@ import torch
 from wrn.config import Config
 from wrn.config.launch import Place
 from wrn.errors import ConfigError
+from wrn.training import launcher
 from wrn.training.launcher import launch, several_processes
 from wrn.training.processes import Processes
 from wrn.training.run import for_processes
@@ -22,6 +23,7 @@ HERE: dict[str, str] = {"SAGEMAKER_BASE_DIR": "/nowhere"}
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
 @pytest.fixture
@@ -57,6 +59,38 @@ def test_every_gpu_on_sagemaker_and_one_elsewhere(job: dict[str, str]) -> None:
     assert several_processes(Config(device="cpu"), [], job) is None
     with pytest.raises(ConfigError, match="processes: 8 are more than the 4 GPUs"):
         several_processes(Config(processes=8), [], HERE)
+
+
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (x@y-23.3)  Tue Sep 23 2025"
+PROPRIETARY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025"
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "words"),
+    [
+        (OPEN, "13.0", r"\(the driver is 580.95.05, the image has CUDA 13.0\); give an image for an older CUDA as"),
+        (PROPRIETARY, None, r"550.163.01, the image's torch is built without CUDA\); give an image with CUDA as"),
+        ("?", "13.0", "the driver is unknown"),
+    ],
+)
+def test_a_gpu_that_is_paid_for_and_cannot_be_used(
+    driver: str, cuda: str | None, words: str, job: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # the driver counts it all the same
+    several_processes(Config(), [], job)  # a machine without a GPU has no driver
+    (tmp_path / "version").write_text(f"{driver}\nGCC version:  gcc version 11.4.1\n")
+    for environ in (job, {**job, "RANK": "0"}):
+        for device in ("auto", "cuda"):
+            with pytest.raises(ConfigError, match=f"device: torch sees no CUDA device here .*{words}"):
+                several_processes(Config(device=device), [], environ)
+    several_processes(Config(device="cpu"), [], job)
+    several_processes(Config(), [], HERE)
+    several_processes(Config(), [], {**job, "WRN_REHEARSAL": "1"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    several_processes(Config(), [], job)
 
 
 def test_several_hosts_of_one_process(job: dict[str, str]) -> None:

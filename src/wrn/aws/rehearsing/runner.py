@@ -23,6 +23,7 @@ from typing import Any, Literal
 from wrn.aws.options import DAY, partition
 from wrn.aws.rehearsing.opt_ml import OPT_ML, Fill, failure_reason, fill_channels, lay_out, pack
 from wrn.aws.rehearsing.sandbox import HostProcess, Isolation, best_isolation
+from wrn.config.launch import REHEARSAL_VARIABLE
 from wrn.errors import AwsError
 
 Status = Literal["Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "Interrupted"]
@@ -240,7 +241,8 @@ class JobRun:
         return self.work / f"{host}-home"
 
     def _environment(self, host: str) -> dict[str, str]:
-        """What SageMaker sets (the toolkit's SM_* are not among it), and what the machine cannot do without."""
+        """What SageMaker sets (the toolkit's SM_* are not among it), what the machine cannot do without, and that this
+        is a rehearsal."""
         name = self._request["TrainingJobName"]
         account = self._request.get("RoleArn", "::::").split(":")[4]
         environment = {key: os.environ[key] for key in OF_THE_MACHINE if key in os.environ}
@@ -251,6 +253,7 @@ class JobRun:
             # A home without ~/.aws; and no credentials of the machine, if it is one of EC2.
             "HOME": str(self._home(host)),
             "AWS_EC2_METADATA_DISABLED": "true",
+            REHEARSAL_VARIABLE: "1",
             "AWS_REGION": self._region,
             "TRAINING_JOB_NAME": name,
             "TRAINING_JOB_ARN": f"arn:{partition(self._region)}:sagemaker:{self._region}:{account}:training-job/{name}",

@@ -49,7 +49,8 @@ class Conflict(AwsError):
 
 
 class RoleNotReady(AwsError):
-    """SageMaker cannot take the role: it is new and has not spread yet, or it does not trust SageMaker."""
+    """SageMaker cannot take the role, or not read with it: it or its rights are new and have not spread yet, or it does
+    not trust SageMaker, or lacks a right."""
 
 
 LOG_IN = "log in again (aws sso login, or aws configure), or name a profile with --profile"
@@ -101,7 +102,13 @@ _CODES: dict[str, type[AwsError]] = {
 }
 """By the error code of AWS's services; S3 answers a HEAD request with the bare HTTP status."""
 
-_NO_ROLE = re.compile(r"assume (?:the )?role|\brole\b.* (?:is|are) (?:in|not )valid", re.IGNORECASE)
+_NO_RIGHT = re.compile(r"\brole\b.* has \"?s3:ListBucket", re.IGNORECASE)
+"""Of a channel in which SageMaker finds nothing: that it must not look, or that there is nothing, which it cannot tell
+apart."""
+
+_NO_ROLE = re.compile(
+    rf"assume (?:the )?role|\brole\b.* (?:is|are) (?:in|not )valid|{_NO_RIGHT.pattern}", re.IGNORECASE
+)
 _NOT_FOUND = re.compile(r"could not find|does not exist|requested resource not found|no such", re.IGNORECASE)
 
 
@@ -146,6 +153,9 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
         return AwsError(f"{operation}: the bucket lies in another region{region}; give that as --region")
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return AwsError(f"{operation}: {said.rstrip('.')} ({code}); set this machine's clock right")
+    may = "let sagemaker.amazonaws.com assume it"
+    if _NO_RIGHT.search(said):
+        may = "nothing is there, or the role may not list that bucket"
     fix = {
         NotThere: "check the name and --region",
         NameInUse: "give another --name",
@@ -156,7 +166,7 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
         NoCredentials: LOG_IN,
         Throttled: "try again in a minute",
         Conflict: "try again in a minute",
-        RoleNotReady: "if the role is new, try again in a minute; else let sagemaker.amazonaws.com assume it",
+        RoleNotReady: f"if the role or its rights are new, try again in a minute; else {may}",
     }.get(kind or AwsError)
     return (kind or AwsError)(f"{operation}: {said.rstrip('.')} ({code}){f'; {fix}' if fix else ''}")
 

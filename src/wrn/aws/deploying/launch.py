@@ -29,7 +29,8 @@ from wrn.config.schema import Config
 from wrn.errors import AwsError
 
 ROLE_SECONDS, ROLE_PAUSE = 120.0, 4.0
-"""A new role is known everywhere within seconds, by AWS's word; within a minute, by everyone's experience."""
+"""A new role, or a new right of one, is known everywhere within seconds, by AWS's word; within a minute, by everyone's
+experience."""
 
 POLL_SECONDS = 10.0
 
@@ -87,7 +88,7 @@ class Launch:
     started_in: Session | None = None
     """Of its region."""
     _fresh: bool = field(default=False, init=False)
-    """Whether the role was made a moment ago."""
+    """Whether the role was made, or its rights set, a moment ago."""
     _ready: list[tuple[str, Any]] = field(default_factory=list, init=False)
     """The regions, and the rights of the role, for which all is in place."""
 
@@ -148,7 +149,7 @@ class Launch:
         return is_there(session, bucket, prefix + name, Content(path))
 
     def create(self, session: Session, options: DeployOptions) -> None:
-        """Start the job. A role that has just been made is waited for."""
+        """Start the job. A role that has just been made, or given rights, is waited for."""
         order = self.order
         request = training_job(order.config, order.base, order.recipe, options)
         before = len(session.sent)

@@ -15,13 +15,14 @@ from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 FRESH_SECONDS = 300
-"""For so long a role may be unknown in places: another deployment may have made it just now."""
+"""For so long a role may be unknown in places: another deployment may have made it just now. When its rights were set
+is not known, but for those that are set here."""
 
 
 def ensure_role(
     session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
 ) -> bool:
-    """Whether the role is fresh, so that SageMaker may not know it yet.
+    """Whether the role or its rights are fresh, so that SageMaker may not know them yet.
 
     A role that was named by --role-arn is not looked at. One of our name that we did not make is taken as it is.
     Raises AwsError where rights are missing to make it.
@@ -73,6 +74,7 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
         elif made or not _has(session, call.request):
             # A role that was made a moment ago may not be everywhere yet.
             patiently(session, call, sleep, (NotThere, Conflict))
+            fresh = True
             if not made:
                 tell(f"role: set the rights of {name} for this deployment")
     return fresh

@@ -181,6 +181,25 @@ def test_a_new_role_is_waited_for(faults: Faults) -> None:
     assert clock.waits == []
 
 
+def test_new_rights_of_an_old_role_are_waited_for(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wrn.aws.deploying.role.FRESH_SECONDS", -1)
+    message = (
+        'No S3 objects found under S3 URL "s3://b/wrn/code/x/" given in input data source. Please ensure that the '
+        "bucket exists in the selected region (eu-west-1), that objects exist under that S3 prefix, and that the role "
+        '"arn:aws:iam::123456789012:role/wrn-training" has "s3:ListBucket" permissions on bucket "b".'
+    )
+    launch()[0].run()
+    faults.refuse("CreateTrainingJob", "ValidationException", message, times=3)
+    order, clock, _ = launch(replace(OPTIONS, name="elsewhere", region="eu-west-2"))
+    order.run()
+    assert clock.waits == [4.0] * 3, "the role is old, but what it may do in this region is new"
+    faults.refuse("CreateTrainingJob", "ValidationException", message, times=1)
+    order, clock, _ = launch(replace(OPTIONS, name="again"))
+    with pytest.raises(RoleNotReady, match=r"; else nothing is there, or the role may not list that bucket$"):
+        order.run()
+    assert (clock.waits, order.started) == ([], "")
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

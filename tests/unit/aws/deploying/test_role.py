@@ -54,8 +54,10 @@ def test_rights_that_differ_are_replaced(faults: Faults) -> None:
     name = {"RoleName": "wrn-training", "PolicyName": policy_name(OPTIONS)}
     session.call("iam", "PutRolePolicy", {**name, "PolicyDocument": json.dumps(wide)})
     session, fresh, told = ensure()
-    assert (fresh, told) == (False, ["role: set the rights of wrn-training for this deployment"])
+    assert (fresh, told) == (True, ["role: set the rights of wrn-training for this deployment"])
     assert rights(session) == role_policy(OPTIONS)
+    assert ensure(replace(OPTIONS, data_uri="s3://theirs/cifar"))[1], "rights of another kind spread no faster"
+    assert not ensure()[1]
 
 
 def test_a_deployment_elsewhere_leaves_the_rights_of_a_running_job(faults: Faults) -> None:

@@ -1,4 +1,4 @@
-"""Training jobs in the account: one of them, all of ours, stopping one, going on from one's checkpoints."""
+"""Training jobs in the account: one of them, all of ours, starting and stopping one, one's checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from wrn.aws.faults import Denied, NoAnswer, NotThere
+from wrn.aws.deploying.bucket import covers
+from wrn.aws.faults import Denied, NameInUse, NoAnswer, NotThere
 from wrn.aws.options import OWNER_TAG
 from wrn.aws.prices import PRICE_VARIABLE, SAME_PRICES, Price, bundled_prices, read_price
 from wrn.aws.session import Session
@@ -214,6 +215,35 @@ def is_ours(session: Session, arn: str) -> bool:
 
 def has_our_tag(tags: Any) -> bool:
     return any((tag["Key"], tag["Value"]) == OWNER_TAG for tag in tags)
+
+
+def start(session: Session, request: dict[str, Any]) -> None:
+    """Send a body of CreateTrainingJob. Raises NameInUse where the name is another job's.
+
+    After NoAnswer, as after Ctrl-C, the job may be running; after any other refusal it is not.
+    """
+    name, before = request["TrainingJobName"], len(session.sent)
+    try:
+        session.call("sagemaker", "CreateTrainingJob", request)
+    except NameInUse:
+        # A request that got no answer is repeated, and the first may have arrived after all.
+        repeated = session.sent[before:].count(("sagemaker", "CreateTrainingJob")) > 1
+        if repeated and _is_this(session, request):
+            return
+        raise NameInUse(
+            f"name: there is a job {name} in {session.region} already; give another --name, or see it with: "
+            f"wrn status {name}"
+        ) from None
+
+
+def _is_this(session: Session, request: dict[str, Any]) -> bool:
+    """Whether the job of this name is the one that the request asks for. Raises NoAnswer where that cannot be seen."""
+    try:
+        job = session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": request["TrainingJobName"]})
+    except AwsError as error:
+        raise NoAnswer(f"{error}") from None
+    same = ("RoleArn", "HyperParameters", "ResourceConfig", "InputDataConfig")
+    return all(covers(job.get(member, {}), request.get(member, {})) for member in same)
 
 
 def stop(session: Session, job: Job) -> bool:

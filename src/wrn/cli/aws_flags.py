@@ -50,6 +50,11 @@ def where(session: Session) -> str:
     return region + (f" --profile {session.profile}" if session.profile else "")
 
 
+def may_run(name: str, session: Session) -> str:
+    """What to say where it is not known whether a job was started: it would cost from now on."""
+    return f"the job {name} may be running: see wrn status {name}{where(session)}, or wrn stop it"
+
+
 def tell_requests(options: Namespace, session: Session) -> None:
     """With --debug: how many requests went out, by kind."""
     if options.debug:

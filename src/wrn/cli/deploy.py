@@ -29,7 +29,7 @@ from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
 from wrn.aws.requests.request import code_prefix, data_uri
 from wrn.aws.session import Session, configured_region
-from wrn.cli.aws_flags import where
+from wrn.cli.aws_flags import may_run
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import expectations, facts, outcome, policy_notes, progress_line
 from wrn.cli.pictures import counted
@@ -215,8 +215,7 @@ def send(task: Task, session: Session) -> int:
         launched = launch.run()
     except (AwsError, KeyboardInterrupt):
         if launch.started:
-            place = where(launch.started_in or session)
-            say(f"the job {launch.started} may be running: see wrn status {launch.started}{place}, or wrn stop it")
+            say(may_run(launch.started, launch.started_in or session))
         raise
     report(task, launched)
     if task.flags["monitor"]:

@@ -8,12 +8,14 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wrn.aws.faults import NoAnswer
 from wrn.aws.following.progress import Money, money
 from wrn.aws.following.resume import free_name, refuse_a_second, resume_request, tags_of
 from wrn.aws.jobs import Job, checkpoint_objects, describe
+from wrn.aws.jobs import start as start_job
 from wrn.aws.requests.validate import check_request
 from wrn.aws.session import Session
-from wrn.cli.aws_flags import aws_parser, confirm, where, with_session
+from wrn.cli.aws_flags import aws_parser, confirm, may_run, where, with_session
 from wrn.cli.follow_views import price_words
 from wrn.errors import DONE, AwsError
 
@@ -58,7 +60,11 @@ def start(options: Namespace, session: Session) -> int:
     question = f"{name} {begins}, {price}. Start it?"
     if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
         raise AwsError("nothing was started; give --yes to go on without being asked")
-    session.call("sagemaker", "CreateTrainingJob", request)
+    try:
+        start_job(session, request)
+    except (NoAnswer, KeyboardInterrupt):
+        sys.stderr.write(f"{may_run(name, session)}\n")
+        raise
     if options.json and not options.monitor:
         sys.stdout.write(json.dumps({"job": name, "resumes": job.name, "checkpoints": job.checkpoints}) + "\n")
     sys.stderr.write(f"{name} started; it {begins}, {price}\n")

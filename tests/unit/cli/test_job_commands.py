@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from moto.sagemaker.models import sagemaker_backends
 
 import wrn.cli.logs as logs_command
@@ -25,6 +26,9 @@ from wrn.aws.jobs import Job
 from wrn.cli import main
 from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_text, phase_line
 from wrn.errors import AwsError
+
+if TYPE_CHECKING:
+    from mocked_aws import Faults
 
 LINES = ["fresh start: no checkpoint in /opt/ml/checkpoints", epoch_line(1), epoch_line(2, top1=0.25)]
 
@@ -173,6 +177,38 @@ def test_resume_starts_no_second_job_on_the_same_checkpoints(job: Any, capsys: p
     assert "wrn-a-r2 goes on from these checkpoints already; `wrn logs -f wrn-a-r2`" in capsys.readouterr().err
     set_state(running, "Stopped", "Stopped")
     assert main(["resume", "wrn-a", "--yes"]) == 0
+
+
+def test_a_resumed_job_of_which_nothing_was_heard(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    """The request arrives and its answer does not, so that the repeat finds the name in use; or nothing is known."""
+    make_bucket(BUCKET, ours=True)
+    make_job("wrn-a")
+    found = sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"]
+    found.algorithm_specification = {"TrainingImage": "1.example/x", "TrainingInputMode": "File"}
+    set_state(found, "Stopped", "Stopped")
+    resume = ["resume", "wrn-a", "--yes", "--region", REGION, "--name"]
+    assert main([*resume, "mine"]) == 0
+    capsys.readouterr()
+    lost = ReadTimeoutError(endpoint_url="x")
+    faults.fail("CreateTrainingJob", lost)
+    assert main([*resume, "mine"]) == 0
+    assert "mine started; it begins afresh" in capsys.readouterr().err
+    for more, fault in ([], None), (["--instance-type", "ml.g6.xlarge"], lost):
+        if fault:
+            faults.fail("CreateTrainingJob", fault)
+        assert main([*resume, "mine", *more]) == 2
+        err = capsys.readouterr().err
+        assert "name: there is a job mine in eu-west-1 already; give another --name, or see it with: wrn status" in err
+        assert "may be running" not in err
+    for error, code in (lost, 2), (KeyboardInterrupt(), 3):
+        faults.fail("CreateTrainingJob", error, times=3 if error is lost else 1)
+        assert main([*resume, "other"]) == code
+        told = "the job other may be running: see wrn status other --region eu-west-1, or wrn stop it"
+        assert told in capsys.readouterr().err.splitlines()
+    faults.fail("CreateTrainingJob", lost)
+    faults.fail("DescribeTrainingJob", lost, after=1, times=3)
+    assert main([*resume, "mine"]) == 2
+    assert "the job mine may be running" in capsys.readouterr().err, "whose it is could not be seen"
 
 
 def test_a_fetched_model_can_be_used(job: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

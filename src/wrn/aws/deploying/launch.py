@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wrn.aws.deploying.alarms import Notices, ensure_notices
-from wrn.aws.deploying.bucket import Sleep, covers, ensure_bucket
+from wrn.aws.deploying.bucket import Sleep, ensure_bucket
 from wrn.aws.deploying.capacity import Choice, options_for
 from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.deploying.quota import check_quota
 from wrn.aws.deploying.role import ensure_role
 from wrn.aws.deploying.upload import Bucket, Content, Progress, all_there, is_there, upload, upload_files
-from wrn.aws.faults import NameInUse, NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled, reason_of_failure
-from wrn.aws.jobs import describe
+from wrn.aws.faults import NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled, reason_of_failure
+from wrn.aws.jobs import describe, start
 from wrn.aws.options import DeployOptions, bucket_name, span
 from wrn.aws.requests.bundle import Bundle
 from wrn.aws.requests.policy import role_policy
@@ -152,27 +152,17 @@ class Launch:
         """Start the job. A role that has just been made, or given rights, is waited for."""
         order = self.order
         request = training_job(order.config, order.base, order.recipe, options)
-        before = len(session.sent)
         until = self.clock() + ROLE_SECONDS
         self.started, self.started_in = options.name, session
         while True:
             try:
-                session.call("sagemaker", "CreateTrainingJob", request)
+                start(session, request)
                 return
             except RoleNotReady:
                 if not self._fresh or self.clock() > until:
                     self.started = ""
                     raise
                 self.sleep(ROLE_PAUSE)
-            except NameInUse:
-                # A request that got no answer is repeated, and the first may have arrived after all.
-                if session.sent[before:].count(("sagemaker", "CreateTrainingJob")) > 1 and _is_this(session, request):
-                    return
-                self.started = ""
-                raise NameInUse(
-                    f"name: there is a job {options.name} in {options.region} already; give another --name, or see "
-                    f"it with: wrn status {options.name}"
-                ) from None
             except NoAnswer:
                 raise
             except AwsError:
@@ -223,13 +213,6 @@ class Launch:
         except AwsError:
             if not describe(session, options.name).is_over:  # it ended just now, which AWS answers with a refusal
                 raise
-
-
-def _is_this(session: Session, request: dict[str, Any]) -> bool:
-    """Whether the job of this name is the one that the request asks for."""
-    job = session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": request["TrainingJobName"]})
-    same = ("RoleArn", "HyperParameters", "ResourceConfig", "InputDataConfig")
-    return all(covers(job.get(member, {}), request.get(member, {})) for member in same)
 
 
 def _key(uri: str, bucket: Bucket) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from wrn.aws.faults import Conflict, Denied, NameInUse, NotThere
@@ -24,12 +25,16 @@ def ensure_bucket(
 ) -> None:
     """Our bucket made or repaired; one that was named only looked at.
 
-    Raises AwsError where it belongs to someone else, lies in another region, or is named and not there.
+    Raises AwsError where it belongs to someone else, lies in another region, or is named and not there; and where it
+    encrypts by a key that jobs could not use.
     """
     name = bucket_name(options)
     if options.bucket:
         if not _found(session, options):
             raise AwsError(f"bucket: there is no {name}; create it, or leave out --bucket and one is made")
+        if asks_for_key(options):
+            with suppress(Denied):  # whoever may not look is not kept from deploying: most buckets have no such key
+                _is_encrypted(session, name)
         return
     create, *settings = bucket_calls(options)
     if _found(session, options):
@@ -50,6 +55,12 @@ def ensure_bucket(
     for call in settings:
         patiently(session, call, sleep, (NotThere, Conflict))
     tell(f"bucket: made {name} (private, encrypted, TLS only)")
+
+
+def asks_for_key(options: DeployOptions) -> bool:
+    """Whether it matters by which key a bucket that was named encrypts: not to a role that was named, too, whose rights
+    are not ours to know."""
+    return bool(options.bucket) and not options.kms_key and not options.role_arn
 
 
 def patiently(
@@ -134,7 +145,8 @@ def _is_encrypted(session: Session, bucket: str) -> bool:
     for one in chosen:
         key = one.get("KMSMasterKeyID", "alias/aws/s3")
         if not key.endswith("alias/aws/s3"):
-            raise AwsError(f"bucket: {bucket} encrypts by a key of yours, which jobs need, too: give --kms-key {key}")
+            fix = f"give the id or the ARN of {key} as --kms-key" if "alias/" in key else f"give --kms-key {key}"
+            raise AwsError(f"bucket: {bucket} encrypts by a key of yours, which jobs need, too: {fix}")
     return any(one.get("SSEAlgorithm") for one in chosen)
 
 

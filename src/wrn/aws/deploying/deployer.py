@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wrn.aws.deploying.alarms import BUDGET, FAILED, RULE, TOPIC, Notices, rule_name
+from wrn.aws.deploying.bucket import asks_for_key
 from wrn.aws.following.events import GROUP
 from wrn.aws.images import OWN_REPOSITORY
 from wrn.aws.options import DeployOptions, bucket_name, dashboard_name, partition, role_arn
@@ -71,12 +72,13 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
     arn = f"arn:{partition(options.region)}"
     buckets = list(dict.fromkeys(f"{arn}:s3:::{bucket_name(place)}" for place in all_of))
     regions = list(dict.fromkeys(place.region for place in all_of))
-    made = (
-        [] if options.bucket else ["CreateBucket", *(f"{verb}{name}" for name in SETTINGS for verb in ("Get", "Put"))]
-    )
+    if options.bucket:
+        more = ["GetBucketEncryption"] if asks_for_key(options) else []
+    else:
+        more = ["CreateBucket", *(f"{verb}{name}" for name in SETTINGS for verb in ("Get", "Put"))]
     folders = ("code", "data")
     statements = [
-        allow("Bucket", rights("HeadBucket", "ListObjectsV2", "ListMultipartUploads", *made), buckets),
+        allow("Bucket", rights("HeadBucket", "ListObjectsV2", "ListMultipartUploads", *more), buckets),
         allow(
             "CodeAndData", rights(*OBJECTS), [f"{bucket}/{PREFIX}/{name}/*" for bucket in buckets for name in folders]
         ),

@@ -117,9 +117,36 @@ def test_one_that_was_named_is_taken_as_it_is(faults: Faults) -> None:
     place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
     Session(region="eu-west-1").call("s3", "CreateBucket", {"Bucket": "mine", **place})
     session, told = ensure(mine)
-    assert (operations(session), told) == (["HeadBucket"], [])
+    assert (operations(session), told) == (["HeadBucket", "GetBucketEncryption"], [])
     with pytest.raises(AwsError, match=r"mine lies in eu-west-1.*its own region, us-east-1; give --region eu-west-1"):
         ensure(replace(mine, region="us-east-1"), "us-east-1")
+
+
+def test_one_that_was_named_and_encrypts_by_a_key(faults: Faults) -> None:
+    """Else a job would start, be paid for, and neither read nor write."""
+    mine = replace(OPTIONS, bucket="mine")
+    session = Session(region="eu-west-1")
+    place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
+    session.call("s3", "CreateBucket", {"Bucket": "mine", **place})
+
+    def encrypt(key: str) -> None:
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
+        wanted = {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}
+        session.call("s3", "PutBucketEncryption", {"Bucket": "mine", **wanted})
+
+    encrypt("abc")
+    with pytest.raises(AwsError, match=r"mine encrypts by a key of yours, which jobs need, too: give --kms-key abc$"):
+        ensure(mine)
+    role = "arn:aws:iam::123456789012:role/theirs"
+    for known in (replace(mine, kms_key="abc"), replace(mine, role_arn=role)):
+        assert operations(ensure(known)[0]) == ["HeadBucket"]
+    faults.refuse("GetBucketEncryption", "AccessDenied", status=403)
+    assert ensure(mine)[1] == []
+    encrypt("alias/ours")
+    with pytest.raises(AwsError, match=r"give the id or the ARN of alias/ours as --kms-key$"):
+        ensure(mine)
+    encrypt("alias/aws/s3")
+    ensure(mine)
 
 
 def test_another_deployment_at_the_same_moment(faults: Faults) -> None:

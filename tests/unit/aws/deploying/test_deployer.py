@@ -95,6 +95,9 @@ def test_what_was_named_needs_fewer() -> None:
         "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob", "iam:PassRole",
         "servicequotas:ListServiceQuotas",
     }  # fmt: skip
+    looked_at = granted(replace(OPTIONS, bucket="mine"))["s3:GetEncryptionConfiguration"]
+    assert looked_at == ["arn:aws:s3:::mine"]
+    assert "s3:GetEncryptionConfiguration" not in granted(replace(OPTIONS, bucket="mine", kms_key="abc"))
     assert "iam:AttachRolePolicy" in granted(replace(OPTIONS, full_access=True))
     own_image = granted(replace(OPTIONS, image_tag="py312-x"))
     assert own_image["ecr:DescribeImages"] == ["arn:aws:ecr:eu-west-1:123456789012:repository/wrn"]

@@ -34,12 +34,15 @@ if [ -f requirements.txt ] && ! missing=$("$python" - requirements.txt <src/wrn/
   if ! "$python" -c 'import pip' 2>/dev/null; then
     give_up "$python has no pip and lacks $missing; install that there"
   fi
-  # A job without a network brings the packages along, in a channel of their own.
+  install() {
+    "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore "$@" -r requirements.txt
+  }
+  # A job that may have no network brings the packages along, in a channel of their own. They do not fit every Python,
+  # and a package index may be there all the same.
   wheels="$base/input/data/wheels"
-  from=()
-  if [ -d "$wheels" ]; then from=(--no-index --find-links "$wheels"); fi
-  "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
-    ${from[@]+"${from[@]}"} -r requirements.txt || give_up "pip could not install $missing; its reasons are in the log"
+  if ! { [ -d "$wheels" ] && install --no-index --find-links "$wheels"; }; then
+    install || give_up "pip could not install $missing; its reasons are in the log"
+  fi
 fi
 export PYTHONUNBUFFERED=1
 exec "$python" src/train.py "$@"

@@ -51,7 +51,7 @@ class DeployOptions:
     code_name: str = "code.tar.gz"
     """File name of the code archive."""
     wheels_name: str = ""
-    """Folder of the packages that a job without a network installs; empty: it needs none."""
+    """Folder of the packages that a job installs which may have no network; empty: it gets them itself."""
     data_uri: str = ""
     """Empty: data/<dataset>/<data_key>/ in the bucket."""
     data_key: str = ""

@@ -27,7 +27,7 @@ from wrn.aws.planning.estimate import Estimate, estimate
 from wrn.aws.prices import SAME_PRICES, Price, live_prices
 from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
-from wrn.aws.requests.request import code_prefix, data_uri
+from wrn.aws.requests.request import code_prefix, data_uri, wheels_prefix
 from wrn.aws.session import Session, configured_region
 from wrn.cli.aws_flags import may_run
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
@@ -180,6 +180,8 @@ def write_files(
     ]
     if data and len(data.files) == 1:
         lines.append(f"then: aws s3 cp {data.files[0][1]} {data_uri(task.config, options)}")
+    if options.wheels_name:
+        lines.append(f"then: the wheels of requirements.txt, as pip download fetches them, to {wheels_prefix(options)}")
     return [
         *lines,
         f"then: aws sagemaker create-training-job --region {options.region} --cli-input-json file://{target}",
@@ -197,7 +199,7 @@ def send(task: Task, session: Session) -> int:
             check_pushed(session.in_region(region), task.options.image_tag)
     agree(task)
     task, data = with_data(task)
-    options = with_key(task.options, data)
+    options, wheels = with_wheels(with_key(task.options, data))
     order = Order(
         config=task.config,
         base=task.base,
@@ -205,7 +207,7 @@ def send(task: Task, session: Session) -> int:
         options=options,
         code=task.bundle,
         data=data,
-        wheels=fetch_wheels(recipe_root(), options) if options.network_isolation else None,
+        wheels=wheels,
         notices=task.wishes.notices,
         choices=task.ways,
         patience=task.wishes.patience,
@@ -293,6 +295,19 @@ def with_data(task: Task) -> tuple[Task, Parcel | None]:
             raise
         say(f"data: {error.why}; the job trains on the synthetic set")
         return replace(task, config=task.config.model_copy(update={"dataset": "synthetic"})), None
+
+
+def with_wheels(options: DeployOptions) -> tuple[DeployOptions, Parcel | None]:
+    """The packages to send. Without them a job in a subnet may do; one whose network is closed by us does not."""
+    if not options.wheels_name:
+        return options, None
+    try:
+        return options, fetch_wheels(recipe_root(), options)
+    except AwsError as error:
+        if options.network_isolation:
+            raise
+        say(f"{_first(error)}; the job must reach a package index from its subnet")
+        return replace(options, wheels_name=""), None
 
 
 def report(task: Task, launched: Launched) -> None:

@@ -93,6 +93,11 @@ def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture
         assert "src/wrn/aws/container.sh" in code.getnames()
     assert main(["deploy", "--write-json", str(tmp_path / "no/job.json")]) == 2
     assert "cannot be written (No such file or directory)" in capsys.readouterr().err
+    subnet = ["--vpc-config", "subnet-1,sg-1", "--dataset", "synthetic"]
+    assert main(["deploy", "--write-json", str(target), *subnet]) == 0
+    wheels = json.loads(target.read_text())["InputDataConfig"][1]
+    assert wheels["ChannelName"] == "wheels"
+    assert f"to {wheels['DataSource']['S3DataSource']['S3Uri']}\n" in capsys.readouterr().err
 
 
 def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data_files import accept_stand_ins, write_archive
+from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.prices import Price, Source
 from wrn.cli import deploy, main
 from wrn.cli.deploy import agree
@@ -170,6 +171,32 @@ def test_stopped_in_the_middle(faults: Faults, capsys: pytest.CaptureFixture[str
         "the job mine may be running: see wrn status mine --region eu-west-1, or wrn stop it" in capsys.readouterr().err
     )
     assert main([*SYNTHETIC, "--name", "mine"]) == 0
+
+
+def test_packages_go_along_where_a_network_may_be_closed(
+    faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def channels() -> list[str]:
+        return [channel["ChannelName"] for channel in faults.created[-1]["InputDataConfig"]]
+
+    def nothing(*_: Any) -> Parcel:
+        raise AwsError("packages: those for Python 3.12 cannot be fetched by pip (nobody answers); give an image")
+
+    (tmp_path / "yaml-1.whl").write_bytes(b"wheel")
+    wheels = Parcel((("yaml-1.whl", tmp_path / "yaml-1.whl"),), "abc")
+    monkeypatch.setattr(deploy, "fetch_wheels", lambda *_: wheels)
+    subnet = [*SYNTHETIC, "--vpc-config", "subnet-1,sg-1"]
+    assert main([*subnet, "--name", "a"]) == 0
+    assert channels() == ["code", "wheels"]
+    monkeypatch.setattr(deploy, "fetch_wheels", nothing)
+    assert main([*subnet, "--name", "b"]) == 0
+    assert channels() == ["code"]
+    told = (
+        "packages: those for Python 3.12 cannot be fetched by pip (nobody answers); the job must reach a package index"
+    )
+    assert told in capsys.readouterr().err
+    assert main([*subnet, "--network-isolation"]) == 2
+    assert "(nobody answers); give an image" in capsys.readouterr().err
 
 
 def test_monitor_hands_over(

@@ -1,4 +1,4 @@
-"""The packages of a job that has no network: fetched here for the Python of its image, and sent beside the code."""
+"""The packages of a job that may have no network: fetched here for the Python of its image, sent beside the code."""
 
 from __future__ import annotations
 
@@ -36,8 +36,11 @@ def pythons_of(options: DeployOptions) -> tuple[str, ...]:
 
 
 def wheels_name(root: Path, options: DeployOptions) -> str:
-    """The folder of the wheels in the bucket; empty where the job has a network. Fetches nothing."""
-    if not options.network_isolation:
+    """The folder of the wheels in the bucket; empty where the job has the internet. Fetches nothing.
+
+    From a subnet that was named there may be no way to a package index, which would be found out on a paid machine.
+    """
+    if not (options.network_isolation or options.subnets):
         return ""
     return f"wheels-{wheels_key(_requirements(root), pythons_of(options))}"
 
@@ -75,13 +78,13 @@ def _download(requirements: Path, python: str, folder: Path) -> None:
             [*command, "-r", str(requirements)], capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise AwsError(f"network_isolation: pip did not end within {FETCH_SECONDS} s; try again") from None
+        raise AwsError(f"packages: pip did not end within {FETCH_SECONDS} s; try again") from None
     if done.returncode:
         # Not its whole output: that may hold the address of an index with a password in it.
         reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR:")), "ERROR: unknown")
         reason = re.sub(r"\w+://\S+", "<address>", reason.removeprefix("ERROR:").strip())
         raise AwsError(
-            f"network_isolation: the packages for Python {python} cannot be fetched by pip ({reason}); "
+            f"packages: those for Python {python} cannot be fetched by pip ({reason}); "
             "give an image that has them as --image-uri, or leave out --network-isolation"
         )
 

@@ -107,7 +107,7 @@ def code_prefix(options: DeployOptions) -> str:
 
 
 def wheels_prefix(options: DeployOptions) -> str:
-    """The folder with the packages of a job that has no network."""
+    """The folder with the packages of a job that may have no network."""
     return f"s3://{bucket_name(options)}/{PREFIX}/code/{options.wheels_name}/"
 
 

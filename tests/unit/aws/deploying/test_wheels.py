@@ -1,4 +1,4 @@
-"""A job without a network brings its packages along: fetched here, installed there by container.sh."""
+"""A job that may have no network brings its packages along: fetched here, installed there by container.sh."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def test_the_python_of_the_image() -> None:
     assert pythons_of(replace(OPTIONS, image_uri="me/image:torch-py311-x")) == ("3.11",)
     assert pythons_of(replace(OPTIONS, image_uri="me/python:happy3")) == ("3.12", "3.13")
     assert wheels_name(ROOT, replace(OPTIONS, network_isolation=False)) == ""
+    in_subnet = replace(OPTIONS, network_isolation=False, subnets=("subnet-1",), security_groups=("sg-1",))
+    assert wheels_name(ROOT, in_subnet) == wheels_name(ROOT, OPTIONS) != ""
 
 
 def test_what_pip_cannot_have(pip: Pip, tmp_path: Path) -> None:
@@ -66,8 +68,8 @@ def test_what_pip_cannot_have(pip: Pip, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("isolated", [False, True])
-def test_the_container_installs_from_them(isolated: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("isolated", "fit"), [(False, True), (True, True), (True, False)])
+def test_the_container_installs_from_them(isolated: bool, fit: bool, tmp_path: Path) -> None:
     tree = tmp_path / "code"
     (tree / "src/wrn/aws").mkdir(parents=True)
     for name in ("container.sh", "installed.py"):
@@ -77,12 +79,17 @@ def test_the_container_installs_from_them(isolated: bool, tmp_path: Path) -> Non
     fake = tmp_path / "bin/python"
     fake.parent.mkdir()
     fake.write_text(f'#!/bin/bash\n[ "$1" != - ] || exit 1\nprintf "%s\\n" "$*" >> {tmp_path}/calls\n')
+    if not fit:  # for another Python than the image has
+        with fake.open("a") as script:
+            script.write('case "$*" in *--no-index*) exit 1 ;; esac\n')
     fake.chmod(0o755)
     if isolated:
         (tmp_path / "ml/input/data/wheels").mkdir(parents=True)
     environ = {"PATH": f"{fake.parent}:/usr/bin:/bin", "SAGEMAKER_BASE_DIR": str(tmp_path / "ml")}
     subprocess.run(["bash", str(tree / "src/wrn/aws/container.sh"), "--lr", "1"], env=environ, check=True)
-    _, install, train = (tmp_path / "calls").read_text().splitlines()
-    offline = f"--no-index --find-links {tmp_path}/ml/input/data/wheels " if isolated else ""
-    assert install.endswith(f"--root-user-action ignore {offline}-r requirements.txt")
+    _, *installs, train = (tmp_path / "calls").read_text().splitlines()
+    offline, online = f"--no-index --find-links {tmp_path}/ml/input/data/wheels ", ""
+    ways = ([offline] if isolated else []) + ([online] if not (isolated and fit) else [])
+    for install, way in zip(installs, ways, strict=True):
+        assert install.endswith(f"--root-user-action ignore {way}-r requirements.txt")
     assert train == "src/train.py --lr 1"

@@ -157,6 +157,11 @@ def test_a_quota_of_zero_is_told_before_the_upload(
     order, _, told = launch(config=config, data=data, fallback="g6.xlarge")
     assert order.run().options.instance_type == "ml.g6.xlarge"
     assert any(line.startswith("quota: ") for line in told)
+    faults.quotas = {"ml.g5.xlarge for training job usage": 4, "ml.g5.xlarge for training warm pool usage": 0}
+    order, _, _ = launch(replace(OPTIONS, name="warm", keep_warm=600, region="eu-west-3"), config=config, data=data)
+    with pytest.raises(QuotaReached, match=r"may use 0 of the 1 .*'ml.g5.xlarge for training warm pool usage'.*-warm$"):
+        order.run()
+    assert "warm" not in {request["TrainingJobName"] for request in faults.created}
     faults.refuse("ListServiceQuotas", "AccessDeniedException")
     order, _, _ = launch(replace(OPTIONS, name="spot", spot=True, region="eu-west-2"), config=config, data=data)
     assert order.run().name == "spot"  # not allowed to ask, and nothing is said about it

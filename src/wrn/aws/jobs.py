@@ -140,6 +140,11 @@ class Job:
         return self.answer.get("BillableTimeInSeconds") if self.is_over else None
 
     @property
+    def has_warm_machines(self) -> bool:
+        """Whether its machines are kept ready for a next job, and paid for."""
+        return (self.answer.get("WarmPoolStatus") or {}).get("Status") == "Available"
+
+    @property
     def warm_seconds(self) -> int:
         """Billed of one instance for being kept ready for a next job."""
         return int((self.answer.get("WarmPoolStatus") or {}).get("ResourceRetainedBillableTimeInSeconds") or 0)
@@ -256,6 +261,15 @@ def stop(session: Session, job: Job) -> bool:
         if describe(session, job.name).is_over:
             return False  # it ended just now, which AWS answers with a refusal
         raise
+    return True
+
+
+def release(session: Session, job: Job) -> bool:
+    """Give back the machines that are kept ready after a job. False where there are none."""
+    if not job.has_warm_machines:
+        return False
+    request = {"TrainingJobName": job.name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
+    session.call("sagemaker", "UpdateTrainingJob", request)
     return True
 
 

@@ -7,14 +7,19 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from wrn.aws.jobs import describe, stop
+from wrn.aws.jobs import describe, release, stop
+from wrn.aws.options import span
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.errors import DONE
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = aws_parser("stop", "Stop a running job; it saves a checkpoint first.", "JOB [--region R] [--json]")
+    parser = aws_parser(
+        "stop",
+        "Stop a running job; it saves a checkpoint first. Of one that is over: give back machines that it keeps ready.",
+        "JOB [--region R] [--json]",
+    )
     parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
     options = parser.parse_args(arguments)
     return with_session(options, stop_job)
@@ -23,13 +28,21 @@ def main(arguments: Sequence[str]) -> int:
 def stop_job(options: Namespace, session: Session) -> int:
     job = describe(session, options.job)
     asked = stop(session, job)
+    released = job.is_over and release(session, job)
     if options.json:
-        sys.stdout.write(json.dumps({"job": job.name, "stopped_now": asked, "status_before": job.status}) + "\n")
+        told = {"job": job.name, "stopped_now": asked, "status_before": job.status, "machines_released": released}
+        sys.stdout.write(json.dumps(told) + "\n")
     elif asked:
         sys.stderr.write(
             f"{job.name} is stopping: it has two minutes to save; `wrn resume {job.name}{where(session)}` goes on from "
             "there\n"
         )
+        if job.keep_warm:
+            sys.stderr.write(
+                f"careful: its machines may stay ready, and be paid for, for up to {span(job.keep_warm)} after that; "
+                f"`wrn stop {job.name}{where(session)}` releases them once it has stopped, as does `wrn teardown`\n"
+            )
     else:
-        sys.stderr.write(f"{job.name} is {job.status.lower()} already\n")
+        and_now = "; its machines, kept ready for the next job until now, are released" if released else ""
+        sys.stderr.write(f"{job.name} is {job.status.lower()} already{and_now}\n")
     return DONE

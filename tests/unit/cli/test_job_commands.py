@@ -23,6 +23,7 @@ from wrn.aws.following.events import LogEvent
 from wrn.aws.following.follow import State
 from wrn.aws.following.progress import Money, Phase, Progress, money
 from wrn.aws.jobs import Job
+from wrn.aws.session import Session
 from wrn.cli import main
 from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_text, phase_line
 from wrn.errors import AwsError
@@ -142,6 +143,42 @@ def test_stop_says_what_it_did(job: Any, monkeypatch: pytest.MonkeyPatch, capsys
     assert main(["stop", "wrn-a"]) == 0
     assert "`wrn resume wrn-a` goes on from there" in capsys.readouterr().err
     assert [found.name for found in stopped] == ["wrn-a"]
+
+
+def test_machines_that_are_kept_ready(
+    job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = []
+    call = Session.call
+
+    def record(session: Session, service: str, operation: str, request: Any = None) -> dict[str, Any]:
+        """moto knows neither of the two."""
+        if operation in ("StopTrainingJob", "UpdateTrainingJob"):
+            sent.append((operation, request))
+            return {}
+        return call(session, service, operation, request)
+
+    monkeypatch.setattr(Session, "call", record)
+    set_state(job, "InProgress", "Training")
+    assert main(["stop", "wrn-a"]) == 0
+    assert "stay ready" not in capsys.readouterr().err
+    job.resource_config = {**job.resource_config, "KeepAlivePeriodInSeconds": 1800}
+    assert main(["stop", "wrn-a"]) == 0
+    told = capsys.readouterr().err.splitlines()[1]
+    assert "its machines may stay ready, and be paid for, for up to 30 min after that; `wrn stop wrn-a` rele" in told
+    assert [operation for operation, _ in sent] == ["StopTrainingJob"] * 2
+    set_state(job, "Stopped", "Stopped")
+    job.warm_pool_status = {"Status": "Available"}
+    assert main(["stop", "wrn-a"]) == 0
+    assert capsys.readouterr().err == (
+        "wrn-a is stopped already; its machines, kept ready for the next job until now, are released\n"
+    )
+    released = {"TrainingJobName": "wrn-a", "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
+    assert sent[2:] == [("UpdateTrainingJob", released)]
+    job.warm_pool_status = {"Status": "Terminated"}
+    assert main(["stop", "wrn-a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["machines_released"] is False
+    assert len(sent) == 3
 
 
 def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pytest.CaptureFixture[str]) -> None:

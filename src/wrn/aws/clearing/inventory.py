@@ -167,7 +167,7 @@ def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
             cost = _job_cost(job, spot=job.spot)
             detail = f"{machines}{', spot (price assumed)' if job.spot else ''}, {job.secondary.lower()}{foreign}"
             yield Resource("training job", job.name, detail, per_hour=cost)
-        elif (job.answer.get("WarmPoolStatus") or {}).get("Status") == "Available":
+        elif job.has_warm_machines:
             yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from wrn.aws.clearing import storage
 from wrn.aws.clearing.inventory import Resource
 from wrn.aws.faults import Denied, NameInUse, NotThere
-from wrn.aws.jobs import describe
+from wrn.aws.jobs import describe, release
 from wrn.aws.jobs import stop as stop_job
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -28,7 +28,9 @@ def remove(
     for resource in jobs:
         faults += _remove_one(session, resource, tell)
     # A job that still runs would write into the bucket while it is emptied.
-    faults += _await_end(session, [job for job in jobs if job.kind == "training job"], tell, sleep)
+    stopped = [job for job in jobs if job.kind == "training job"]
+    faults += _await_end(session, stopped, tell, sleep)
+    faults += _release_machines(session, stopped, tell)
     records = [resource for resource in resources if resource.kind == "record"]
     for resource in resources:
         if resource not in jobs and resource not in records:
@@ -89,6 +91,20 @@ def _await_end(session: Session, jobs: Sequence[Resource], tell: Tell, sleep: Ca
     return [f"{', '.join(running)} did not stop within {STOP_MINUTES} min; repeat this command"] if jobs else []
 
 
+def _release_machines(session: Session, stopped: Sequence[Resource], tell: Tell) -> list[str]:
+    """Of jobs that ran a moment ago, and were to keep their machines for a next one."""
+    faults = []
+    for job in stopped:
+        try:
+            if release(session, describe(session, job.name)):
+                tell(f"released warm pool {job.name}")
+        except NotThere:
+            continue  # somebody else was quicker
+        except AwsError as error:
+            faults.append(f"warm pool {job.name}: {error}")
+    return faults
+
+
 def _training_job(session: Session, resource: Resource) -> None:
     stop_job(session, describe(session, resource.name))
 
@@ -98,8 +114,7 @@ def _tuning_job(session: Session, resource: Resource) -> None:
 
 
 def _warm_pool(session: Session, resource: Resource) -> None:
-    request = {"TrainingJobName": resource.name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
-    session.call("sagemaker", "UpdateTrainingJob", request)
+    release(session, describe(session, resource.name))
 
 
 def _rule(session: Session, resource: Resource) -> None:

@@ -45,6 +45,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "CreateTrainingJob": ("sagemaker:CreateTrainingJob", "sagemaker:AddTags", "iam:PassRole"),
     "DescribeTrainingJob": ("sagemaker:DescribeTrainingJob",),
     "StopTrainingJob": ("sagemaker:StopTrainingJob",),
+    "UpdateTrainingJob": ("sagemaker:UpdateTrainingJob",),
     "CreateTopic": ("sns:CreateTopic", "sns:TagResource"),
     "GetTopicAttributes": ("sns:GetTopicAttributes",),
     "SetTopicAttributes": ("sns:SetTopicAttributes",),
@@ -104,6 +105,9 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
     if not options.role_arn:
         operations = ("GetRole", "CreateRole", "UpdateAssumeRolePolicy", "GetRolePolicy", "PutRolePolicy")
         statements.append(allow("Role", rights(*operations), [role_arn(options)]))
+    if options.keep_warm:  # wrn stop releases machines that are kept ready
+        jobs = [f"{arn}:sagemaker:{region}:{options.account}:training-job/*" for region in regions]
+        statements.append(allow("WarmPools", rights("UpdateTrainingJob"), jobs))
     if options.image_tag:
         repositories = [f"{arn}:ecr:{region}:{options.account}:repository/{OWN_REPOSITORY}" for region in regions]
         statements.append(allow("FindImage", rights("DescribeImages"), repositories))

@@ -224,12 +224,14 @@ def test_what_may_not_be_looked_at_becomes_a_note(monkeypatch: pytest.MonkeyPatc
 
 def test_running_jobs_stop_before_their_bucket_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[str] = []
-    states = iter(["InProgress", "InProgress", "Stopping", "Stopped"])
+    states = ["InProgress", "InProgress", "Stopping", "Stopped"]
 
     class Scripted:
         def call(self, service: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
             if operation == "DescribeTrainingJob":
-                return {"TrainingJobName": "wrn-a", "TrainingJobStatus": next(states)}
+                status = states.pop(0) if len(states) > 1 else states[0]
+                warm = {"Status": "Available" if status == "Stopped" else "InUse"}
+                return {"TrainingJobName": "wrn-a", "TrainingJobStatus": status, "WarmPoolStatus": warm}
             happened.append(operation)
             return {}
 
@@ -237,9 +239,10 @@ def test_running_jobs_stop_before_their_bucket_is_emptied(monkeypatch: pytest.Mo
     resources = [Resource("training job", "wrn-a"), Resource("bucket", "b")]
     told: list[str] = []
     assert remove(Scripted(), resources, told.append, sleep=lambda seconds: None) == []  # type: ignore[arg-type]
-    assert happened == ["StopTrainingJob", "empty", "DeleteBucket"]
+    assert happened == ["StopTrainingJob", "UpdateTrainingJob", "empty", "DeleteBucket"]
     assert told[0] == "stopping training job wrn-a"
     assert told[1].startswith("waiting for wrn-a to stop")
+    assert told[2] == "released warm pool wrn-a", "it was to keep its machines for a next job"
 
 
 def test_every_kind_has_its_removal() -> None:

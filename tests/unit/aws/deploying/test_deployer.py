@@ -66,7 +66,12 @@ def test_nothing_missing_and_nothing_more(
     capsys.readouterr()
     called = {operation for operation in faults.seen if operation != "GetCallerIdentity"}
     assert called <= set(RIGHTS)
-    assert set(RIGHTS) - called == {"UpdateAssumeRolePolicy", "AttachRolePolicy", "DescribeImages"}, "when asked"
+    assert set(RIGHTS) - called == {
+        "UpdateAssumeRolePolicy",
+        "AttachRolePolicy",
+        "DescribeImages",
+        "UpdateTrainingJob",
+    }, "when asked"
     needed = {right for operation in called for right in RIGHTS[operation]}
     assert needed | {"iam:UpdateAssumeRolePolicy"} | FOLLOWING == set(granted())
 
@@ -99,6 +104,9 @@ def test_what_was_named_needs_fewer() -> None:
     assert looked_at == ["arn:aws:s3:::mine"]
     assert "s3:GetEncryptionConfiguration" not in granted(replace(OPTIONS, bucket="mine", kms_key="abc"))
     assert "iam:AttachRolePolicy" in granted(replace(OPTIONS, full_access=True))
+    assert granted(replace(OPTIONS, keep_warm=600))["sagemaker:UpdateTrainingJob"] == [
+        "arn:aws:sagemaker:eu-west-1:123456789012:training-job/*"
+    ]
     own_image = granted(replace(OPTIONS, image_tag="py312-x"))
     assert own_image["ecr:DescribeImages"] == ["arn:aws:ecr:eu-west-1:123456789012:repository/wrn"]
     assert "kms:GenerateDataKey" in granted(replace(OPTIONS, kms_key="abc"))

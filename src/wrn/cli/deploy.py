@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.aws.deploying.alarms import check_topic
-from wrn.aws.deploying.capacity import Choice, check_regions, choices, options_for
+from wrn.aws.deploying.capacity import Choice, check_enabled, check_regions, choices, options_for
 from wrn.aws.deploying.deployer import deployer_policy
 from wrn.aws.deploying.launch import Launch, Launched, Order, with_key
 from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
@@ -192,6 +192,7 @@ def send(task: Task, session: Session) -> int:
     """Deploy: print where to look, and follow the job if that is asked for."""
     options = real_prices(of_account(task.options, session, task.flags), task.ways, task.flags)
     task = replace(task, wishes=replace(task.wishes, options=options))
+    check_enabled(session, task.ways)
     told = facts(task.options)
     say("\n".join([*told, *_expected(task)]))
     if task.options.image_tag:

@@ -173,6 +173,24 @@ def test_stopped_in_the_middle(faults: Faults, capsys: pytest.CaptureFixture[str
     assert main([*SYNTHETIC, "--name", "mine"]) == 0
 
 
+def test_a_region_that_the_account_has_not_enabled(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = [*SYNTHETIC, "--fallback", "g6.xlarge,us-west-2:g5.xlarge,af-south-1:g5.xlarge"]
+    unknown = (403, "InvalidClientTokenId", "The security token included in the request is invalid")
+    faults.planned["GetCallerIdentity"] = [None, None, unknown]  # known at home and in us-west-2
+    assert main(elsewhere) == 2
+    assert capsys.readouterr().err == (
+        "wrn deploy: fallback: af-south-1 is not enabled in this account, or not for these credentials; enable it, or "
+        "leave it out\n"
+    )
+    assert set(faults.seen) == {"GetCallerIdentity"}
+    faults.refuse("GetCallerIdentity", "InvalidClientTokenId", status=403)
+    assert main(elsewhere) == 2
+    assert "log in again" in capsys.readouterr().err, "at home it is what it says"
+    faults.planned["GetCallerIdentity"] = [None, (403, "AccessDenied", "no"), None]
+    faults.jobs = [{"SecondaryStatus": "Training"}]
+    assert main(elsewhere) == 0
+
+
 def test_packages_go_along_where_a_network_may_be_closed(
     faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from wrn.aws.faults import NoCredentials
 from wrn.aws.options import DeployOptions
 from wrn.aws.prices import SAME_PRICES, Price, bundled_prices
+from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 LONGEST_NAME = 63
@@ -69,6 +71,23 @@ def check_regions(options: DeployOptions, ways: Iterable[Choice]) -> None:
             f"fallback: {', '.join(names)} {'is' if len(names) == 1 else 'are'} of {options.region} alone; "
             f"leave {', '.join(others)} out of --fallback"
         )
+
+
+def check_enabled(session: Session, ways: Iterable[Choice]) -> None:
+    """Raises AwsError for a region that takes no requests of the session's account.
+
+    There its credentials, which are valid at home, are refused as unknown: after hours, perhaps, when it is gone on to.
+    """
+    for region in dict.fromkeys(way.region for way in ways if way.region != session.region):
+        try:
+            _ = session.in_region(region).caller
+        except NoCredentials:
+            raise AwsError(
+                f"fallback: {region} is not enabled in this account, or not for these credentials; enable it, or leave "
+                "it out"
+            ) from None
+        except AwsError:
+            continue  # it is only a courtesy
 
 
 def options_for(options: DeployOptions, choice: Choice, attempt: int) -> DeployOptions:

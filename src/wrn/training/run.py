@@ -113,6 +113,11 @@ def for_processes(config: Config, here: Place) -> Config:
         return config
     if here.may_restart and has_own_folder(config):
         raise ConfigError("output_dir: unset, but torchrun may restart the run, which then has to find it; give one")
+    if here.may_restart and config.resume != "auto":
+        raise ConfigError(
+            f"resume: with {config.resume}, each restart by torchrun would begin there again; give --resume auto, or "
+            "torchrun --max-restarts 0"
+        )
     if config.compile == "graphs":
         raise ConfigError("compile: graphs is for one process alone; give --compile true")
     if pick_device(config.device).type == "mps":

@@ -137,6 +137,8 @@ def test_what_several_processes_cannot_do() -> None:
         for_processes(Config(sync_bn=True), Place(size=2))
     with pytest.raises(ConfigError, match="output_dir: unset"):
         for_processes(Config(), Place(size=2, may_restart=True))
+    with pytest.raises(ConfigError, match="resume: with never, each restart by torchrun would begin there again"):
+        for_processes(Config(output_dir=Path("x"), resume="never"), Place(size=2, may_restart=True))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -5,50 +5,19 @@ What carries no tag of ours is not ours, whatever its name; of a bucket that the
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from wrn.aws.clearing import storage
+from wrn.aws.clearing import services, storage
+from wrn.aws.clearing.resource import Resource
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.following.events import GROUP
-from wrn.aws.jobs import RUNNING, Job, describe, has_our_tag, indexed_arns, is_ours, split_uri, summaries, tagged_arns
-from wrn.aws.options import OWNER_TAG, dashboard_name, partition, policy_region
-from wrn.aws.prices import SPOT_SHARE, bundled_prices
+from wrn.aws.jobs import RUNNING, Job, describe, indexed_arns, is_ours, split_uri, summaries, tagged_arns
+from wrn.aws.prices import SPOT_SHARE
 from wrn.aws.session import Session
 from wrn.errors import AwsError
-
-HOURS_PER_MONTH = 730
-
-MARK = "=".join(OWNER_TAG)
-"""Stands in the body of our dashboards, which have no tags."""
-
-ALARM_PER_MONTH, DASHBOARD_PER_MONTH, ECR_PER_GB_MONTH = 0.10, 3.00, 0.10
-"""US dollars, us-east-1, from public price lists of 2026; the first 3 dashboards and 10 alarms cost nothing."""
-
-
-@dataclass(frozen=True)
-class Resource:
-    """Something of ours. Money in US dollars, None where no price is known; `data`: what its removal needs."""
-
-    kind: str
-    name: str
-    detail: str = ""
-    bytes: int = 0
-    per_hour: float | None = 0.0
-    per_month: float | None = 0.0
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def monthly(self) -> float | None:
-        """If it stays as it is for a month; a job ends by itself, and is counted by the hour alone."""
-        if self.kind in ("training job", "warm pool"):
-            return 0.0
-        if self.per_hour is None or self.per_month is None:
-            return None
-        return self.per_month + HOURS_PER_MONTH * self.per_hour
 
 
 @dataclass
@@ -91,21 +60,21 @@ def take_inventory(
 
     looks: list[tuple[str, Callable[[], Iterable[Resource]]]] = [
         ("training jobs", lambda: _running(details)),
-        ("tuning jobs", lambda: _tuning_jobs(session)),
-        ("endpoints", lambda: _endpoints(session)),
-        ("endpoint configurations", lambda: _of_sagemaker(session, "EndpointConfig", "endpoint configuration")),
-        ("models", lambda: _of_sagemaker(session, "Model", "model")),
-        ("alarms", lambda: _alarms(session)),
-        ("dashboards", lambda: _dashboards(session)),
-        ("event rules", lambda: _rules(session)),
-        ("topics", lambda: _topics(session)),
+        ("tuning jobs", lambda: services.tuning_jobs(session)),
+        ("endpoints", lambda: services.endpoints(session)),
+        ("endpoint configurations", lambda: services.of_sagemaker(session, "EndpointConfig", "endpoint configuration")),
+        ("models", lambda: services.of_sagemaker(session, "Model", "model")),
+        ("alarms", lambda: services.alarms(session)),
+        ("dashboards", lambda: services.dashboards(session)),
+        ("event rules", lambda: services.rules(session)),
+        ("topics", lambda: services.topics(session)),
         ("logs", lambda: _logs(session, details) if logs else ()),
         ("buckets", buckets_of_ours),
         # After what is found by them.
         ("records of jobs", lambda: _records(details) if records else ()),
-        ("image repositories", lambda: _repositories(session)),
-        ("budgets", lambda: _budgets(session)),
-        ("roles", lambda: _roles(session)),
+        ("image repositories", lambda: services.repositories(session)),
+        ("budgets", lambda: services.budgets(session)),
+        ("roles", lambda: services.roles(session)),
     ]
     missed: list[str] = []
     for what, look in looks:
@@ -121,16 +90,16 @@ def take_inventory(
         if what in ("roles", "budgets") and elsewhere and found:
             names = ", ".join(resource.name for resource in found)
             inventory.notes.append(f"{names} stays: {', '.join(elsewhere)} in other regions is ours too; see --region")
-            inventory.resources += [_rights(role, session) for role in found if role.data.get("here")]
+            inventory.resources += [services.rights(role, session) for role in found if role.data.get("here")]
             continue
         for role in [resource for resource in found if resource.data.get("elsewhere")]:
             found.remove(role)
             places = ", ".join(role.data["elsewhere"])
             inventory.notes.append(f"{role.name} stays: it is for jobs in {places} as well; see --region")
             if role.data["here"]:
-                found.append(_rights(role, session))
+                found.append(services.rights(role, session))
         inventory.resources += found
-    inventory.notes += _unknown(session)
+    inventory.notes += services.unknown(session)
     return inventory
 
 
@@ -151,12 +120,6 @@ def tagged_jobs(session: Session) -> list[dict[str, Any]]:
         if entry["TrainingJobArn"] in tagged
         or ((entry["TrainingJobStatus"] in RUNNING or not tagged) and is_ours(session, entry["TrainingJobArn"]))
     ]
-
-
-def instance_cost(instance_type: str, count: int) -> float | None:
-    """US dollars an hour by the bundled list. None where the type is not in it."""
-    price = bundled_prices().get(instance_type)
-    return None if price is None else price.usd_per_hour * count
 
 
 def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
@@ -193,87 +156,6 @@ def _job_cost(job: Job, *, spot: bool = False) -> float | None:
     return None if job.price is None else job.price.usd_per_hour * job.instances * (SPOT_SHARE if spot else 1)
 
 
-def _tuning_jobs(session: Session) -> Iterator[Resource]:
-    request = {"StatusEquals": "InProgress"}
-    for entry in session.pages(
-        "sagemaker", "ListHyperParameterTuningJobs", "HyperParameterTuningJobSummaries", request
-    ):
-        running = entry["HyperParameterTuningJobStatus"] == "InProgress"
-        if running and is_ours(session, entry["HyperParameterTuningJobArn"]):
-            yield Resource("tuning job", entry["HyperParameterTuningJobName"], "its jobs are listed by themselves")
-
-
-def _endpoints(session: Session) -> Iterator[Resource]:
-    for entry in session.pages("sagemaker", "ListEndpoints", "Endpoints"):
-        if not is_ours(session, entry["EndpointArn"]):
-            continue
-        cost: float | None = 0.0
-        machines = []
-        try:
-            told = session.call("sagemaker", "DescribeEndpoint", {"EndpointName": entry["EndpointName"]})
-            config = {"EndpointConfigName": told["EndpointConfigName"]}
-            for variant in session.call("sagemaker", "DescribeEndpointConfig", config)["ProductionVariants"]:
-                if "InstanceType" in variant:  # a serverless one costs per request
-                    count = int(variant.get("InitialInstanceCount", 1))
-                    part = instance_cost(variant["InstanceType"], count)
-                    cost = None if cost is None or part is None else cost + part
-                    machines.append(f"{count} x {variant['InstanceType']}")
-        except NotThere:
-            cost = None
-        detail = f"{', '.join(machines) or 'serverless'}, {entry['EndpointStatus']}"
-        yield Resource("endpoint", entry["EndpointName"], detail, per_hour=cost)
-
-
-def _of_sagemaker(session: Session, noun: str, kind: str) -> Iterator[Resource]:
-    for entry in session.pages("sagemaker", f"List{noun}s", f"{noun}s"):
-        if is_ours(session, entry[f"{noun}Arn"]):
-            yield Resource(kind, entry[f"{noun}Name"])
-
-
-def _alarms(session: Session) -> Iterator[Resource]:
-    for entry in session.pages("cloudwatch", "DescribeAlarms", "MetricAlarms", {"AlarmNamePrefix": "wrn"}):
-        if _tagged(session, "cloudwatch", {"ResourceARN": entry["AlarmArn"]}):
-            yield Resource("alarm", entry["AlarmName"], per_month=ALARM_PER_MONTH)
-
-
-def _rules(session: Session) -> Iterator[Resource]:
-    for entry in session.pages("events", "ListRules", "Rules", {"NamePrefix": "wrn"}):
-        if _tagged(session, "events", {"ResourceARN": entry["Arn"]}):
-            yield Resource("event rule", entry["Name"])
-
-
-def _topics(session: Session) -> Iterator[Resource]:
-    for entry in session.pages("sns", "ListTopics", "Topics"):
-        arn = entry["TopicArn"]
-        name = arn.rpartition(":")[2]
-        if name.startswith("wrn") and _tagged(session, "sns", {"ResourceArn": arn}):
-            yield Resource("topic", name, "with its subscriptions", data={"arn": arn})
-
-
-def _dashboards(session: Session) -> Iterator[Resource]:
-    """That of this region: dashboards are the account's, whatever region is asked."""
-    name = dashboard_name(session.region)
-    try:
-        body = session.call("cloudwatch", "GetDashboard", {"DashboardName": name})["DashboardBody"]
-    except NotThere:
-        return
-    if MARK in body:
-        yield Resource("dashboard", name, per_month=DASHBOARD_PER_MONTH)
-
-
-def _budgets(session: Session) -> Iterator[Resource]:
-    account = session.account
-    try:
-        for entry in session.pages("budgets", "DescribeBudgets", "Budgets", {"AccountId": account}):
-            name = entry["BudgetName"]
-            if name.startswith("wrn"):
-                arn = f"arn:{partition(session.region)}:budgets::{account}:budget/{name}"
-                if _tagged(session, "budgets", {"ResourceARN": arn}, key="ResourceTags"):
-                    yield Resource("budget", name)
-    except NotThere:
-        return
-
-
 def _logs(session: Session, jobs: Iterable[Job]) -> Iterator[Resource]:
     for job in jobs:
         request = {"logGroupName": GROUP, "logStreamNamePrefix": f"{job.name}/"}
@@ -300,72 +182,6 @@ def _bucket(session: Session, name: str, prefix: str, kind: str) -> Resource:
         per_month=storage.monthly(size.bytes),
         data={"bucket": name, "prefix": prefix, "objects": size.objects, "uploads": size.uploads},
     )
-
-
-def _repositories(session: Session) -> Iterator[Resource]:
-    for entry in session.pages("ecr", "DescribeRepositories", "repositories"):
-        name = entry["repositoryName"]
-        if _tagged(session, "ecr", {"resourceArn": entry["repositoryArn"]}, key="tags"):
-            try:
-                images = list(session.pages("ecr", "DescribeImages", "imageDetails", {"repositoryName": name}))
-            except NotThere:
-                continue  # it went since it was listed
-            size = sum(image.get("imageSizeInBytes", 0) for image in images)
-            cost = size / storage.GB * ECR_PER_GB_MONTH
-            yield Resource("image repository", name, f"{len(images)} images", bytes=size, per_month=cost)
-
-
-def _roles(session: Session) -> Iterator[Resource]:
-    for entry in session.pages("iam", "ListRoles", "Roles"):
-        if "sagemaker.amazonaws.com" not in json.dumps(entry.get("AssumeRolePolicyDocument", "")):
-            continue  # ours are for SageMaker alone, and asking each role of an account takes minutes
-        name = {"RoleName": entry["RoleName"]}
-        if _tagged(session, "iam", name, operation="ListRoleTags"):
-            try:
-                policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
-            except NotThere:
-                continue  # it went since it was listed
-            places = {policy: place for policy in policies if (place := policy_region(policy))}
-            data = {
-                "here": [policy for policy, place in places.items() if place == session.region],
-                "elsewhere": sorted({*places.values()} - {session.region}),
-            }
-            yield Resource("role", entry["RoleName"], data=data)
-
-
-def _rights(role: Resource, session: Session) -> Resource:
-    """Of a role that stays: its policies for this region. A role has room for 10,240 characters of them."""
-    return replace(role, kind="rights of role", detail=f"for jobs in {session.region}")
-
-
-def _tagged(
-    session: Session,
-    service: str,
-    request: dict[str, str],
-    *,
-    key: str = "Tags",
-    operation: str = "ListTagsForResource",
-) -> bool:
-    """Whether a thing carries our tag; not where it is gone since it was listed."""
-    try:
-        return has_our_tag(session.call(service, operation, request).get(key) or ())
-    except NotThere:
-        return False
-
-
-def _unknown(session: Session) -> list[str]:
-    """What carries our tag and is of no kind that is known here, so that it is at least told."""
-    known = ("s3", "sagemaker", "ecr", "cloudwatch", "iam", "budgets", "logs", "events", "sns")
-    request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}]}
-    try:
-        found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
-        return [
-            f"{entry['ResourceARN']} carries our tag, but is nothing that this command knows to remove"
-            for entry in found
-            if entry["ResourceARN"].split(":")[2] not in known
-        ]
-    except (Denied, NoAnswer):
-        return []
 
 
 def bucket_given(name: str) -> str:

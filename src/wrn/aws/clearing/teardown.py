@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from wrn.aws.clearing import storage
-from wrn.aws.clearing.inventory import Resource
+from wrn.aws.clearing.resource import Resource
 from wrn.aws.faults import Denied, NameInUse, NotThere
 from wrn.aws.jobs import describe, release
 from wrn.aws.jobs import stop as stop_job

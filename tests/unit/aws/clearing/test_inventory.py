@@ -9,7 +9,9 @@ import pytest
 
 from fake_account import ACCOUNT, OWNER, REGION, client, make_bucket, make_endpoint, make_role
 from wrn.aws.clearing.clearer import clearing_policy
-from wrn.aws.clearing.inventory import Resource, _budgets, take_inventory
+from wrn.aws.clearing.inventory import take_inventory
+from wrn.aws.clearing.resource import Resource
+from wrn.aws.clearing.services import budgets
 from wrn.aws.deploying.alarms import Notices
 from wrn.aws.deploying.deployer import deployer_policy
 from wrn.aws.options import DeployOptions
@@ -90,7 +92,7 @@ def test_a_budget_has_the_name_of_its_partition(region: str, partition: str) -> 
 
     session: Any = OneBudget()
     session.region = region
-    assert list(_budgets(session)) == [Resource("budget", "wrn-sagemaker")]
+    assert list(budgets(session)) == [Resource("budget", "wrn-sagemaker")]
     arn = f"arn:{partition}:budgets::{ACCOUNT}:budget/wrn-sagemaker"
     assert asked == [("budgets", "ListTagsForResource", {"ResourceARN": arn})]
     place = DeployOptions(name="any", account=ACCOUNT, region=region)

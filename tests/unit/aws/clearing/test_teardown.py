@@ -22,9 +22,9 @@ from fake_account import (
     make_log,
     make_role,
 )
-from wrn.aws.clearing import inventory as rooms
-from wrn.aws.clearing import storage, teardown
-from wrn.aws.clearing.inventory import Resource, take_inventory
+from wrn.aws.clearing import services, storage, teardown
+from wrn.aws.clearing.inventory import take_inventory
+from wrn.aws.clearing.resource import Resource
 from wrn.aws.clearing.teardown import remove
 from wrn.aws.faults import Denied
 from wrn.aws.session import Session
@@ -218,7 +218,7 @@ def test_what_may_not_be_looked_at_becomes_a_note(monkeypatch: pytest.MonkeyPatc
     def denied(session: Session) -> None:
         raise Denied("DescribeBudgets: not allowed")
 
-    monkeypatch.setattr(rooms, "_budgets", denied)
+    monkeypatch.setattr(services, "budgets", denied)
     assert take_inventory(Session()).notes == ["budgets were not looked at: DescribeBudgets: not allowed"]
 
 

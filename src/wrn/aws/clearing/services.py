@@ -1,0 +1,174 @@
+"""What of ours each service has, apart from jobs and buckets: found by its tag, whatever its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from wrn.aws.clearing import storage
+from wrn.aws.clearing.resource import Resource
+from wrn.aws.faults import Denied, NoAnswer, NotThere
+from wrn.aws.jobs import has_our_tag, is_ours
+from wrn.aws.options import OWNER_TAG, dashboard_name, partition, policy_region
+from wrn.aws.prices import bundled_prices
+from wrn.aws.session import Session
+
+MARK = "=".join(OWNER_TAG)
+"""Stands in the body of our dashboards, which have no tags."""
+
+ALARM_PER_MONTH, DASHBOARD_PER_MONTH, ECR_PER_GB_MONTH = 0.10, 3.00, 0.10
+"""US dollars, us-east-1, from public price lists of 2026; the first 3 dashboards and 10 alarms cost nothing."""
+
+
+def instance_cost(instance_type: str, count: int) -> float | None:
+    """US dollars an hour by the bundled list. None where the type is not in it."""
+    price = bundled_prices().get(instance_type)
+    return None if price is None else price.usd_per_hour * count
+
+
+def tuning_jobs(session: Session) -> Iterator[Resource]:
+    request = {"StatusEquals": "InProgress"}
+    for entry in session.pages(
+        "sagemaker", "ListHyperParameterTuningJobs", "HyperParameterTuningJobSummaries", request
+    ):
+        running = entry["HyperParameterTuningJobStatus"] == "InProgress"
+        if running and is_ours(session, entry["HyperParameterTuningJobArn"]):
+            yield Resource("tuning job", entry["HyperParameterTuningJobName"], "its jobs are listed by themselves")
+
+
+def endpoints(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("sagemaker", "ListEndpoints", "Endpoints"):
+        if not is_ours(session, entry["EndpointArn"]):
+            continue
+        cost: float | None = 0.0
+        machines = []
+        try:
+            told = session.call("sagemaker", "DescribeEndpoint", {"EndpointName": entry["EndpointName"]})
+            config = {"EndpointConfigName": told["EndpointConfigName"]}
+            for variant in session.call("sagemaker", "DescribeEndpointConfig", config)["ProductionVariants"]:
+                if "InstanceType" in variant:  # a serverless one costs per request
+                    count = int(variant.get("InitialInstanceCount", 1))
+                    part = instance_cost(variant["InstanceType"], count)
+                    cost = None if cost is None or part is None else cost + part
+                    machines.append(f"{count} x {variant['InstanceType']}")
+        except NotThere:
+            cost = None
+        detail = f"{', '.join(machines) or 'serverless'}, {entry['EndpointStatus']}"
+        yield Resource("endpoint", entry["EndpointName"], detail, per_hour=cost)
+
+
+def of_sagemaker(session: Session, noun: str, kind: str) -> Iterator[Resource]:
+    for entry in session.pages("sagemaker", f"List{noun}s", f"{noun}s"):
+        if is_ours(session, entry[f"{noun}Arn"]):
+            yield Resource(kind, entry[f"{noun}Name"])
+
+
+def alarms(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("cloudwatch", "DescribeAlarms", "MetricAlarms", {"AlarmNamePrefix": "wrn"}):
+        if _tagged(session, "cloudwatch", {"ResourceARN": entry["AlarmArn"]}):
+            yield Resource("alarm", entry["AlarmName"], per_month=ALARM_PER_MONTH)
+
+
+def dashboards(session: Session) -> Iterator[Resource]:
+    """That of this region: dashboards are the account's, whatever region is asked."""
+    name = dashboard_name(session.region)
+    try:
+        body = session.call("cloudwatch", "GetDashboard", {"DashboardName": name})["DashboardBody"]
+    except NotThere:
+        return
+    if MARK in body:
+        yield Resource("dashboard", name, per_month=DASHBOARD_PER_MONTH)
+
+
+def rules(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("events", "ListRules", "Rules", {"NamePrefix": "wrn"}):
+        if _tagged(session, "events", {"ResourceARN": entry["Arn"]}):
+            yield Resource("event rule", entry["Name"])
+
+
+def topics(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("sns", "ListTopics", "Topics"):
+        arn = entry["TopicArn"]
+        name = arn.rpartition(":")[2]
+        if name.startswith("wrn") and _tagged(session, "sns", {"ResourceArn": arn}):
+            yield Resource("topic", name, "with its subscriptions", data={"arn": arn})
+
+
+def repositories(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("ecr", "DescribeRepositories", "repositories"):
+        name = entry["repositoryName"]
+        if _tagged(session, "ecr", {"resourceArn": entry["repositoryArn"]}, key="tags"):
+            try:
+                images = list(session.pages("ecr", "DescribeImages", "imageDetails", {"repositoryName": name}))
+            except NotThere:
+                continue  # it went since it was listed
+            size = sum(image.get("imageSizeInBytes", 0) for image in images)
+            cost = size / storage.GB * ECR_PER_GB_MONTH
+            yield Resource("image repository", name, f"{len(images)} images", bytes=size, per_month=cost)
+
+
+def budgets(session: Session) -> Iterator[Resource]:
+    account = session.account
+    try:
+        for entry in session.pages("budgets", "DescribeBudgets", "Budgets", {"AccountId": account}):
+            name = entry["BudgetName"]
+            if name.startswith("wrn"):
+                arn = f"arn:{partition(session.region)}:budgets::{account}:budget/{name}"
+                if _tagged(session, "budgets", {"ResourceARN": arn}, key="ResourceTags"):
+                    yield Resource("budget", name)
+    except NotThere:
+        return
+
+
+def roles(session: Session) -> Iterator[Resource]:
+    for entry in session.pages("iam", "ListRoles", "Roles"):
+        if "sagemaker.amazonaws.com" not in json.dumps(entry.get("AssumeRolePolicyDocument", "")):
+            continue  # ours are for SageMaker alone, and asking each role of an account takes minutes
+        name = {"RoleName": entry["RoleName"]}
+        if _tagged(session, "iam", name, operation="ListRoleTags"):
+            try:
+                policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
+            except NotThere:
+                continue  # it went since it was listed
+            places = {policy: place for policy in policies if (place := policy_region(policy))}
+            data = {
+                "here": [policy for policy, place in places.items() if place == session.region],
+                "elsewhere": sorted({*places.values()} - {session.region}),
+            }
+            yield Resource("role", entry["RoleName"], data=data)
+
+
+def rights(role: Resource, session: Session) -> Resource:
+    """Of a role that stays: its policies for this region. A role has room for 10,240 characters of them."""
+    return replace(role, kind="rights of role", detail=f"for jobs in {session.region}")
+
+
+def unknown(session: Session) -> list[str]:
+    """What carries our tag and is of no kind that is known here, so that it is at least told."""
+    known = ("s3", "sagemaker", "ecr", "cloudwatch", "iam", "budgets", "logs", "events", "sns")
+    request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}]}
+    try:
+        found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
+        return [
+            f"{entry['ResourceARN']} carries our tag, but is nothing that this command knows to remove"
+            for entry in found
+            if entry["ResourceARN"].split(":")[2] not in known
+        ]
+    except (Denied, NoAnswer):
+        return []
+
+
+def _tagged(
+    session: Session,
+    service: str,
+    request: dict[str, str],
+    *,
+    key: str = "Tags",
+    operation: str = "ListTagsForResource",
+) -> bool:
+    """Whether a thing carries our tag; not where it is gone since it was listed."""
+    try:
+        return has_our_tag(session.call(service, operation, request).get(key) or ())
+    except NotThere:
+        return False

@@ -14,7 +14,6 @@ LOOK = (
     "budgets:ViewBudget",
     "cloudwatch:DescribeAlarms",
     "cloudwatch:GetDashboard",
-    "cloudwatch:ListDashboards",
     "cloudwatch:ListTagsForResource",
     "ecr:DescribeImages",
     "ecr:DescribeRepositories",
@@ -108,6 +107,6 @@ def clearing_policy(places: Iterable[DeployOptions], *, records: bool = False) -
     if made:
         statements.append(allow("DeleteBuckets", ["s3:DeleteBucket"], made))
     if not options.role_arn:
-        role = f"{arn}:iam::{options.account}:role/{options.role_name}"
-        statements.append(allow("DeleteRole", list(ROLE), [role]))
+        # By its tag, as it is found: `wrn deploy --role-name` gives it any name.
+        statements.append(allow("DeleteRole", list(ROLE), [f"{arn}:iam::{options.account}:role/*"], **tagged))
     return document(*statements)

@@ -28,6 +28,9 @@ def test_what_is_ours_goes_and_nothing_else() -> None:
     assert statements["EmptyBuckets"]["Resource"] == [f"{OWN}/*", "arn:aws:s3:::mine/wrn/*"]
     assert statements["DeleteBuckets"]["Resource"] == [OWN], "the user's own stays"
     assert statements["EndJobsAndEndpoints"]["Condition"]["StringEquals"] == {"aws:ResourceTag/created-by": "wrn"}
+    assert statements["DeleteRole"]["Resource"] == ["arn:aws:iam::123456789012:role/*"], "--role-name gives it any name"
+    assert statements["DeleteRole"]["Condition"] == statements["EndJobsAndEndpoints"]["Condition"]
+    assert "cloudwatch:ListDashboards" not in LOOK, "a dashboard has no tag, and is asked for by its name"
     actions = {action for entry in statements.values() for action in entry["Action"]}
     assert not {action for action in actions if action.split(":")[1].startswith(("Create", "Put", "Pass"))}
     assert len(json.dumps(clearing_policy([OPTIONS]), separators=(",", ":"))) < 6144  # of a managed policy

@@ -41,10 +41,10 @@ def take_inventory(
     inventory = Inventory()
     jobs = tagged_jobs(session)
     known = [entry["TrainingJobName"] for entry in jobs]
-    if records:
-        known += _older_jobs(session, known, inventory.notes)
-    inventory.finished_jobs = sum(entry["TrainingJobStatus"] not in RUNNING for entry in jobs)
     details = [job for name in known if (job := _described(session, name))]
+    if records:
+        details += _older_jobs(session, known, inventory.notes)
+    inventory.finished_jobs = sum(entry["TrainingJobStatus"] not in RUNNING for entry in jobs)
     elsewhere: list[str] = []
 
     def buckets_of_ours() -> Iterator[Resource]:
@@ -134,16 +134,25 @@ def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
             yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
 
 
-def _older_jobs(session: Session, newer: Iterable[str], notes: list[str]) -> list[str]:
-    """Names of our jobs behind all that `tagged_jobs` looks through. notes: gets one where they cannot be asked for."""
+def _older_jobs(session: Session, newer: Iterable[str], notes: list[str]) -> list[Job]:
+    """Our jobs behind all that `tagged_jobs` looks through. notes: gets one for what cannot be asked for."""
     try:
         arns = indexed_arns(session, "sagemaker:training-job")
     except (Denied, NoAnswer) as error:
         notes.append(f"records of jobs older than the newest were not looked for: {error}")
         return []
-    older = {arn.rpartition("/")[2]: arn for arn in arns}
-    # Their tag is read once more: what goes by it goes for good, and the index lags.
-    return [name for name in sorted({*older} - {*newer}) if is_ours(session, older[name])]
+    # An ARN has the job's name in lower case, whatever the name itself is.
+    older = {arn.rpartition("/")[2].lower(): arn for arn in arns}
+    found = []
+    for name in sorted({*older} - {name.lower() for name in newer}):
+        # Their tag is read once more: what goes by it goes for good, and the index lags.
+        if not is_ours(session, older[name]):
+            continue
+        if job := _described(session, name):
+            found.append(job)
+        else:
+            notes.append(f"{older[name]} carries our tag, and cannot be described by that name: its record stays")
+    return found
 
 
 def _records(jobs: Iterable[Job]) -> Iterator[Resource]:

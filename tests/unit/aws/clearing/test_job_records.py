@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fake_account import ACCOUNT, BUCKET, REGION, client, make_bucket, make_job, make_log
+from fake_account import ACCOUNT, BUCKET, OWNER, REGION, client, make_bucket, make_job, make_log
 from wrn.aws.clearing import storage
 from wrn.aws.clearing.clearer import clearing_policy
 from wrn.aws.options import DeployOptions
@@ -139,6 +139,21 @@ def test_those_behind_hundreds_of_others_go_too(
     assert sorted(entry["name"] for entry in found if entry["kind"] == "record") == ["wrn-a", "wrn-b"]
     assert main(["teardown", "--records", "--yes", *HERE]) == 0
     assert jobs() == ["wrn-theirs"]
+
+
+def test_names_with_capitals(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    """An ARN has them in lower case: what the index of tags tells is no second job, and is not asked for in vain."""
+    make_job("MyExp")
+    start = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/"
+    for capital in ("MyExp", "myexp"):  # moto's own ARN of it has capitals, too
+        arns = [{"ResourceARN": f"{start}{name}"} for name in (capital, "oldexp", "wrn-a", "wrn-b")]
+        faults.say("GetResources", {"ResourceTagMappingList": arns})
+    faults.say("ListTags", {"Tags": OWNER})
+    assert main(["teardown", "--records", "--dry-run", "--json", *HERE]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sorted(entry["name"] for entry in told["found"] if entry["kind"] == "record") == ["MyExp", "wrn-a", "wrn-b"]
+    (note,) = [note for note in told["notes"] if "cannot be described" in note]
+    assert note == f"{start}oldexp carries our tag, and cannot be described by that name: its record stays"
 
 
 def test_the_right_only_where_it_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

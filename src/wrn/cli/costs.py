@@ -42,13 +42,15 @@ def show(options: Namespace, session: Session) -> int:
             "usd_per_hour": total([resource.per_hour for resource in paid]),
             "usd_per_month": total([resource.monthly for resource in paid]),
             "notes": [*inventory.notes, SOURCES],
+            "not_looked_at": inventory.missed,
         }
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
     elif paid:
         sys.stdout.write(resource_table(paid) + "\n")
         sys.stderr.write("".join(f"note: {note}\n" for note in [*inventory.notes, SOURCES]))
     else:
-        sys.stdout.write(f"nothing of ours costs money in account {session.account}, {session.region}\n")
+        what = "nothing of ours that could be seen costs money" if inventory.missed else "nothing of ours costs money"
+        sys.stdout.write(f"{what} in account {session.account}, {session.region}\n")
         sys.stderr.write("".join(f"note: {note}\n" for note in inventory.notes))
     return DONE
 

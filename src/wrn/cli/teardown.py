@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,12 +75,22 @@ def clear(options: Namespace, session: Session) -> int:
             sys.stderr.write("nothing was removed\n")
         else:
             removed = [resource_json(resource) for resource in inventory.resources]
-            converge(session, inventory, buckets, records=options.records)
+            last = converge(session, inventory, buckets, records=options.records)
+            new = [note for note in last.notes if note not in inventory.notes]
+            tell_notes(new)
+            inventory.notes += new
+            inventory.missed = last.missed
     if options.json:
-        told = [resource_json(resource) for resource in inventory.resources]
-        sys.stdout.write(json.dumps({"found": told, "removed": removed, "notes": inventory.notes}, indent=2) + "\n")
+        told = {
+            "found": [resource_json(resource) for resource in inventory.resources],
+            "removed": removed,
+            "notes": inventory.notes,
+            "not_looked_at": inventory.missed,
+        }
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
     elif removed:
-        sys.stderr.write("all of it is removed\n")
+        what = "all that could be seen is removed; see the notes" if inventory.missed else "all of it is removed"
+        sys.stderr.write(f"{what}\n")
     return DONE
 
 
@@ -88,13 +98,18 @@ def tell(inventory: Inventory, session: Session) -> None:
     if inventory.resources:
         sys.stderr.write(resource_table(inventory.resources) + "\n")
     else:
-        sys.stderr.write(f"nothing of ours is in account {session.account}, {session.region}\n")
+        what = "nothing of ours was seen" if inventory.missed else "nothing of ours is"
+        sys.stderr.write(f"{what} in account {session.account}, {session.region}\n")
     notes = list(inventory.notes)
     if inventory.finished_jobs and not any(resource.kind == "record" for resource in inventory.resources):
         notes.append(
             f"SageMaker's list keeps the records of {inventory.finished_jobs} finished job(s); they cost nothing, and "
             "--records removes them too"
         )
+    tell_notes(notes)
+
+
+def tell_notes(notes: Iterable[str]) -> None:
     sys.stderr.write("".join(f"note: {note}\n" for note in notes))
 
 
@@ -105,8 +120,8 @@ def converge(
     *,
     records: bool = False,
     sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Remove and look again until nothing is left. Raises AwsError listing what could not be removed."""
+) -> Inventory:
+    """Remove and look again until nothing is left; the last look. Raises AwsError listing what could not be removed."""
     faults: list[str] = []
     for number in range(ROUNDS):
         if number:
@@ -114,7 +129,7 @@ def converge(
         faults = remove(session, inventory.resources, lambda text: print_line(text))
         inventory = take_inventory(session, buckets=buckets, records=records)
         if not inventory.resources:
-            return
+            return inventory
     left = [f"{resource.kind} {resource.name} is still there" for resource in inventory.resources]
     raise AwsError("\n".join([*(faults or left), "repeat `wrn teardown` when that is fixed; it goes on from there"]))
 

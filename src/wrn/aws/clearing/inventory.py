@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wrn.aws.clearing import services, storage
-from wrn.aws.clearing.resource import Resource
+from wrn.aws.clearing.resource import Resource, Unseen
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.following.events import GROUP
 from wrn.aws.jobs import RUNNING, Job, describe, indexed_arns, is_ours, split_uri, summaries, tagged_arns
@@ -22,11 +22,23 @@ from wrn.errors import AwsError
 
 @dataclass
 class Inventory:
-    """resources: in the order of their removal. notes: what could not be looked at, and what stays, with the reason."""
+    """resources: in the order of their removal. notes: what could not be looked at, and what stays, with the reason.
+
+    missed: the kinds of which at least one could not be looked at, so that what was found may not be all.
+    """
 
     resources: list[Resource] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
     finished_jobs: int = 0
+
+    def miss(self, kind: str, note: str) -> None:
+        self.notes.append(note)
+        if kind not in self.missed:
+            self.missed.append(kind)
+
+    def unseen(self, kind: str) -> Unseen:
+        return lambda name, error: self.miss(kind, f"{name} was not looked at: {error}")
 
 
 def take_inventory(
@@ -43,19 +55,22 @@ def take_inventory(
     known = [entry["TrainingJobName"] for entry in jobs]
     details = [job for name in known if (job := _described(session, name))]
     if records:
-        details += _older_jobs(session, known, inventory.notes)
+        details += _older_jobs(session, known, inventory)
     inventory.finished_jobs = sum(entry["TrainingJobStatus"] not in RUNNING for entry in jobs)
     elsewhere: list[str] = []
 
     def buckets_of_ours() -> Iterator[Resource]:
-        own, others = storage.own_buckets(session)
+        unseen = inventory.unseen("buckets")
+        own, others = storage.own_buckets(session, unseen)
         elsewhere.extend(others)
         named = {*buckets, *(split_uri(job.output)[0] for job in details if job.output)}
-        for name in own:
-            yield _bucket(session, name, "", "bucket")
-        for name in sorted(named - set(own)):
-            found = _bucket(session, name, storage.PREFIX, "objects")
-            if found.data["objects"] or found.data["uploads"]:
+        for name in [*own, *sorted(named - set(own))]:
+            try:
+                found = _bucket(session, name, *(("", "bucket") if name in own else (storage.PREFIX, "objects")))
+            except (Denied, NoAnswer) as error:
+                unseen(f"bucket {name}", error)
+                continue
+            if name in own or found.data["objects"] or found.data["uploads"]:
                 yield found
 
     looks: list[tuple[str, Callable[[], Iterable[Resource]]]] = [
@@ -74,18 +89,19 @@ def take_inventory(
         ("records of jobs", lambda: _records(details) if records else ()),
         ("image repositories", lambda: services.repositories(session)),
         ("budgets", lambda: services.budgets(session)),
-        ("roles", lambda: services.roles(session)),
+        ("roles", lambda: services.roles(session, inventory.unseen("roles"))),
     ]
-    missed: list[str] = []
     for what, look in looks:
-        if what == "records of jobs" and records and {"logs", "buckets"} & {*missed}:
-            inventory.notes.append(f"the records of jobs stay: by them {' and '.join(missed)} are found, see above")
+        found_by_them = [kind for kind in inventory.missed if kind in ("logs", "buckets")]
+        if what == "records of jobs" and records and found_by_them:
+            inventory.notes.append(
+                f"the records of jobs stay: by them {' and '.join(found_by_them)} are found, see above"
+            )
             continue
         try:
             found = list(look())
         except (Denied, NoAnswer) as error:
-            inventory.notes.append(f"{what} were not looked at: {error}")
-            missed.append(what)
+            inventory.miss(what, f"{what} were not looked at: {error}")
             continue
         if what in ("roles", "budgets") and elsewhere and found:
             names = ", ".join(resource.name for resource in found)
@@ -134,12 +150,12 @@ def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
             yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
 
 
-def _older_jobs(session: Session, newer: Iterable[str], notes: list[str]) -> list[Job]:
-    """Our jobs behind all that `tagged_jobs` looks through. notes: gets one for what cannot be asked for."""
+def _older_jobs(session: Session, newer: Iterable[str], inventory: Inventory) -> list[Job]:
+    """Our jobs behind all that `tagged_jobs` looks through. inventory: is told what cannot be asked for."""
     try:
         arns = indexed_arns(session, "sagemaker:training-job")
     except (Denied, NoAnswer) as error:
-        notes.append(f"records of jobs older than the newest were not looked for: {error}")
+        inventory.miss("records of jobs", f"records of jobs older than the newest were not looked for: {error}")
         return []
     # An ARN has the job's name in lower case, whatever the name itself is.
     older = {arn.rpartition("/")[2].lower(): arn for arn in arns}
@@ -151,7 +167,8 @@ def _older_jobs(session: Session, newer: Iterable[str], notes: list[str]) -> lis
         if job := _described(session, name):
             found.append(job)
         else:
-            notes.append(f"{older[name]} carries our tag, and cannot be described by that name: its record stays")
+            note = f"{older[name]} carries our tag, and cannot be described by that name: its record stays"
+            inventory.miss("records of jobs", note)
     return found
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wrn.errors import AwsError
+
 HOURS_PER_MONTH = 730
+
+Unseen = Callable[[str, AwsError], None]
+"""Called with the name of one thing that could not be looked at, and why: the others are looked at all the same."""
 
 
 @dataclass(frozen=True)

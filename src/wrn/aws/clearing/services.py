@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wrn.aws.clearing import storage
-from wrn.aws.clearing.resource import Resource
+from wrn.aws.clearing.resource import Resource, Unseen
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.jobs import has_our_tag, is_ours
 from wrn.aws.options import OWNER_TAG, dashboard_name, partition, policy_region
@@ -121,22 +121,26 @@ def budgets(session: Session) -> Iterator[Resource]:
         return
 
 
-def roles(session: Session) -> Iterator[Resource]:
+def roles(session: Session, unseen: Unseen) -> Iterator[Resource]:
     for entry in session.pages("iam", "ListRoles", "Roles"):
         if "sagemaker.amazonaws.com" not in json.dumps(entry.get("AssumeRolePolicyDocument", "")):
             continue  # ours are for SageMaker alone, and asking each role of an account takes minutes
         name = {"RoleName": entry["RoleName"]}
-        if _tagged(session, "iam", name, operation="ListRoleTags"):
-            try:
-                policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
-            except NotThere:
-                continue  # it went since it was listed
-            places = {policy: place for policy in policies if (place := policy_region(policy))}
-            data = {
-                "here": [policy for policy, place in places.items() if place == session.region],
-                "elsewhere": sorted({*places.values()} - {session.region}),
-            }
-            yield Resource("role", entry["RoleName"], data=data)
+        try:
+            if not _tagged(session, "iam", name, operation="ListRoleTags"):
+                continue
+            policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
+        except NotThere:
+            continue  # it went since it was listed
+        except (Denied, NoAnswer) as error:
+            unseen(f"role {entry['RoleName']}", error)
+            continue
+        places = {policy: place for policy in policies if (place := policy_region(policy))}
+        data = {
+            "here": [policy for policy, place in places.items() if place == session.region],
+            "elsewhere": sorted({*places.values()} - {session.region}),
+        }
+        yield Resource("role", entry["RoleName"], data=data)
 
 
 def rights(role: Resource, session: Session) -> Resource:

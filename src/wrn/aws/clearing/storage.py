@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from wrn.aws.faults import Denied, NotThere
+from wrn.aws.clearing.resource import Unseen
+from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.jobs import has_our_tag
 from wrn.aws.requests.request import PREFIX as FOLDER
 from wrn.aws.session import Session
@@ -39,7 +40,7 @@ def monthly(size: int) -> float:
     return size / GB * USD_PER_GB_MONTH
 
 
-def own_buckets(session: Session) -> tuple[list[str], list[str]]:
+def own_buckets(session: Session, unseen: Unseen) -> tuple[list[str], list[str]]:
     """The buckets that this tool made: those in the session's region, and those elsewhere."""
     here: list[str] = []
     elsewhere: list[str] = []
@@ -50,7 +51,10 @@ def own_buckets(session: Session) -> tuple[list[str], list[str]]:
         try:
             tags = session.call("s3", "GetBucketTagging", {"Bucket": name})["TagSet"]
             place = session.call("s3", "GetBucketLocation", {"Bucket": name}).get("LocationConstraint")
-        except (NotThere, Denied):
+        except NotThere:
+            continue
+        except (Denied, NoAnswer) as error:
+            unseen(f"bucket {name}", error)
             continue
         if has_our_tag(tags):
             # S3's first region has no name here, its second an old one.

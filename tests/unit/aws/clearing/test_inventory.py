@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fake_account import ACCOUNT, OWNER, REGION, client, make_bucket, make_endpoint, make_role
+from fake_account import ACCOUNT, OWNER, REGION, client, make_bucket, make_endpoint, make_job, make_role
 from wrn.aws.clearing.clearer import clearing_policy
 from wrn.aws.clearing.inventory import take_inventory
 from wrn.aws.clearing.resource import Resource
@@ -16,6 +16,7 @@ from wrn.aws.deploying.alarms import Notices
 from wrn.aws.deploying.deployer import deployer_policy
 from wrn.aws.options import DeployOptions
 from wrn.aws.session import Session
+from wrn.cli import main
 
 if TYPE_CHECKING:
     from mocked_aws import Faults
@@ -104,3 +105,48 @@ def test_a_budget_has_the_name_of_its_partition(region: str, partition: str) -> 
         assert statement["Resource"] == [wanted]
         names = [name for entry in policy["Statement"] for name in entry["Resource"]]
         assert {name.split(":")[1] for name in names if name != "*"} == {partition}
+
+
+def test_one_refused_bucket_hides_no_other(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+    """An old job wrote to a bucket that the caller may not list: ours goes all the same, and it is not called all."""
+    make_bucket("wrn-x", ours=True)
+    make_bucket("theirs", ours=False)
+    make_job("wrn-a", "theirs")
+    faults.refuse("ListObjectVersions", "AccessDenied", "not you", status=403)  # "wrn-x" comes first, and is empty
+    found = take_inventory(Session(region=REGION))
+    assert (found.missed, [resource.kind for resource in found.resources]) == (["buckets"], [])
+    assert found.notes[0].startswith("bucket wrn-x was not looked at: ListObjectVersions: not you (AccessDenied)")
+    faults.planned["ListObjectVersions"] = list(THEIRS_REFUSED)
+    assert main(["teardown", "--yes", "--records", "--region", REGION]) == 0
+    told = capsys.readouterr().err
+    assert "note: bucket theirs was not looked at: ListObjectVersions: not you" in told
+    assert "note: the records of jobs stay: by them buckets are found, see above" in told
+    assert "removed bucket wrn-x" in told
+    assert told.endswith("all that could be seen is removed; see the notes\n")
+    faults.refuse("ListObjectVersions", "AccessDenied", "not you", status=403, times=2)
+    assert main(["costs", "--region", REGION]) == 0
+    assert capsys.readouterr().out == (
+        f"nothing of ours that could be seen costs money in account {ACCOUNT}, {REGION}\n"
+    )
+    assert main(["teardown", "--region", REGION]) == 0
+    assert f"nothing of ours was seen in account {ACCOUNT}" in capsys.readouterr().err
+
+
+THEIRS_REFUSED = [
+    *(None, (403, "AccessDenied", "not you")),  # the first look: at wrn-x, at theirs
+    *(None, (403, "AccessDenied", "not you")),  # emptying wrn-x, and the second look: at theirs alone
+]
+
+
+def test_one_refused_role_hides_no_other(faults: Faults) -> None:
+    for name in ("wrn-one", "wrn-two"):
+        make_role(name, ours=True)
+    hidden, seen = [role["RoleName"] for role in client("iam").list_roles()["Roles"]]
+    faults.refuse("ListRolePolicies", "AccessDenied", "not you", status=403)
+    found = take_inventory(Session(region=REGION))
+    assert [resource.name for resource in found.resources if resource.kind == "role"] == [seen]
+    assert found.notes == [
+        f"role {hidden} was not looked at: ListRolePolicies: not you (AccessDenied); ask the account's administrator "
+        "for this right"
+    ]
+    assert found.missed == ["roles"]

@@ -29,8 +29,10 @@ def make_bucket(name: str, *, ours: bool, region: str = REGION, versioned: bool 
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
 
-def make_job(name: str, bucket: str = BUCKET, *, ours: bool = True) -> None:
-    """A finished one: moto knows no others."""
+def make_job(name: str, bucket: str = BUCKET, *, ours: bool = True, data: str = "") -> None:
+    """A finished one: moto knows no others. data: the address of what it is given, or none."""
+    source = {"S3DataType": "S3Prefix", "S3Uri": data, "S3DataDistributionType": "FullyReplicated"}
+    channels = [{"ChannelName": "training", "DataSource": {"S3DataSource": source}}]
     client("sagemaker").create_training_job(
         TrainingJobName=name,
         AlgorithmSpecification={"TrainingImage": "1.example/x", "TrainingInputMode": "File"},
@@ -40,6 +42,7 @@ def make_job(name: str, bucket: str = BUCKET, *, ours: bool = True) -> None:
         ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
         StoppingCondition={"MaxRuntimeInSeconds": 3600},
         Tags=OWNER if ours else [],
+        **({"InputDataConfig": channels} if data else {}),
     )
 
 

@@ -26,7 +26,11 @@ SOURCES = (
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser("costs", "Show what of ours costs money now.", "[--bucket B] [--region R] [--json]")
     parser.add_argument(
-        "--bucket", metavar="B", action="append", default=[], help="also wrn/ in this bucket of yours; may repeat"
+        "--bucket",
+        metavar="B",
+        action="append",
+        default=[],
+        help="also what was put under wrn/ in this bucket of yours; may repeat",
     )
     options = parser.parse_args(arguments)
     return with_session(options, show)

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         metavar="B",
         action="append",
         default=[],
-        help="a bucket of yours that was deployed to: wrn/ in it goes, the rest stays; may repeat",
+        help="a bucket of yours that was deployed to: what was put under wrn/ goes, the rest stays; may repeat",
     )
     options = parser.parse_args(arguments)
     return with_session(options, clear)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from wrn.aws.following.events import GROUP
 from wrn.aws.options import DeployOptions, bucket_name, partition
 from wrn.aws.requests.policy import Document, allow, document
-from wrn.aws.requests.request import PREFIX
+from wrn.aws.requests.request import FOLDERS, PREFIX
 
 LOOK = (
     "budgets:ListTagsForResource",
@@ -72,7 +72,9 @@ def clearing_policy(places: Iterable[DeployOptions], *, records: bool = False) -
     # The user's own bucket is emptied of what is ours, and stays.
     made = list(dict.fromkeys(f"{arn}:s3:::{bucket_name(place)}" for place in all_of if not place.bucket))
     given = list(dict.fromkeys(f"{arn}:s3:::{bucket_name(place)}" for place in all_of if place.bucket))
-    objects = [f"{bucket}/*" for bucket in made] + [f"{bucket}/{PREFIX}/*" for bucket in given]
+    objects = [f"{bucket}/*" for bucket in made] + [
+        f"{bucket}/{PREFIX}/{folder}/*" for bucket in given for folder in FOLDERS
+    ]
     tagged = {"StringEquals": {"aws:ResourceTag/created-by": "wrn"}}
     statements = [
         allow("Look", list(LOOK), ["*"]),

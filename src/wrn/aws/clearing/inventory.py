@@ -1,6 +1,6 @@
 """What of ours is in the account: found by its tag, with its size and what it costs as long as it stays.
 
-What carries no tag of ours is not ours, whatever its name; of a bucket that the user named, only our prefix is.
+What carries no tag of ours is not ours, whatever its name; of a bucket that the user named, only what we put there is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.following.events import GROUP
 from wrn.aws.jobs import RUNNING, Job, describe, indexed_arns, is_ours, split_uri, summaries, tagged_arns
 from wrn.aws.prices import SPOT_SHARE
+from wrn.aws.requests.request import DATA_CHANNEL, OWN_DATA, PREFIX
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -63,15 +64,18 @@ def take_inventory(
         unseen = inventory.unseen("buckets")
         own, others = storage.own_buckets(session, unseen)
         elsewhere.extend(others)
+        given = _given_data(details)
         named = {*buckets, *(split_uri(job.output)[0] for job in details if job.output)}
         for name in [*own, *sorted(named - set(own))]:
             try:
-                found = _bucket(session, name, *(("", "bucket") if name in own else (storage.PREFIX, "objects")))
+                found = _bucket(session, storage.Part(name, name in own, given.get(name, ())))
             except (Denied, NoAnswer) as error:
                 unseen(f"bucket {name}", error)
                 continue
             if name in own or found.data["objects"] or found.data["uploads"]:
                 yield found
+            if name not in own:
+                inventory.notes += [f"s3://{name}/{prefix} stays: a job was given it" for prefix in given.get(name, ())]
 
     looks: list[tuple[str, Callable[[], Iterable[Resource]]]] = [
         ("training jobs", lambda: _running(details)),
@@ -195,18 +199,31 @@ def _logs(session: Session, jobs: Iterable[Job]) -> Iterator[Resource]:
             yield Resource("log", job.name, detail, data={"streams": streams})
 
 
-def _bucket(session: Session, name: str, prefix: str, kind: str) -> Resource:
-    size = storage.measure(session, name, prefix)
+def _given_data(jobs: Iterable[Job]) -> dict[str, tuple[str, ...]]:
+    """By bucket, where the data lie that jobs were given by --data-uri: they are the user's, wherever they are."""
+    found: dict[str, tuple[str, ...]] = {}
+    for job in jobs:
+        for channel in job.answer.get("InputDataConfig") or ():
+            uri = channel["DataSource"].get("S3DataSource", {}).get("S3Uri", "")
+            if channel["ChannelName"] == DATA_CHANNEL and uri:
+                bucket, key = split_uri(uri)
+                if not OWN_DATA.match(key):
+                    found[bucket] = tuple(dict.fromkeys((*found.get(bucket, ()), key)))
+    return found
+
+
+def _bucket(session: Session, part: storage.Part) -> Resource:
+    size = storage.measure(session, part)
     detail = f"{size.objects:,} objects and versions"
     if size.uploads:
         detail += f", {size.uploads} unfinished upload{'s' if size.uploads > 1 else ''}"
     return Resource(
-        kind,
-        f"{name}/{prefix}" if prefix else name,
+        "bucket" if part.whole else "objects",
+        part.bucket if part.whole else f"{part.bucket}/{PREFIX}/",
         detail,
         bytes=size.bytes,
         per_month=storage.monthly(size.bytes),
-        data={"bucket": name, "prefix": prefix, "objects": size.objects, "uploads": size.uploads},
+        data={"part": part, "objects": size.objects, "uploads": size.uploads},
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from wrn.aws.clearing.resource import Unseen
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.jobs import has_our_tag
-from wrn.aws.requests.request import PREFIX as FOLDER
+from wrn.aws.requests import request
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
-PREFIX = f"{FOLDER}/"
-"""Of everything of ours in a bucket that is the user's own."""
+FOLDERS = tuple(f"{request.PREFIX}/{folder}/" for folder in request.FOLDERS)
+"""In a bucket that is the user's own, what we write is below these."""
 
 GB = 1 << 30
 """Bytes, as S3 counts them for its price."""
@@ -24,6 +24,30 @@ USD_PER_GB_MONTH = 0.023
 
 AT_ONCE = 1000
 """Objects in one DeleteObjects."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a bucket is ours: all of one that we made; of another what we put there.
+
+    spared: beginnings of keys that are the user's, wherever they are: what a job was given as its data.
+    """
+
+    bucket: str
+    whole: bool = True
+    spared: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return ("",) if self.whole else FOLDERS
+
+    def holds(self, key: str) -> bool:
+        """Whether a key under one of the prefixes is ours."""
+        if self.whole:
+            return True
+        # Data of the user's own may lie in the same folder, and the job that was given it may be known no more.
+        is_data = key.startswith(f"{request.PREFIX}/data/")
+        return not key.startswith(self.spared) and (not is_data or request.OWN_DATA.match(key) is not None)
 
 
 @dataclass(frozen=True)
@@ -63,24 +87,29 @@ def own_buckets(session: Session, unseen: Unseen) -> tuple[list[str], list[str]]
     return here, elsewhere
 
 
-def measure(session: Session, bucket: str, prefix: str = "") -> Size:
-    """What is under a prefix. A bucket that does not exist is empty."""
+def measure(session: Session, part: Part) -> Size:
+    """How much there is of ours. A bucket that does not exist is empty."""
     objects = total = uploads = 0
     try:
-        for entry in versions(session, bucket, prefix):
+        for entry in versions(session, part):
             objects += 1
             total += int(entry.get("Size") or 0)
-        for upload in _uploads(session, bucket, prefix):
+        for upload in _uploads(session, part):
             uploads += 1
-            request = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-            total += sum(int(part["Size"]) for part in session.pages("s3", "ListParts", "Parts", request))
+            sent = session.pages("s3", "ListParts", "Parts", upload)
+            total += sum(int(entry["Size"]) for entry in sent)
     except NotThere:
         pass
     return Size(objects, total, uploads)
 
 
-def versions(session: Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Every version and every delete marker, each with Key and VersionId."""
+def versions(session: Session, part: Part) -> Iterator[dict[str, Any]]:
+    """Every version and every delete marker of ours, each with Key and VersionId."""
+    for prefix in part.prefixes:
+        yield from (entry for entry in _versions(session, part.bucket, prefix) if part.holds(entry["Key"]))
+
+
+def _versions(session: Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
     while True:
         answer = session.call("s3", "ListObjectVersions", request)
@@ -93,26 +122,30 @@ def versions(session: Session, bucket: str, prefix: str) -> Iterator[dict[str, A
             request["VersionIdMarker"] = answer["NextVersionIdMarker"]
 
 
-def _uploads(session: Session, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    request = {"Bucket": bucket, "Prefix": prefix}
-    yield from session.pages("s3", "ListMultipartUploads", "Uploads", request)
+def _uploads(session: Session, part: Part) -> Iterator[dict[str, str]]:
+    """Those of ours that are not finished, each as the beginning of a request."""
+    for prefix in part.prefixes:
+        place = {"Bucket": part.bucket, "Prefix": prefix}
+        for entry in session.pages("s3", "ListMultipartUploads", "Uploads", place):
+            if part.holds(entry["Key"]):
+                yield {"Bucket": part.bucket, "Key": entry["Key"], "UploadId": entry["UploadId"]}
 
 
-def empty(session: Session, bucket: str, prefix: str = "") -> None:
-    """Remove every version and every unfinished upload under a prefix.
+def empty(session: Session, part: Part) -> None:
+    """Remove every version and every unfinished upload of ours.
 
     Raises AwsError with the first refusal, after having tried all.
     """
+    bucket = part.bucket
     refused: list[dict[str, Any]] = []
     # Listed as a whole first: deleting under a listing's feet makes it skip.
-    found = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions(session, bucket, prefix)]
+    found = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions(session, part)]
     for start in range(0, len(found), AT_ONCE):
         batch = {"Objects": found[start : start + AT_ONCE], "Quiet": True}
         answer = session.call("s3", "DeleteObjects", {"Bucket": bucket, "Delete": batch})
         refused += answer.get("Errors") or ()
-    for upload in list(_uploads(session, bucket, prefix)):
-        request = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-        session.call("s3", "AbortMultipartUpload", request)
+    for upload in list(_uploads(session, part)):
+        session.call("s3", "AbortMultipartUpload", upload)
     if refused:
         first = refused[0]
         raise AwsError(

@@ -141,11 +141,11 @@ def _log(session: Session, resource: Resource) -> None:
 
 
 def _objects(session: Session, resource: Resource) -> None:
-    storage.empty(session, resource.data["bucket"], resource.data["prefix"])
+    storage.empty(session, resource.data["part"])
 
 
 def _bucket(session: Session, resource: Resource) -> None:
-    storage.empty(session, resource.name)
+    storage.empty(session, storage.Part(resource.name))
     session.call("s3", "DeleteBucket", {"Bucket": resource.name})
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from wrn.aws.metrics import metric_definitions
@@ -25,6 +26,12 @@ from wrn.errors import AwsError
 
 PREFIX = "wrn"
 """Everything of ours in the bucket is under this."""
+
+FOLDERS = ("code", "data", "checkpoints", "output")
+"""There: all that a deployment and its job write."""
+
+OWN_DATA = re.compile(rf"{PREFIX}/data/[^/]+/[0-9a-f]{{32}}(?:/|\.complete$)")
+"""How the key of data begins that a deployment sent: with the set's name, and with what its content makes of it."""
 
 CODE_CHANNEL, DATA_CHANNEL, WHEELS_CHANNEL = "code", "training", "wheels"
 

@@ -25,7 +25,10 @@ def test_what_is_ours_goes_and_nothing_else() -> None:
     everywhere = [entry for entry in statements.values() if "*" in entry["Resource"]]
     assert [entry["Action"] for entry in everywhere] == [list(LOOK)]
     assert all(action.split(":")[1].startswith(("List", "Get", "Describe", "View")) for action in LOOK)
-    assert statements["EmptyBuckets"]["Resource"] == [f"{OWN}/*", "arn:aws:s3:::mine/wrn/*"]
+    assert statements["EmptyBuckets"]["Resource"] == [
+        f"{OWN}/*", "arn:aws:s3:::mine/wrn/code/*", "arn:aws:s3:::mine/wrn/data/*",
+        "arn:aws:s3:::mine/wrn/checkpoints/*", "arn:aws:s3:::mine/wrn/output/*",
+    ]  # fmt: skip
     assert statements["DeleteBuckets"]["Resource"] == [OWN], "the user's own stays"
     assert statements["EndJobsAndEndpoints"]["Condition"]["StringEquals"] == {"aws:ResourceTag/created-by": "wrn"}
     assert statements["DeleteRole"]["Resource"] == ["arn:aws:iam::123456789012:role/*"], "--role-name gives it any name"

@@ -180,10 +180,23 @@ def test_without_a_terminal_and_without_yes_nothing_happens(capsys: pytest.Captu
 
 def test_a_bucket_of_the_users_without_a_job_is_named_by_flag() -> None:
     make_bucket("theirs", ours=False)
-    fill("theirs", "wrn/data/x", "precious")
+    sent = f"wrn/data/cifar100/{'0a' * 16}"
+    fill("theirs", f"{sent}/x", f"{sent}.complete", "wrn/code/a/a.tar.gz", "precious", "wrn/birds", "wrn/data/birds/1")
     assert main(["teardown", "--yes", "--bucket", "s3://theirs/"]) == 0
-    assert [entry["Key"] for entry in client("s3").list_objects_v2(Bucket="theirs")["Contents"]] == ["precious"]
+    left = [entry["Key"] for entry in client("s3").list_objects_v2(Bucket="theirs")["Contents"]]
+    assert left == ["precious", "wrn/birds", "wrn/data/birds/1"], "what we did not put there"
     assert main(["teardown", "--yes", "--bucket", "theirs/deep"]) == 2
+
+
+def test_data_that_a_job_was_given_stays_wherever_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    make_bucket("theirs", ours=False)
+    make_job("wrn-a", "theirs", data="s3://theirs/wrn/output/birds")
+    fill("theirs", "wrn/output/birds/1.png", "wrn/output/wrn-a/model.tar.gz")
+    assert main(["teardown", "--yes"]) == 0
+    assert [entry["Key"] for entry in client("s3").list_objects_v2(Bucket="theirs")["Contents"]] == [
+        "wrn/output/birds/1.png"
+    ]
+    assert "note: s3://theirs/wrn/output/birds stays: a job was given it\n" in capsys.readouterr().err
 
 
 def test_a_role_that_other_regions_use_stays(capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,8 +215,8 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(
 ) -> None:
     everything_of_ours()
 
-    def locked(session: Session, bucket: str, prefix: str = "") -> None:
-        raise AwsError(f"1 objects in {bucket} cannot be removed; the first, wrn/x: Access Denied")
+    def locked(session: Session, part: storage.Part) -> None:
+        raise AwsError(f"1 objects in {part.bucket} cannot be removed; the first, wrn/x: Access Denied")
 
     monkeypatch.setattr(storage, "empty", locked)
     assert main(["teardown", "--yes"]) == 2
@@ -235,7 +248,7 @@ def test_running_jobs_stop_before_their_bucket_is_emptied(monkeypatch: pytest.Mo
             happened.append(operation)
             return {}
 
-    monkeypatch.setattr(storage, "empty", lambda session, bucket, prefix="": happened.append("empty"))
+    monkeypatch.setattr(storage, "empty", lambda session, part: happened.append("empty"))
     resources = [Resource("training job", "wrn-a"), Resource("bucket", "b")]
     told: list[str] = []
     assert remove(Scripted(), resources, told.append, sleep=lambda seconds: None) == []  # type: ignore[arg-type]
@@ -253,9 +266,9 @@ def test_more_objects_than_one_request_takes(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(storage, "AT_ONCE", 2)
     make_bucket(BUCKET, ours=True)
     fill(BUCKET, *"abcde")
-    storage.empty(Session(), BUCKET)
-    assert storage.measure(Session(), BUCKET) == storage.Size(0, 0, 0)
-    assert storage.measure(Session(), "wrn-no-such-bucket") == storage.Size(0, 0, 0)
+    storage.empty(Session(), storage.Part(BUCKET))
+    assert storage.measure(Session(), storage.Part(BUCKET)) == storage.Size(0, 0, 0)
+    assert storage.measure(Session(), storage.Part("wrn-no-such-bucket")) == storage.Size(0, 0, 0)
 
 
 def test_costs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,8 +29,8 @@ def make_bucket(name: str, *, ours: bool, region: str = REGION, versioned: bool 
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
 
-def make_job(name: str, bucket: str = BUCKET, *, ours: bool = True, data: str = "") -> None:
-    """A finished one: moto knows no others. data: the address of what it is given, or none."""
+def make_job(name: str, bucket: str = BUCKET, *, ours: bool = True, data: str = "", user: str = "") -> None:
+    """A finished one: moto knows no others. data: the address of what it is given, user: who started it."""
     source = {"S3DataType": "S3Prefix", "S3Uri": data, "S3DataDistributionType": "FullyReplicated"}
     channels = [{"ChannelName": "training", "DataSource": {"S3DataSource": source}}]
     client("sagemaker").create_training_job(
@@ -41,7 +41,7 @@ def make_job(name: str, bucket: str = BUCKET, *, ours: bool = True, data: str = 
         CheckpointConfig={"S3Uri": f"s3://{bucket}/wrn/checkpoints/{name}", "LocalPath": "/opt/ml/checkpoints"},
         ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
         StoppingCondition={"MaxRuntimeInSeconds": 3600},
-        Tags=OWNER if ours else [],
+        Tags=(OWNER if ours else []) + ([{"Key": "wrn-user", "Value": user}] if user else []),
         **({"InputDataConfig": channels} if data else {}),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from wrn.aws.deploying.bucket import covers
 from wrn.aws.faults import Denied, NameInUse, NoAnswer, NotThere
-from wrn.aws.options import OWNER_TAG
+from wrn.aws.options import OWNER_TAG, USER_TAG
 from wrn.aws.prices import PRICE_VARIABLE, SAME_PRICES, Price, bundled_prices, read_price
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -216,6 +216,17 @@ def is_ours(session: Session, arn: str) -> bool:
         return has_our_tag(session.pages("sagemaker", "ListTags", "Tags", {"ResourceArn": arn}))
     except NotThere:
         return False
+
+
+def started_by(session: Session, job: Job) -> str:
+    """Who started a job, by its tag; empty where it has none."""
+    try:
+        tags = list(session.pages("sagemaker", "ListTags", "Tags", {"ResourceArn": job.arn}))
+    except NotThere:
+        return ""
+    except (Denied, NoAnswer):
+        return "somebody whose name cannot be read"
+    return next((str(tag["Value"]) for tag in tags if tag["Key"] == USER_TAG), "")
 
 
 def has_our_tag(tags: Any) -> bool:

@@ -23,6 +23,8 @@ LOCAL_STORAGE = frozenset(
 ROLE_NAME = "wrn-training"
 OWNER_TAG = ("created-by", "wrn")
 """On everything that is made in the account: by it teardown finds what may go."""
+USER_TAG = "wrn-user"
+"""On jobs: who started them, so that nobody's teardown stops another's by mistake."""
 
 HOUR, DAY = 3600, 86400
 STOP_SECONDS = 300
@@ -36,6 +38,8 @@ class DeployOptions:
     name: str
     """Of the job, unique in account and region."""
     account: str
+    user: str = ""
+    """Who starts it, for its tag; empty: not known."""
     region: str = "us-east-1"
     bucket: str = ""
     """Empty: `wrn-<account>-<region>`."""
@@ -190,11 +194,24 @@ def image_uri(options: DeployOptions) -> str:
 
 def all_tags(options: DeployOptions) -> list[dict[str, str]]:
     """The user's tags and ours. Raises AwsError for those that AWS or we keep to ourselves."""
-    ours = dict([OWNER_TAG, ("wrn-job", options.name)])
+    ours = dict([OWNER_TAG, ("wrn-job", options.name), (USER_TAG, options.user)])
     for key in options.tags:
         if key in ours or key.lower().startswith("aws:"):
             raise AwsError(f"tags: {key} is not yours to set; give another name")
+    if not options.user:
+        del ours[USER_TAG]
     return [{"Key": key, "Value": value} for key, value in {**options.tags, **ours}.items()]
+
+
+def user_of(arn: str) -> str:
+    """Whose credentials have this ARN, as the value of a tag: the last part, which is a user's name or a session's.
+
+    A session that was given no name has that of its program and the time, ever another: then it is the role's.
+    """
+    *_, role, name = ["", *re.split("[:/]", arn)]
+    if re.fullmatch(r"(?i)(?:botocore-session-|aws-cli-session-|aws-sdk-[a-z-]*)?\d{9,}", name):
+        name = role
+    return re.sub(r"[^\w.:/=+@ -]", "_", name)[:256]
 
 
 def job_name(recipe: str, moment: str) -> str:

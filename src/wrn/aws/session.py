@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from wrn.aws.faults import explain
+from wrn.aws.options import user_of
 from wrn.config.paths import aws_region
 from wrn.errors import AwsError
 
@@ -78,6 +79,11 @@ class Session:
     def account(self) -> str:
         """Twelve digits."""
         return self.caller["account"]
+
+    @property
+    def user(self) -> str:
+        """Whose credentials these are, as our tag on jobs says it."""
+        return user_of(self.caller["arn"])
 
     def client(self, service: str) -> Any:
         """boto3's client, made once."""

@@ -227,14 +227,14 @@ def send(task: Task, session: Session) -> int:
 
 
 def of_account(options: DeployOptions, session: Session, flags: dict[str, Any]) -> DeployOptions:
-    """The options with the account of the credentials. Raises AwsError where another one was asked for."""
+    """The options with the account and the user of the credentials. Raises AwsError where another one was asked for."""
     for flag in ("account", "role_arn"):
         if flags[flag] and options.account != session.account:
             raise AwsError(
                 f"{flag}: is of account {options.account}, and these credentials are of {session.account}; "
                 "name others with --profile, or leave it out"
             )
-    return replace(options, account=session.account)
+    return replace(options, account=session.account, user=session.user)
 
 
 def real_prices(options: DeployOptions, ways: Sequence[Choice], flags: dict[str, Any]) -> DeployOptions:

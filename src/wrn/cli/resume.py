@@ -46,6 +46,7 @@ def start(options: Namespace, session: Session) -> int:
         name,
         instance_type=options.instance_type,
         max_runtime=60 * options.max_minutes,
+        user=session.user,
     )
     check_request("sagemaker", "CreateTrainingJob", request)
     if options.dry_run:

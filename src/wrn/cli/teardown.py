@@ -30,13 +30,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "teardown",
         "Remove everything in the account that this tool made, found by its tag created-by=wrn.",
-        "[--dry-run] [--print-policy] [--yes] [--records] [--bucket B] [--region R] [--json]",
+        "[--dry-run] [--print-policy] [--yes] [--everyones] [--records] [--bucket B] [--region R] [--json]",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     parser.add_argument(
         "--print-policy", action="store_true", help="print the rights that this takes, as a policy, and remove nothing"
     )
     parser.add_argument("--yes", action="store_true", help="remove without asking; running jobs are stopped")
+    parser.add_argument(
+        "--everyones", action="store_true", help="also while jobs run that somebody else started: they are stopped, too"
+    )
     parser.add_argument(
         "--records",
         action="store_true",
@@ -68,14 +71,20 @@ def clear(options: Namespace, session: Session) -> int:
         tell(inventory, session)
     removed: list[dict[str, Any]] = []
     if inventory.resources and not options.dry_run:
-        running = [resource.name for resource in inventory.resources if resource.kind == "training job"]
+        if not options.everyones:
+            refuse_others(session, inventory)
+        running = [
+            f"{resource.name}{' (of ' + resource.data['user'] + ')' if resource.data['user'] else ''}"
+            for resource in inventory.resources
+            if resource.kind == "training job"
+        ]
         also = f" {', '.join(running)} is running and will be stopped." if running else ""
         question = f"Remove all of this in account {session.account}?{also}"
         if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
             sys.stderr.write("nothing was removed\n")
         else:
             removed = [resource_json(resource) for resource in inventory.resources]
-            last = converge(session, inventory, buckets, records=options.records)
+            last = converge(session, inventory, buckets, records=options.records, everyones=options.everyones)
             new = [note for note in last.notes if note not in inventory.notes]
             tell_notes(new)
             inventory.notes += new
@@ -92,6 +101,17 @@ def clear(options: Namespace, session: Session) -> int:
         what = "all that could be seen is removed; see the notes" if inventory.missed else "all of it is removed"
         sys.stderr.write(f"{what}\n")
     return DONE
+
+
+def refuse_others(session: Session, inventory: Inventory) -> None:
+    """Raises AwsError while a job runs that somebody else started. One without a tag that says who is one's own."""
+    others = [
+        f"{resource.name} is running and was started by {resource.data['user']}"
+        for resource in inventory.resources
+        if resource.kind == "training job" and resource.data["user"] not in ("", session.user)
+    ]
+    if others:
+        raise AwsError(f"{'; '.join(others)}; wait for its end, or give --everyones to remove it, too")
 
 
 def tell(inventory: Inventory, session: Session) -> None:
@@ -119,6 +139,7 @@ def converge(
     buckets: Sequence[str],
     *,
     records: bool = False,
+    everyones: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Inventory:
     """Remove and look again until nothing is left; the last look. Raises AwsError listing what could not be removed."""
@@ -126,6 +147,8 @@ def converge(
     for number in range(ROUNDS):
         if number:
             sleep(PAUSE_SECONDS)
+            if not everyones:  # it may have been started since
+                refuse_others(session, inventory)
         faults = remove(session, inventory.resources, lambda text: print_line(text))
         inventory = take_inventory(session, buckets=buckets, records=records)
         if not inventory.resources:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wrn.aws import faults as kinds
+from wrn.aws.options import user_of
 from wrn.aws.session import Session, configured_region, snake_case
 
 if TYPE_CHECKING:
@@ -25,6 +26,22 @@ def test_each_attempt_is_counted_in_all_regions(faults: Faults) -> None:
     assert other.in_region("eu-west-1") is other
     list(other.pages("s3", "ListBuckets", "Buckets"))
     assert session.sent == [("sts", "GetCallerIdentity")] * 3 + [("s3", "ListBuckets")]
+
+
+@pytest.mark.parametrize(
+    ("arn", "user"),
+    [
+        ("arn:aws:iam::123456789012:user/team/anna", "anna"),
+        ("arn:aws:sts::123456789012:assumed-role/AWSReservedSSO_Dev_0a1b/anna@example.org", "anna@example.org"),
+        ("arn:aws:sts::123456789012:assumed-role/deployer/botocore-session-1764300000", "deployer"),
+        ("arn:aws:sts::123456789012:assumed-role/deployer/i-0123456789abcdef0", "i-0123456789abcdef0"),
+        ("arn:aws:iam::123456789012:root", "root"),
+        ("arn:aws:iam::123456789012:user/a,b", "a_b"),
+    ],
+)
+def test_who_it_is_as_a_tag_may_say_it(arn: str, user: str) -> None:
+    assert user_of(arn) == user
+    assert len(user_of(f"arn:aws:iam::123456789012:user/{'x' * 300}")) == 256
 
 
 @pytest.mark.parametrize(

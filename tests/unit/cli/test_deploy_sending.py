@@ -55,6 +55,7 @@ def test_a_deployment(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "ml.g5.xlarge is neither the cheapest" in err
     assert main(["deploy", "--yes", *flags, "--name", "again"]) == 0
     listed = capsys.readouterr().err.partition("requests to AWS:\n")
+    assert {"Key": "wrn-user", "Value": "moto"} in faults.created[0]["Tags"]
     assert int(listed[0].split()[-1]) == len(listed[2].splitlines()) <= 25
     assert "  sagemaker CreateTrainingJob" in listed[2].splitlines()
 

@@ -194,6 +194,8 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     fresh = client("sagemaker").describe_training_job(TrainingJobName="wrn-a-r2")
     assert fresh["CheckpointConfig"]["S3Uri"] == f"s3://{BUCKET}/wrn/checkpoints/wrn-a"
     assert fresh["ResourceConfig"]["InstanceType"] == "ml.g6.xlarge"
+    tags = client("sagemaker").list_tags(ResourceArn=fresh["TrainingJobArn"])["Tags"]
+    assert {"Key": "wrn-user", "Value": "moto"} in tags, "who goes on with it"
     client("s3").put_object(Bucket=BUCKET, Key="wrn/checkpoints/wrn-a/step-1", Body=b"x")
     assert main(["resume", "wrn-a", "--json", "--yes"]) == 0
     told = capsys.readouterr()

@@ -14,7 +14,7 @@ from wrn.aws.clearing import services, storage
 from wrn.aws.clearing.resource import Resource, Unseen
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.following.events import GROUP
-from wrn.aws.jobs import RUNNING, Job, describe, indexed_arns, is_ours, split_uri, summaries, tagged_arns
+from wrn.aws.jobs import RUNNING, Job, describe, indexed_arns, is_ours, split_uri, started_by, summaries, tagged_arns
 from wrn.aws.prices import SPOT_SHARE
 from wrn.aws.requests.request import DATA_CHANNEL, OWN_DATA, PREFIX
 from wrn.aws.session import Session
@@ -78,7 +78,7 @@ def take_inventory(
                 inventory.notes += [f"s3://{name}/{prefix} stays: a job was given it" for prefix in given.get(name, ())]
 
     looks: list[tuple[str, Callable[[], Iterable[Resource]]]] = [
-        ("training jobs", lambda: _running(details)),
+        ("training jobs", lambda: _running(details, lambda job: started_by(session, job))),
         ("tuning jobs", lambda: services.tuning_jobs(session)),
         ("endpoints", lambda: services.endpoints(session)),
         ("endpoint configurations", lambda: services.of_sagemaker(session, "EndpointConfig", "endpoint configuration")),
@@ -142,14 +142,17 @@ def tagged_jobs(session: Session) -> list[dict[str, Any]]:
     ]
 
 
-def _running(jobs: Iterable[Job]) -> Iterator[Resource]:
+def _running(jobs: Iterable[Job], user_of: Callable[[Job], str] = lambda job: "") -> Iterator[Resource]:
     for job in jobs:
         machines = f"{job.instances} x {job.instance_type}"
         foreign = ", by the US price" if job.price_is_foreign else ""
         if not job.is_over:
             cost = _job_cost(job, spot=job.spot)
+            user = user_of(job)
             detail = f"{machines}{', spot (price assumed)' if job.spot else ''}, {job.secondary.lower()}{foreign}"
-            yield Resource("training job", job.name, detail, per_hour=cost)
+            if user:
+                detail += f", started by {user}"
+            yield Resource("training job", job.name, detail, per_hour=cost, data={"user": user})
         elif job.has_warm_machines:
             yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
 

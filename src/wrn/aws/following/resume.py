@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wrn.aws.jobs import Job, describe, summaries
-from wrn.aws.options import LOCAL_STORAGE, family
+from wrn.aws.options import LOCAL_STORAGE, USER_TAG, family
 from wrn.aws.prices import PRICE_VARIABLE
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -33,12 +33,18 @@ job finds the checkpoints of the old one, which the role may read and write as i
 
 
 def resume_request(
-    job: Job, tags: Iterable[dict[str, str]], name: str, *, instance_type: str = "", max_runtime: int = 0
+    job: Job,
+    tags: Iterable[dict[str, str]],
+    name: str,
+    *,
+    instance_type: str = "",
+    max_runtime: int = 0,
+    user: str = "",
 ) -> dict[str, Any]:
     """The body of CreateTrainingJob for a job that goes on where `job` ended.
 
-    instance_type, max_runtime (seconds): other than those of the old job. Raises AwsError where there is nothing to go
-    on from.
+    instance_type, max_runtime (seconds): other than those of the old job. user: who starts it. Raises AwsError where
+    there is nothing to go on from.
     """
     if not job.is_over:
         raise AwsError(f"{job.name} is still running; `wrn logs -f {job.name}` follows it")
@@ -49,8 +55,9 @@ def resume_request(
     request = {key: job.answer[key] for key in SAME if job.answer.get(key) not in (None, {}, [])}
     request["TrainingJobName"] = name
     # AWS keeps tags that begin with aws: to itself; the name of the job is no longer this one.
-    kept = [tag for tag in tags if not tag["Key"].startswith("aws:") and tag["Key"] not in ("wrn-job", "wrn-resumes")]
-    request["Tags"] = [*kept, {"Key": "wrn-job", "Value": name}, {"Key": "wrn-resumes", "Value": job.name}]
+    own = {"wrn-job": name, "wrn-resumes": job.name, USER_TAG: user}
+    kept = [tag for tag in tags if not tag["Key"].startswith("aws:") and tag["Key"] not in own]
+    request["Tags"] = [*kept, *({"Key": key, "Value": value} for key, value in own.items() if value)]
     if instance_type:
         machines = {**request["ResourceConfig"], "InstanceType": instance_type}
         # A disk that is in the machine takes no key; another's is encrypted with that of the results.

@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from moto.sagemaker.models import sagemaker_backends
 
+from fake_account import ACCOUNT, BUCKET, REGION, make_bucket, make_job
+from wrn.aws.clearing.inventory import Inventory
+from wrn.aws.clearing.resource import Resource
+from wrn.aws.session import Session
 from wrn.cli import main
+from wrn.cli import teardown as command
+from wrn.errors import AwsError
 
 if TYPE_CHECKING:
     from mocked_aws import Faults
 
-REGION = "eu-west-1"
+
+def test_a_job_of_somebody_else_is_not_stopped(
+    faults: Faults, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever shares the account: the credentials of these tests are those of the user moto."""
+    make_bucket(BUCKET, ours=True)
+    for name, user in (("wrn-old", ""), ("wrn-a", "anna"), ("wrn-own", "moto")):
+        make_job(name, user=user)
+        sagemaker_backends[ACCOUNT][REGION].training_jobs[name].training_job_status = "InProgress"
+    assert main(["teardown", "--yes", "--region", REGION]) == 2
+    told = capsys.readouterr().err
+    assert told.endswith(
+        "wrn teardown: wrn-a is running and was started by anna; wait for its end, or give --everyones to remove it, "
+        "too\n"
+    )
+    assert ", started by moto" in told
+    assert not {"StopTrainingJob", "DeleteBucket", "DeleteObjects"} & {*faults.seen}
+    assert main(["teardown", "--dry-run", "--region", REGION]) == 0
+    sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"].training_job_status = "Completed"
+    monkeypatch.setattr("wrn.cli.teardown.converge", lambda *_, **__: Inventory())
+    assert main(["teardown", "--yes", "--region", REGION]) == 0, "one's own, and one of before there was such a tag"
+
+
+def test_a_job_that_somebody_starts_meanwhile(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = Inventory([Resource("training job", "wrn-b", data={"user": "anna"})])
+    monkeypatch.setattr(command, "take_inventory", lambda *_, **__: started)
+    with pytest.raises(AwsError, match="wrn-b is running and was started by anna"):
+        command.converge(Session(region=REGION), Inventory(), [], sleep=lambda seconds: None)
+
+
+def test_everyones(faults: Faults, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    make_job("wrn-a", user="anna")
+    sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"].training_job_status = "InProgress"
+    monkeypatch.setattr("wrn.cli.aws_flags.at_terminal", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert main(["teardown", "--everyones", "--region", REGION]) == 0
+    assert "wrn-a (of anna) is running and will be stopped." in capsys.readouterr().err
 
 
 def test_two_kinds_of_deployments_with_everything(

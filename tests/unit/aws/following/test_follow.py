@@ -263,6 +263,9 @@ def test_a_resumed_job_is_the_same_request_with_another_name() -> None:
         {"Key": "wrn-resumes", "Value": "wrn-a"},
     ]
     check_request("sagemaker", "CreateTrainingJob", request)
+    tags = [*job.tags, {"Key": "wrn-user", "Value": "anna"}]
+    assert resume_request(Job(job.answer), tags, "x", user="ben")["Tags"][-1] == {"Key": "wrn-user", "Value": "ben"}
+    assert "anna" not in str(resume_request(Job(job.answer), tags, "x", user="ben"))
     del job.answer["CheckpointConfig"]
     with pytest.raises(AwsError, match="kept no checkpoints"):
         resume_request(Job(job.answer), job.tags, "x")

@@ -92,6 +92,7 @@ def test_all_options() -> None:
     assert request["EnableManagedSpotTraining"]
     assert request["EnableNetworkIsolation"]
     assert request["Tags"][0] == {"Key": "team", "Value": "vision"}
+    assert job(replace(OPTIONS, user="anna"))["Tags"][-1] == {"Key": "wrn-user", "Value": "anna"}
     assert request["InputDataConfig"][1]["DataSource"]["S3DataSource"]["S3Uri"] == "s3://b/x"
     assert "cpu" in request["AlgorithmSpecification"]["TrainingImage"]
     warm = job(replace(OPTIONS, keep_warm=600, kms_key="abc"))
@@ -124,6 +125,7 @@ def test_which_disks_take_a_key_is_what_ec2_says_of_each_type() -> None:
         (replace(OPTIONS, max_cost=0.1, price_per_hour=1.408), r"give at least \$0\.35"),
         (replace(OPTIONS, tags={"created-by": "me"}), "created-by is not yours"),
         (replace(OPTIONS, tags={"AWS:x": "y"}), "AWS:x is not yours"),
+        (replace(OPTIONS, tags={"wrn-user": "y"}), "wrn-user is not yours"),
     ],
 )
 def test_what_cannot_be(options: DeployOptions, message: str) -> None:

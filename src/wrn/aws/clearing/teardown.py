@@ -16,25 +16,37 @@ from wrn.errors import AwsError
 STOP_MINUTES = 10
 """A job has two minutes to save; then its model is uploaded."""
 
+USED_BY_JOBS = ("log", "bucket", "objects", "image repository", "rights of role", "role")
+"""What a job needs to the end: without it the job fails, and its model is lost."""
+
 Tell = Callable[[str], None]
 
 
 def remove(
     session: Session, resources: Sequence[Resource], tell: Tell, *, sleep: Callable[[float], None] = time.sleep
 ) -> list[str]:
-    """Remove these, in their order; a sentence for each that could not be. What is gone already counts as removed."""
-    faults = []
+    """Remove these, in their order; a sentence for each that could not be. What is gone already counts as removed.
+
+    Raises AwsError where a job has not stopped, when all is gone that it does not use.
+    """
+    faults: list[str] = []
     jobs = [resource for resource in resources if resource.kind in ("training job", "tuning job", "warm pool")]
+    stopping: list[str] = []
+    running: list[str] = []
     for resource in jobs:
-        faults += _remove_one(session, resource, tell)
-    # A job that still runs would write into the bucket while it is emptied.
-    stopped = [job for job in jobs if job.kind == "training job"]
-    faults += _await_end(session, stopped, tell, sleep)
-    faults += _release_machines(session, stopped, tell)
+        refusals = _remove_one(session, resource, tell)
+        faults += refusals
+        if resource.kind == "training job":
+            (running if refusals else stopping).append(resource.name)
+    running += _await_end(session, stopping, tell, sleep)
+    faults += _release_machines(session, [name for name in stopping if name not in running], tell)
     records = [resource for resource in resources if resource.kind == "record"]
     for resource in resources:
-        if resource not in jobs and resource not in records:
+        if resource not in jobs and resource not in records and not (running and resource.kind in USED_BY_JOBS):
             faults += _remove_one(session, resource, tell)
+    if running:
+        kept = f"{', '.join(running)} has not stopped: buckets, logs, images and roles stay until it has"
+        raise AwsError("\n".join([*faults, f"{kept}; repeat this command then"]))
     if records and faults:
         return [*faults, "the records of jobs stay until that is gone: by them it is found"]
     return faults + _remove_records(session, records, tell)
@@ -80,28 +92,30 @@ def _remove_one(session: Session, resource: Resource, tell: Tell) -> list[str]:
     return []
 
 
-def _await_end(session: Session, jobs: Sequence[Resource], tell: Tell, sleep: Callable[[float], None]) -> list[str]:
+def _await_end(session: Session, jobs: Sequence[str], tell: Tell, sleep: Callable[[float], None]) -> list[str]:
+    """Those of the jobs that still run after STOP_MINUTES."""
+    running = list(jobs)
     for waited in range(0, 60 * STOP_MINUTES, 5):
-        running = [job.name for job in jobs if not describe(session, job.name).is_over]
+        running = [name for name in running if not describe(session, name).is_over]
         if not running:
             return []
         if not waited:
             tell(f"waiting for {', '.join(running)} to stop: it saves first, which takes some minutes")
         sleep(5)
-    return [f"{', '.join(running)} did not stop within {STOP_MINUTES} min; repeat this command"] if jobs else []
+    return running
 
 
-def _release_machines(session: Session, stopped: Sequence[Resource], tell: Tell) -> list[str]:
+def _release_machines(session: Session, stopped: Sequence[str], tell: Tell) -> list[str]:
     """Of jobs that ran a moment ago, and were to keep their machines for a next one."""
     faults = []
-    for job in stopped:
+    for name in stopped:
         try:
-            if release(session, describe(session, job.name)):
-                tell(f"released warm pool {job.name}")
+            if release(session, describe(session, name)):
+                tell(f"released warm pool {name}")
         except NotThere:
             continue  # somebody else was quicker
         except AwsError as error:
-            faults.append(f"warm pool {job.name}: {error}")
+            faults.append(f"warm pool {name}: {error}")
     return faults
 
 

@@ -258,6 +258,35 @@ def test_running_jobs_stop_before_their_bucket_is_emptied(monkeypatch: pytest.Mo
     assert told[2] == "released warm pool wrn-a", "it was to keep its machines for a next job"
 
 
+def test_what_a_job_uses_stays_until_it_has_stopped() -> None:
+    """It may take longer than anyone waits, or may not be stopped at all."""
+    happened: list[str] = []
+
+    class Busy:
+        refused = False
+
+        def call(self, service: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+            if operation == "DescribeTrainingJob":
+                return {"TrainingJobName": "wrn-a", "TrainingJobStatus": "InProgress"}
+            if self.refused:
+                raise Denied("StopTrainingJob: not you")
+            happened.append(operation)
+            return {}
+
+    kinds = ("training job", "topic", "log", "bucket", "objects", "image repository", "role", "rights of role")
+    resources = [Resource(kind, "wrn-a", data={"arn": "x"}) for kind in kinds]
+    slept: list[float] = []
+    with pytest.raises(AwsError, match=r"^wrn-a has not stopped: buckets, .* stay until it has; repeat this command"):
+        remove(Busy(), resources, lambda text: None, sleep=slept.append)  # type: ignore[arg-type]
+    assert happened == ["StopTrainingJob", "DeleteTopic"]
+    assert sum(slept) == 60 * teardown.STOP_MINUTES
+    busy = Busy()
+    busy.refused = True
+    with pytest.raises(AwsError, match=r"(?s)^training job wrn-a: StopTrainingJob: not you.*wrn-a has not stopped"):
+        remove(busy, resources[:1], lambda text: None, sleep=slept.append)  # type: ignore[arg-type]
+    assert sum(slept) == 60 * teardown.STOP_MINUTES, "there is nothing to wait for"
+
+
 def test_every_kind_has_its_removal() -> None:
     assert set(teardown.REMOVALS) >= {"training job", "tuning job", "warm pool", "objects", "budget", "role"}
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wrn.aws.console import LOG_GROUP
-from wrn.aws.faults import NameInUse, NotThere
+from wrn.aws.faults import LimitReached, NameInUse, NotThere
 from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, dashboard_name, partition
 from wrn.aws.requests.deployment import OWNER, Call
 from wrn.aws.requests.policy import Document
@@ -25,6 +25,9 @@ from wrn.errors import AwsError
 TOPIC, RULE, FAILED, BUDGET = "wrn-jobs", "wrn-jobs", "wrn-job-failed", "wrn-sagemaker"
 
 MONTHLY_DOLLARS = 100.0
+
+MOST_TOLD = 5
+"""Targets of a rule, and actions of an alarm, at most."""
 
 CURVES = ("train_loss", "test_loss", "test_top1", "test_top5", "lr", "images_per_s", "mfu", "resumed_from_step")
 """Figures on the dashboard, one picture each."""
@@ -110,9 +113,14 @@ def rule_calls(options: DeployOptions, topic: str, name: str, states: tuple[str,
         Call(
             "events",
             "PutTargets",
-            {"Rule": name, "Targets": [{"Id": "topic", "Arn": topic, "InputTransformer": sentence}]},
+            {"Rule": name, "Targets": [{"Id": _target_id(topic), "Arn": topic, "InputTransformer": sentence}]},
         ),
     ]
+
+
+def _target_id(topic: str) -> str:
+    """Of its own for each topic: a target of the same Id is replaced, and whoever it told would hear no more."""
+    return f"topic-{hashlib.sha256(topic.encode()).hexdigest()[:8]}"
 
 
 def rule_name(options: DeployOptions, name: str) -> str:
@@ -120,8 +128,11 @@ def rule_name(options: DeployOptions, name: str) -> str:
     return f"{name}-{hashlib.sha256(options.bucket.encode()).hexdigest()[:8]}" if options.bucket else name
 
 
-def alarm_call(options: DeployOptions, topic: str) -> Call:
-    """In alarm for five minutes after one of our jobs has failed, which its event rule counts."""
+def alarm_call(options: DeployOptions, topic: str, others: Iterable[str] = ()) -> Call:
+    """In alarm for five minutes after one of our jobs has failed, which its event rule counts.
+
+    others: whom it tells beside.
+    """
     return Call(
         "cloudwatch",
         "PutMetricAlarm",
@@ -137,7 +148,7 @@ def alarm_call(options: DeployOptions, topic: str) -> Call:
             "Threshold": 1.0,
             "ComparisonOperator": "GreaterThanOrEqualToThreshold",
             "TreatMissingData": "notBreaching",
-            "AlarmActions": [topic],
+            "AlarmActions": list(dict.fromkeys([*others, topic])),
             "Tags": OWNER,
         },
     )
@@ -217,11 +228,18 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
         _ensure_subscription(session, notices, topic, tell)
     calls = rule_calls(options, topic, RULE, ("Completed", "Failed", "Stopped")) if notices.target else []
     if notices.alarms:
-        calls += [*rule_calls(options, topic, FAILED, ("Failed",)), alarm_call(options, topic), dashboard_call(options)]
-    if notices.alarms:
+        alarm = alarm_call(options, topic, _told_by_alarm(session, rule_name(options, FAILED)))
+        calls += [*rule_calls(options, topic, FAILED, ("Failed",)), alarm, dashboard_call(options)]
         _refuse_anothers_dashboard(session, dashboard_name(options.region))
+        if len(alarm.request["AlarmActions"]) > MOST_TOLD:
+            raise AwsError(f"alarms: {_full(f'the alarm {rule_name(options, FAILED)}')}")
     for call in calls:
-        answer = session.call(call.service, call.operation, call.request)
+        try:
+            answer = session.call(call.service, call.operation, call.request)
+        except LimitReached:
+            if call.operation != "PutTargets":
+                raise
+            raise LimitReached(f"notify: {_full('the rule ' + call.request['Rule'])}") from None
         if answer.get("FailedEntryCount"):
             raise AwsError(f"notify: {answer['FailedEntries'][0].get('ErrorMessage', 'the rule took no target')}")
     if notices.alarms:
@@ -238,6 +256,19 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
             else:
                 session.call(update.service, update.operation, update.request)
                 tell(f"budget: {BUDGET} is ${notices.monthly_dollars:.0f} a month now")
+
+
+def _told_by_alarm(session: Session, name: str) -> list[str]:
+    """Whom the alarm tells already, by the deployments of others: PutMetricAlarm would replace them."""
+    found = session.call("cloudwatch", "DescribeAlarms", {"AlarmNames": [name]})["MetricAlarms"]
+    return [action for alarm in found for action in alarm.get("AlarmActions", [])]
+
+
+def _full(what: str) -> str:
+    return (
+        f"{what} tells {MOST_TOLD} already, which is all that it takes; remove one of them in the console, or name "
+        "one of those topics with --notify"
+    )
 
 
 def _refuse_anothers_dashboard(session: Session, name: str) -> None:

@@ -53,6 +53,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "Subscribe": ("sns:Subscribe",),
     "PutRule": ("events:PutRule", "events:TagResource"),
     "PutTargets": ("events:PutTargets",),
+    "DescribeAlarms": ("cloudwatch:DescribeAlarms",),
     "PutMetricAlarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"),
     "GetDashboard": ("cloudwatch:GetDashboard",),
     "PutDashboard": ("cloudwatch:PutDashboard",),
@@ -157,6 +158,8 @@ def _notices(options: DeployOptions, regions: list[str], arn: str, notices: Noti
     if notices.alarms:
         alarm = [f"{arn}:cloudwatch:{place}:alarm:{rule_name(options, FAILED)}" for place in places]
         statements += [
+            # It is asked of all alarms of a region, whatever name is looked for.
+            allow("SeeAlarms", rights("DescribeAlarms"), [f"{arn}:cloudwatch:{place}:alarm:*" for place in places]),
             allow("Alarm", rights("PutMetricAlarm"), alarm),
             allow(
                 "Dashboard",

@@ -20,6 +20,7 @@ from wrn.aws.deploying.alarms import (
     topic_arn,
     topic_policy,
 )
+from wrn.aws.faults import LimitReached
 from wrn.aws.metrics import FIELDS, RESUMED
 from wrn.aws.options import DeployOptions
 from wrn.aws.requests.request import training_job
@@ -114,6 +115,27 @@ def test_a_budget_that_nobody_spoke_of_stays(faults: Faults) -> None:
     _, told = ensure(Notices(alarms=True))
     assert told[-1] == "budget: told when SageMaker costs the account more than $100 a month"
     assert float(limit()) == 100
+
+
+def test_the_second_who_is_told_takes_nobodys_place(faults: Faults) -> None:
+    first, second = (f"arn:aws:sns:eu-west-1:123456789012:{name}" for name in ("annas", "bens"))
+    for topic in (first, second, second):
+        session, _ = ensure(Notices(topic, alarms=True))
+    for rule in ("wrn-jobs", "wrn-job-failed"):
+        targets = session.call("events", "ListTargetsByRule", {"Rule": rule})["Targets"]
+        assert [target["Arn"] for target in targets] == [first, second]
+    (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
+    assert alarm["AlarmActions"] == [first, second]
+
+
+def test_more_than_can_be_told(faults: Faults) -> None:
+    faults.refuse("PutTargets", "LimitExceededException", "The requested resource exceeds the limit", times=3)
+    with pytest.raises(LimitReached, match=r"^notify: the rule wrn-jobs tells 5 already, .*; remove one of them"):
+        ensure(Notices("me@example.com"))
+    for number in range(5):
+        ensure(Notices(f"{TOPIC}{number}", alarms=True))
+    with pytest.raises(AwsError, match=r"^alarms: the alarm wrn-job-failed tells 5 already"):
+        ensure(Notices(TOPIC, alarms=True))
 
 
 def test_a_target_that_the_rule_did_not_take(faults: Faults) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from wrn.aws.deploying.bucket import covers
 from wrn.aws.faults import Denied, NameInUse, NoAnswer, NotThere
-from wrn.aws.options import OWNER_TAG, USER_TAG
+from wrn.aws.options import OWNER_TAG, USER_TAG, own_bucket
 from wrn.aws.prices import PRICE_VARIABLE, SAME_PRICES, Price, bundled_prices, read_price
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -44,6 +44,11 @@ class Job:
     def region(self) -> str:
         """Empty for a job that was not started."""
         return (str(self.answer.get("TrainingJobArn", "")).split(":") + [""] * 4)[3]
+
+    @property
+    def account(self) -> str:
+        """Twelve digits; empty for a job that was not started."""
+        return (str(self.answer.get("TrainingJobArn", "")).split(":") + [""] * 5)[4]
 
     @property
     def status(self) -> str:
@@ -290,6 +295,12 @@ def checkpoint_objects(session: Session, job: Job) -> list[dict[str, Any]]:
     folder = f"{prefix.rstrip('/')}/"
     found = session.pages("s3", "ListObjectsV2", "Contents", {"Bucket": bucket, "Prefix": folder})
     return sorted(found, key=lambda entry: entry["LastModified"], reverse=True)
+
+
+def owner_guard(job: Job, bucket: str) -> dict[str, str]:
+    """For requests on a bucket of the job: S3 refuses where the one that was ours has come into other hands."""
+    ours = bool(job.account) and bucket == own_bucket(job.account, job.region)
+    return {"ExpectedBucketOwner": job.account} if ours else {}
 
 
 def split_uri(uri: str) -> tuple[str, str]:

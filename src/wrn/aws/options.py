@@ -147,9 +147,14 @@ def family(instance_type: str) -> str:
     return instance_type.removeprefix("ml.").partition(".")[0]
 
 
+def own_bucket(account: str, region: str) -> str:
+    """The bucket that is made where none is given. Once it is removed, anyone may take the name."""
+    return f"wrn-{account}-{region}"
+
+
 def bucket_name(options: DeployOptions) -> str:
     """The bucket of this deployment. Raises AwsError when S3 would not take the name."""
-    name = options.bucket.removeprefix("s3://").rstrip("/") or f"wrn-{options.account}-{options.region}"
+    name = options.bucket.removeprefix("s3://").rstrip("/") or own_bucket(options.account, options.region)
     if not re.fullmatch(r"(?!xn--|\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]", name):
         raise AwsError(
             f"bucket: {name!r} is not a bucket name; give 3 to 63 lower-case letters, digits, dots and hyphens, "

@@ -10,7 +10,7 @@ from typing import Any
 
 from wrn.aws.faults import NoAnswer
 from wrn.aws.following.progress import Money, money
-from wrn.aws.following.resume import free_name, refuse_a_second, resume_request, tags_of
+from wrn.aws.following.resume import check_bucket, free_name, refuse_a_second, resume_request, tags_of
 from wrn.aws.jobs import Job, checkpoint_objects, describe
 from wrn.aws.jobs import start as start_job
 from wrn.aws.requests.validate import check_request
@@ -52,6 +52,7 @@ def start(options: Namespace, session: Session) -> int:
     if options.dry_run:
         sys.stdout.write(json.dumps(request, indent=2) + "\n")
         return DONE
+    check_bucket(session, job)
     refuse_a_second(session, job)
     found = checkpoint_objects(session, job)
     costs = most(request, job)

@@ -19,6 +19,7 @@ from moto.sagemaker.models import sagemaker_backends
 import wrn.cli.logs as logs_command
 from fake_account import ACCOUNT, BUCKET, REGION, archive, client, make_bucket, make_job, make_log
 from fake_job import START, FakeJob, epoch_line
+from wrn.aws.faults import Denied, NotThere
 from wrn.aws.following.events import LogEvent
 from wrn.aws.following.follow import State
 from wrn.aws.following.progress import Money, Phase, Progress, money
@@ -248,6 +249,34 @@ def test_a_resumed_job_of_which_nothing_was_heard(faults: Faults, capsys: pytest
     faults.fail("DescribeTrainingJob", lost, after=1, times=3)
     assert main([*resume, "mine"]) == 2
     assert "the job mine may be running" in capsys.readouterr().err, "whose it is could not be seen"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NotThere("HeadBucket: Not Found (404)"), "with the code and the checkpoints of wrn-a, is there no more"),
+        (Denied("HeadBucket: Forbidden (403)"), "of wrn-a, belongs to another account now, or may not be looked at"),
+    ],
+)
+def test_resume_runs_no_code_of_a_bucket_that_is_not_ours_any_more(
+    error: AwsError, words: str, job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_state(job, "Stopped", "Stopped")
+    real, asked = Session.call, list[dict[str, Any] | None]()
+
+    def call(self: Session, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        if operation == "HeadBucket":
+            asked.append(request)
+            raise error
+        assert operation != "CreateTrainingJob"
+        return real(self, service, operation, request)
+
+    monkeypatch.setattr(Session, "call", call)
+    assert main(["resume", "wrn-a", "--yes"]) == 2
+    assert asked == [{"Bucket": BUCKET, "ExpectedBucketOwner": ACCOUNT}]
+    told = capsys.readouterr().err
+    assert words in told
+    assert "start afresh with `wrn deploy`" in told
 
 
 def test_a_fetched_model_can_be_used(job: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.faults import NotThere, reason_of_failure
-from wrn.aws.jobs import Job, split_uri
+from wrn.aws.faults import Denied, NotThere, reason_of_failure
+from wrn.aws.jobs import Job, owner_guard, split_uri
 from wrn.aws.session import Session
 from wrn.aws.unpack import unpack
 from wrn.errors import AwsError
@@ -83,29 +83,41 @@ def _archive(
 ) -> _Archive | None:
     """The archive on this disk, whole; None when what it holds lies in the folder already."""
     bucket, key = split_uri(uri)
+    guard = owner_guard(job, bucket)
     try:
-        head = session.call("s3", "HeadObject", {"Bucket": bucket, "Key": key})
+        head = session.call("s3", "HeadObject", {"Bucket": bucket, "Key": key, **guard})
     except NotThere:
         if not key.endswith("/model.tar.gz"):
             raise
         if job.status == "Failed":
             raise reason_of_failure(job.name, job.instance_type, job.failure) from None
         raise NotThere(f"{job.name} left no model at {uri}; `wrn resume {job.name}` goes on to the end") from None
+    except Denied as error:
+        if not guard:
+            raise
+        raise Denied(f"{uri}: the bucket belongs to another account now, or {error}") from None
     etag, kind = head["ETag"], "model" if key.endswith("/model.tar.gz") else "output"
     if record.get("job") == job.name and record.get(kind) == etag and (kind == "output" or result.model.is_dir()):
         return None
     path = folder / ".download" / f"{re.sub(r'[^0-9a-zA-Z]', '', etag)}-{Path(key).name}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    result.bytes += download(session, bucket, key, path, head, tell)
+    result.bytes += download(session, bucket, key, path, head, tell, guard)
     return _Archive(path, etag)
 
 
 def download(
-    session: Session, bucket: str, key: str, path: Path, head: dict[str, Any], tell: Tell | None = None
+    session: Session,
+    bucket: str,
+    key: str,
+    path: Path,
+    head: dict[str, Any],
+    tell: Tell | None = None,
+    guard: dict[str, str] | None = None,
 ) -> int:
     """Download an object in parts, from where an earlier try ended; returns the bytes that came now.
 
-    head: its HeadObject. The name `path` must belong to this ETag. Raises AwsError when other bytes arrived.
+    head: its HeadObject. guard: whose the bucket must be, as a part of the request. The name `path` must belong to this
+    ETag. Raises AwsError when other bytes arrived.
     """
     size, etag, came = int(head["ContentLength"]), head["ETag"], 0
     have = path.stat().st_size if path.exists() else 0
@@ -117,7 +129,7 @@ def download(
             while have < size:
                 last = min(have + PART, size) - 1
                 request = {"Bucket": bucket, "Key": key, "Range": f"bytes={have}-{last}", "IfMatch": etag}
-                part = session.call("s3", "GetObject", request)["Body"]
+                part = session.call("s3", "GetObject", {**request, **(guard or {})})["Body"]
                 content = _body(part, f"s3://{bucket}/{key}")
                 if len(content) != last - have + 1:
                     raise AwsError(f"s3://{bucket}/{key}: the connection broke; the same command goes on from there")

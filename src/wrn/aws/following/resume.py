@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from wrn.aws.jobs import Job, describe, summaries
+from wrn.aws.faults import Denied, NotThere
+from wrn.aws.jobs import Job, describe, owner_guard, split_uri, summaries
 from wrn.aws.options import LOCAL_STORAGE, USER_TAG, family
 from wrn.aws.prices import PRICE_VARIABLE
 from wrn.aws.session import Session
@@ -94,6 +95,26 @@ def next_name(name: str, taken: Sequence[str]) -> str:
 def free_name(session: Session, name: str) -> str:
     """The next name that no job of the account has."""
     return next_name(name, [entry["TrainingJobName"] for entry in summaries(session)])
+
+
+def check_bucket(session: Session, job: Job) -> None:
+    """Raises AwsError where our bucket, with the job's code and checkpoints, is gone: its name is anyone's to take."""
+    bucket, _ = split_uri(job.checkpoints)
+    guard = owner_guard(job, bucket)
+    if not guard:
+        return
+    afresh = "start afresh with `wrn deploy`"
+    try:
+        session.call("s3", "HeadBucket", {"Bucket": bucket, **guard})
+    except NotThere:
+        raise NotThere(
+            f"{bucket}, with the code and the checkpoints of {job.name}, is there no more; {afresh}"
+        ) from None
+    except Denied:
+        raise Denied(
+            f"{bucket}, which held the code and the checkpoints of {job.name}, belongs to another account now, or may "
+            f"not be looked at; {afresh}, or ask the account's administrator for s3:ListBucket there"
+        ) from None
 
 
 def refuse_a_second(session: Session, job: Job) -> None:

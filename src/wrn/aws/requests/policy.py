@@ -36,18 +36,22 @@ def role_policy(options: DeployOptions) -> Document:
     arn, region, account = f"arn:{partition(options.region)}", options.region, options.account
     bucket = f"{arn}:s3:::{bucket_name(options)}"
     read = [f"{bucket}/{PREFIX}/{folder}/*" for folder in ("code", "data", "checkpoints")]
-    listed = [f"{PREFIX}/*"]
+    listed = {"StringLike": {"s3:prefix": [f"{PREFIX}/*"]}}
+    # When it is removed, a stranger may make one of this name: its code is not run and its model not kept with our
+    # role. A bucket that was given may well be another account's.
+    own: dict[str, Any] = {} if options.bucket else {"StringEquals": {"aws:ResourceAccount": account}}
     statements = [
-        allow("ReadCodeAndData", ["s3:GetObject"], read),
+        allow("ReadCodeAndData", ["s3:GetObject"], read, **own),
         allow(
             "WriteResults",
             ["s3:PutObject", "s3:AbortMultipartUpload"],
             [f"{bucket}/{PREFIX}/{folder}/*" for folder in ("checkpoints", "output")],
+            **own,
         ),
         # The two newest checkpoints stay; older ones go from the bucket as they go from the disk.
-        allow("PruneCheckpoints", ["s3:DeleteObject"], [f"{bucket}/{PREFIX}/checkpoints/*"]),
-        allow("ListOurPart", ["s3:ListBucket"], [bucket], StringLike={"s3:prefix": listed}),
-        allow("FindBucket", ["s3:GetBucketLocation"], [bucket]),
+        allow("PruneCheckpoints", ["s3:DeleteObject"], [f"{bucket}/{PREFIX}/checkpoints/*"], **own),
+        allow("ListOurPart", ["s3:ListBucket"], [bucket], **own, **listed),
+        allow("FindBucket", ["s3:GetBucketLocation"], [bucket], **own),
         allow(
             "Log",
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import wrn.aws.following.fetch as fetching
-from fake_account import BUCKET, archive, client, make_bucket, make_job
+from fake_account import ACCOUNT, BUCKET, archive, client, make_bucket, make_job
+from wrn.aws.faults import Denied
 from wrn.aws.following.fetch import RECORD, fetch
-from wrn.aws.jobs import Job, describe
+from wrn.aws.jobs import Job, describe, owner_guard
 from wrn.aws.session import Session
 from wrn.aws.unpack import unpack
 from wrn.errors import AwsError
@@ -120,6 +121,31 @@ def test_a_job_without_a_model(job: Job, tmp_path: Path) -> None:
         fetch(Session(), failed, tmp_path / "c")
     with pytest.raises(AwsError, match="is not done yet"):
         fetch(Session(), Job({**job.answer, "TrainingJobStatus": "InProgress"}), tmp_path / "d")
+
+
+def test_nothing_comes_from_a_bucket_that_is_anothers_now(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, real = Session(), Session.call
+    asked: list[tuple[str, Any]] = []
+
+    def noted(self: Session, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        assert request is not None
+        asked.append((operation, request.get("ExpectedBucketOwner")))
+        return real(self, service, operation, request)
+
+    monkeypatch.setattr(Session, "call", noted)
+    fetch(session, job, tmp_path / "a")
+    assert dict(asked) == {"HeadObject": ACCOUNT, "GetObject": ACCOUNT}
+
+    def taken(*_: Any) -> None:
+        raise Denied("HeadObject: Forbidden (403)")
+
+    monkeypatch.setattr(Session, "call", taken)
+    with pytest.raises(Denied, match=r"model.tar.gz: the bucket belongs to another account now, or HeadObject"):
+        fetch(session, job, tmp_path / "b")
+    monkeypatch.undo()
+    assert owner_guard(job, "given") == {}, "it may be another account's"
 
 
 def test_records_cannot_take_the_place_of_the_model(job: Job, tmp_path: Path) -> None:

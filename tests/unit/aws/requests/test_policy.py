@@ -61,6 +61,19 @@ def test_what_the_role_may_do() -> None:
     assert not any(action.startswith(("iam:", "sts:", "sagemaker:")) for action in actions)
 
 
+def test_a_bucket_of_our_name_that_is_anothers_is_nothing_for_the_role() -> None:
+    """The name is anyone's to take once ours is removed; one that was given may be another account's all along."""
+    theirs = ("ReadCodeAndData", "WriteResults", "PruneCheckpoints", "ListOurPart", "FindBucket")
+    rights = by_name(role_policy(OPTIONS))
+    for name in theirs:
+        assert rights[name]["Condition"]["StringEquals"] == {"aws:ResourceAccount": "111122223333"}
+    assert rights["ListOurPart"]["Condition"]["StringLike"] == {"s3:prefix": ["wrn/*"]}
+    on_buckets = {name for name, entry in rights.items() if any(right.startswith("s3:") for right in entry["Action"])}
+    assert on_buckets == set(theirs)
+    given = by_name(role_policy(replace(OPTIONS, bucket="mine")))
+    assert not any("StringEquals" in given[name].get("Condition", {}) for name in theirs)
+
+
 def test_what_options_add_to_the_role() -> None:
     rights = by_name(role_policy(FULL))
     assert rights["UseKey"]["Resource"] == ["arn:aws:kms:eu-west-1:111122223333:key/abc"]

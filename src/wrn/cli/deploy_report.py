@@ -40,7 +40,8 @@ def policy_notes(options: DeployOptions) -> list[str]:
             f"{options.role_name} any rights and use them in a job. Narrower: --role-arn with a role that an "
             "administrator made (then neither making nor changing roles is in the policy); or an administrator makes "
             f"{options.role_name} beforehand, tagged {'='.join(OWNER_TAG)} and with a permissions boundary, which the "
-            "role's policies cannot exceed, and takes iam:CreateRole out of the policy"
+            "role's policies cannot exceed, and takes iam:CreateRole out of the policy; by that tag, though, "
+            f"`wrn teardown` deletes {options.role_name}, whoever made it"
         )
     return lines
 

@@ -143,6 +143,7 @@ def test_the_rights_that_deploying_needs(capsys: pytest.CaptureFixture[str]) -> 
     assert "stands for your account" in err
     assert "iam:PutRolePolicy with iam:PassRole is a wide right" in err
     assert "permissions boundary" in err
+    assert "by that tag, though, `wrn teardown` deletes wrn-training, whoever made it" in err
     bucket = json.loads(out)["Statement"][0]
     assert bucket["Resource"] == [f"arn:aws:s3:::wrn-111122223333-{place}" for place in ("us-east-1", "us-west-2")]
     assert main(["deploy", "--print-policy", "--role-arn", "arn:aws:iam::999988887777:role/theirs"]) == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from wrn.aws.faults import Conflict, Denied, NameInUse, NotThere
 from wrn.aws.options import DeployOptions, bucket_name
-from wrn.aws.requests.deployment import Call, bucket_calls
+from wrn.aws.requests.deployment import OWNER, Call, bucket_calls
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
@@ -23,7 +23,8 @@ Sleep = Callable[[float], None]
 def ensure_bucket(
     session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
 ) -> None:
-    """Our bucket made or repaired; one that was named only looked at.
+    """Our bucket made or repaired; one that was named only looked at. One of our name that we did not make is taken as
+    it is.
 
     Raises AwsError where it belongs to someone else, lies in another region, or is named and not there; and where it
     encrypts by a key that jobs could not use.
@@ -38,7 +39,14 @@ def ensure_bucket(
         return
     create, *settings = bucket_calls(options)
     if _found(session, options):
+        tagged = _is_tagged(session, name)
+        # Asked once more at the end: another deployment may be at work on it.
+        if not tagged and not _is_bare(session, name) and not _is_tagged(session, name):
+            tell(f"bucket: {name} was not made by this program and is taken as it is")
+            return
         for call in settings:
+            if tagged and call.operation == "PutBucketTagging":
+                continue
             if call.operation == "PutBucketEncryption" and not options.kms_key and _is_encrypted(session, name):
                 continue
             if _repair(session, call, sleep):
@@ -94,6 +102,30 @@ def _found(session: Session, options: DeployOptions) -> bool:
             f"give --region {place}, or another --bucket"
         )
     return True
+
+
+def _is_tagged(session: Session, bucket: str) -> bool:
+    return OWNER[0] in _tags(session, bucket)
+
+
+def _is_bare(session: Session, bucket: str) -> bool:
+    """Whether there is nothing in it and on it: so it is left by a deployment that was cut off between making and
+    tagging it. Who makes a bucket beforehand for others gives it a policy, a tag or a content; else it is taken for
+    ours."""
+    if _tags(session, bucket):
+        return False
+    try:
+        session.call("s3", "GetBucketPolicy", {"Bucket": bucket})
+    except NotThere:
+        return not session.call("s3", "ListObjectsV2", {"Bucket": bucket, "MaxKeys": 1}).get("Contents")
+    return False
+
+
+def _tags(session: Session, bucket: str) -> list[dict[str, str]]:
+    try:
+        return list(session.call("s3", "GetBucketTagging", {"Bucket": bucket})["TagSet"])
+    except NotThere:
+        return []
 
 
 READERS: Mapping[str, tuple[str, str]] = {

@@ -54,13 +54,14 @@ def bucket_calls(options: DeployOptions) -> list[Call]:
     closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
     return [
         Call("s3", "CreateBucket", create),
+        # First of all, for by its tag it is known as ours. Not with its making: not all regions take that.
+        Call("s3", "PutBucketTagging", name | {"Tagging": {"TagSet": OWNER}}),
         Call("s3", "PutPublicAccessBlock", name | {"PublicAccessBlockConfiguration": dict.fromkeys(closed, True)}),
         Call(
             "s3", "PutBucketEncryption", name | {"ServerSideEncryptionConfiguration": policy.bucket_encryption(options)}
         ),
         Call("s3", "PutBucketPolicy", name | {"Policy": json.dumps(policy.bucket_policy(options))}),
         Call("s3", "PutBucketLifecycleConfiguration", name | {"LifecycleConfiguration": policy.bucket_lifecycle()}),
-        Call("s3", "PutBucketTagging", name | {"Tagging": {"TagSet": OWNER}}),
     ]
 
 

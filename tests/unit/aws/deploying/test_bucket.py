@@ -58,12 +58,12 @@ def test_what_differs_is_set_right_and_what_others_added_stays(faults: Faults) -
     theirs = {"Sid": "Theirs", "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"}
     policy["Statement"] = [theirs, *policy["Statement"][1:]]
     session.call("s3", "PutBucketPolicy", {"Bucket": NAME, "Policy": json.dumps(policy)})
-    session.call("s3", "PutBucketTagging", {"Bucket": NAME, "Tagging": {"TagSet": [{"Key": "team", "Value": "x"}]}})
+    tags = [*read(session, "GetBucketTagging")["TagSet"], {"Key": "team", "Value": "x"}]
+    session.call("s3", "PutBucketTagging", {"Bucket": NAME, "Tagging": {"TagSet": tags}})
     session, told = ensure()
     assert [line.partition("differed in ")[2] for line in told] == [
         "its block of public access, which is right again",
         "its policy, which is right again",
-        "its tagging, which is right again",
     ]
     statements = {entry["Sid"] for entry in json.loads(read(session, "GetBucketPolicy")["Policy"])["Statement"]}
     assert statements == {"Theirs", "OnlyTls", "OnlyTls12", "OnlyThisAccount"}
@@ -89,13 +89,32 @@ def test_an_encryption_that_somebody_chose_stays(faults: Faults) -> None:
     assert ensure(replace(OPTIONS, kms_key="abc"))[0] is not session
 
 
-def test_a_cut_in_the_middle_is_made_good(faults: Faults) -> None:
-    faults.fail("PutBucketPolicy", KeyboardInterrupt())
+@pytest.mark.parametrize(("cut", "missing"), [("PutBucketTagging", 5), ("PutBucketPolicy", 2)])
+def test_a_cut_in_the_middle_is_made_good(cut: str, missing: int, faults: Faults) -> None:
+    faults.fail(cut, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         ensure()
     session, told = ensure()
-    assert len(told) == 3
+    assert len(told) == missing
+    assert read(session, "GetBucketTagging")["TagSet"] == [{"Key": "created-by", "Value": "wrn"}]
     assert json.loads(read(session, "GetBucketPolicy")["Policy"]) == bucket_policy(OPTIONS)
+
+
+@pytest.mark.parametrize("mark", ["tag", "policy", "content"])
+def test_one_that_somebody_made_beforehand_is_taken_as_it_is(mark: str, faults: Faults) -> None:
+    session, theirs = Session(region="eu-west-1"), json.dumps(bucket_policy(OPTIONS))
+    place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
+    session.call("s3", "CreateBucket", {"Bucket": NAME, **place})
+    tags = {"TagSet": [{"Key": "team", "Value": "x"}]}
+    if mark == "tag":
+        session.call("s3", "PutBucketTagging", {"Bucket": NAME, "Tagging": tags})
+    elif mark == "policy":
+        session.call("s3", "PutBucketPolicy", {"Bucket": NAME, "Policy": theirs})
+    else:
+        session.call("s3", "PutObject", {"Bucket": NAME, "Key": "k", "Body": b"x"})
+    session, told = ensure()
+    assert told == [f"bucket: {NAME} was not made by this program and is taken as it is"]
+    assert not [operation for operation in operations(session) if operation.startswith("Put")]
 
 
 def test_someone_elses(faults: Faults) -> None:

@@ -114,17 +114,17 @@ def test_the_plan_makes_what_was_not_named_and_every_call_is_valid() -> None:
     calls = calls_of(config, config, "standard", FULL)
     assert [call.operation for call in calls] == [
         "CreateBucket",
+        "PutBucketTagging",
         "PutPublicAccessBlock",
         "PutBucketEncryption",
         "PutBucketPolicy",
         "PutBucketLifecycleConfiguration",
-        "PutBucketTagging",
         "CreateRole",
         "PutRolePolicy",
         "CreateTrainingJob",
     ]
     assert calls[0].request["CreateBucketConfiguration"] == {"LocationConstraint": "eu-west-1"}
-    assert set(calls[1].request["PublicAccessBlockConfiguration"].values()) == {True}
+    assert set(calls[2].request["PublicAccessBlockConfiguration"].values()) == {True}
     assert json.loads(calls[7].request["PolicyDocument"]) == role_policy(FULL)
     assert len(calls[7].request["PolicyDocument"]) < 10_240  # of all policies inside a role
     named = replace(OPTIONS, bucket="mine", role_arn="arn:aws:iam::111122223333:role/theirs")

@@ -62,14 +62,19 @@ CASES = {
 """All but the first crop and flip."""
 
 
-def load_images() -> tuple[Split, str]:
-    """The images that all candidates draw from, and what they are."""
+def load_images(batch_size: int) -> tuple[Split, str]:
+    """The images that all candidates draw from, and what they are.
+
+    Whole batches of them: the last of an epoch would be smaller with us, and counted as a full one, where the peers
+    drop it.
+    """
+    whole = IMAGES // batch_size * batch_size
     if folder := os.environ.get("WRN_DATA_DIR"):
         from wrn.data.sources import open_dataset
 
         dataset = open_dataset("cifar100", data_dir=Path(folder))
-        return Split(dataset.train.images[:IMAGES], dataset.train.labels[:IMAGES]), dataset.name
-    return noise(IMAGES).train, "noise"
+        return Split(dataset.train.images[:whole], dataset.train.labels[:whole]), dataset.name
+    return noise(whole).train, "noise"
 
 
 def albumentations_policy() -> Callable[[Any], Any] | None:
@@ -149,7 +154,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     tune_cpu()  # for the whole process, so the peers gain from it too
-    split, source = load_images()
+    split, source = load_images(args.batch_size)
     bandwidth = copy_bytes_per_second(torch.device("cpu"))
     limit = bandwidth / BYTES_PER_IMAGE
     print(f"{source}, batch {args.batch_size}, one thread; memory {bandwidth / 1e9:.1f} GB/s: {limit:,.0f} images/s")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench_data import augmentation, load_images, ours
 from wrn.benchmarking import checkpoint, data, inference, train
 from wrn.benchmarking.workload import Workload
 from wrn.cli import main
@@ -77,6 +78,12 @@ def test_mfu_goes_by_what_was_measured_and_by_the_data_sheet_where_it_is_known(m
 def test_a_workload_has_whole_batches_for_ever() -> None:
     work = Workload(Config(depth=10, widen_factor=1, batch_size=3000, device="cpu"))
     batches = work.batches(16)
+    assert [next(batches).size for _ in range(5)] == [3000] * 5
+
+
+def test_all_candidates_of_the_batch_path_make_full_batches() -> None:
+    split, _ = load_images(3000)
+    batches = ours(augmentation(), split, 3000)
     assert [next(batches).size for _ in range(5)] == [3000] * 5
 
 

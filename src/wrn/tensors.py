@@ -1,7 +1,8 @@
-"""Tensors as a file, in the form that other programs read as well."""
+"""Tensors as a file, in the form that other programs read as well, and files that outlast a power cut."""
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,3 +23,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     save_file(dict(tensors), path, metadata=dict(metadata))
     with suppress(OSError):  # of a file system without rights
         path.chmod(usual)
+
+
+def flush(path: Path) -> None:
+    """fsync a file, or a folder so that a rename in it is on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 
 from wrn.errors import ModelError
 from wrn.model.wide_resnet import Architecture, WideResNet
-from wrn.tensors import save_tensors
+from wrn.tensors import flush, save_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1
@@ -52,24 +53,38 @@ class ModelInfo:
 
 
 def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
-    """Write the model directory; a reader sees the old pair or the new one, description last.
+    """Write the model directory. No file is ever half-written, and no description lies beside weights of another.
+
+    The old description goes before the weights change: interrupted between the two, this leaves a directory without a
+    description, which `load_model` refuses.
 
     Raises ModelError when the directory cannot be written.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    description = {"format": FORMAT, **asdict(info)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    text = json.dumps({"format": FORMAT, **asdict(info)}, indent=2) + "\n"
+    weights, description = directory / WEIGHTS, directory / DESCRIPTION
+    new_weights, new_description = (path.with_name(f".{path.name}.tmp") for path in (weights, description))
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / f".{WEIGHTS}.tmp"
-        save_tensors(temporary, weights, {"format": "pt"})
-        temporary.replace(directory / WEIGHTS)
-        temporary = directory / f".{DESCRIPTION}.tmp"
-        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(directory / DESCRIPTION)
+        save_tensors(new_weights, tensors, {"format": "pt"})
+        new_description.write_text(text, encoding="utf-8")
+        for path in (new_weights, new_description):
+            flush(path)
+        # Each change is on disk before the next: a power cut must not undo the first and keep the last.
+        description.unlink(missing_ok=True)
+        flush(directory)
+        new_weights.replace(weights)
+        flush(directory)
+        new_description.replace(description)
+        flush(directory)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{directory}: the model cannot be written ({error}); free space or give --model-dir"
         ) from None
+    finally:
+        for path in (new_weights, new_description):  # still there where something went wrong
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:

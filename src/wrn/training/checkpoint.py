@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wrn.errors import CheckpointError
-from wrn.tensors import save_tensors
+from wrn.tensors import flush, save_tensors
 
 BACKGROUND_NICENESS = 19
 """Of the thread that writes, so that it gets little where training wants all of the processor.
@@ -73,10 +73,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         checksum = path.with_name(f".{path.name}.sha256.tmp")
         checksum.write_text(f"{digest}  {path.name}\n", encoding="ascii")
         for name in (temporary, checksum):
-            _flush(name)
+            flush(name)
         temporary.replace(path)
         checksum.replace(_checksum_of(path))
-        _flush(path.parent)
+        flush(path.parent)
     except (OSError, SafetensorError) as error:
         for name in (temporary, path.with_name(f".{path.name}.sha256.tmp")):
             name.unlink(missing_ok=True)
@@ -274,12 +274,3 @@ def _sha256(path: Path) -> str:
     # a thread of low priority that is taken off its processor while it holds the lock keeps training waiting.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return hashlib.sha256(content).hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """fsync a file, or a folder so that a rename in it is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

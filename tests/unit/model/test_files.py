@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wrn.errors import ModelError
-from wrn.model import ModelInfo, WideResNet, load_model, read_info, save_model
+from wrn.model import ModelInfo, WideResNet, files, load_model, read_info, save_model
 
 
 @pytest.fixture
@@ -90,6 +90,43 @@ def test_saving_again_replaces_both(tmp_path: Path, model: WideResNet, info: Mod
     loaded, again = load_model(tmp_path)
     assert again.dataset == "cifar10"
     assert loaded.fc.bias.tolist() == [2.0] * 3
+
+
+def test_an_interruption_leaves_no_weights_under_a_description_of_others(
+    tmp_path: Path, model: WideResNet, info: ModelInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path, model, info)
+    really = Path.replace
+
+    def interrupted(self: Path, target: Path) -> None:
+        if target.name == "model.json":
+            raise KeyboardInterrupt
+        really(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            save_model(tmp_path, model, replace(info, dataset="cifar10"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    with pytest.raises(ModelError, match=r"holds no model\.json"):
+        load_model(tmp_path)
+    save_model(tmp_path, model, replace(info, dataset="cifar10"))
+    assert load_model(tmp_path)[1].dataset == "cifar10"
+
+
+def test_a_full_disk_leaves_the_old_model_and_no_more(
+    tmp_path: Path, model: WideResNet, info: ModelInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path, model, info)
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "flush", full)
+    with pytest.raises(ModelError, match=r"the model cannot be written .*No space left.*free space"):
+        save_model(tmp_path, model, replace(info, dataset="cifar10"))
+    assert load_model(tmp_path)[1] == info
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
 def test_weights_of_another_network(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:

@@ -52,6 +52,36 @@ def load_transform(file: Path | None) -> Any:
         raise ConfigError(f"albumentations_file: {file} is not a serialised pipeline ({error})") from None
 
 
+def check_transform(transform: Any, file: Path | None, image: np.ndarray) -> None:
+    """Try the pipeline of `file` on one image, uint8 (H, W, 3).
+
+    Raises ConfigError unless it gives another image of the same kind: what came out normalised already, say, would be
+    normalised once more on the device, and nothing would tell.
+    """
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)  # a pool of threads in this process would hang the workers that it forks
+    try:
+        result = transform(image=image)["image"]
+    except Exception as error:  # whatever its operations stumble over, the file is what has to be fixed
+        raise ConfigError(
+            f"albumentations_file: {file} cannot be applied to an image of {_kind(image)} ({error})"
+        ) from None
+    finally:
+        cv2.setNumThreads(threads)
+    if not isinstance(result, np.ndarray) or (result.dtype, result.shape) != (image.dtype, image.shape):
+        raise ConfigError(
+            f"albumentations_file: {file} makes {_kind(result)} of an image of {_kind(image)}; remove what changes "
+            "type or size (Normalize, ToFloat, ToTensorV2, Resize): images are normalised and resized afterwards"
+        )
+
+
+def _kind(image: Any) -> str:
+    """As in: uint8 (32, 32, 3)."""
+    return f"{image.dtype} {tuple(image.shape)}"
+
+
 class _Steps(Dataset[tuple[Tensor, Tensor]]):
     """Item s is this process's share of the batch of step s, after the pipeline."""
 
@@ -101,6 +131,8 @@ class AlbumentationsLoader:
         resolution_at: Callable[[int], int] | None = None,
     ) -> None:
         transform = load_transform(pipeline.options.albumentations_file)
+        first = split.images[0].permute(1, 2, 0).contiguous().numpy()
+        check_transform(transform, pipeline.options.albumentations_file, first)
         self._steps = _Steps(split, batch_size, transform, seed, rank, world_size)
         self._images = len(split)
         self._batch_size = batch_size

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,6 +75,23 @@ def test_a_pipeline_from_a_file(tmp_path: Path, suffix: str) -> None:
     albumentations.save(albumentations.InvertImg(p=1.0), path, data_format=suffix[1:])
     image = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8).numpy()
     assert (load_transform(path)(image=image)["image"] == 255 - image).all()
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        (albumentations.Normalize(p=1.0), r"makes float32 \(32, 32, 3\) of an image of uint8 \(32, 32, 3\); remove"),
+        (albumentations.ToFloat(p=1.0), "makes float32"),
+        (albumentations.Resize(24, 24), r"makes uint8 \(24, 24, 3\)"),
+        (albumentations.RandomCrop(64, 64), r"cannot be applied to an image of uint8 \(32, 32, 3\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_pipeline_that_makes_other_things_than_pictures(tmp_path: Path, operation: Any, words: str) -> None:
+    path = tmp_path / "p.yaml"
+    albumentations.save(albumentations.Compose([operation]), path, data_format="yaml")
+    with pytest.raises(ConfigError, match=words):
+        make(file=path)
 
 
 def test_what_is_not_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ BLOCK = 1 << 18
 SLOW_SECONDS, SLOW_BYTES = 15.0, 4_000_000
 """A source that has not sent so many bytes in so many seconds is left for the next one (the official server has
 served at 55 kB/s for months: pytorch/vision issue 9536)."""
+LONGEST_WAIT_S = 3600.0
+"""How long a process waits for another one that fetches the same."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,25 @@ def fetch(
     from, another day if need be.
 
     timeout_s: how long a server may stay silent.
-    limit_s: how long all of it may take.
+    limit_s: how long all of it may take, waiting for another process included.
 
-    Raises Unreachable, with what each address answered, and DataError where `directory` cannot be written.
+    Raises Unreachable, with what each address answered, and DataError where `directory` cannot be written or another
+    process never ends.
     """
     path = directory / archive.name
+    deadline = time.monotonic() + limit_s
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory / f".{archive.name}.lock", timeout=3600):
+        with FileLock(directory / f".{archive.name}.lock", timeout=min(limit_s, LONGEST_WAIT_S)):
             if not path.is_file():
                 progress = on_progress or (lambda done, total: None)
-                _Fetch(archive, path, timeout_s, time.monotonic() + limit_s, progress).run()
+                _Fetch(archive, path, timeout_s, deadline, progress).run()
     except Timeout:
+        if limit_s < math.inf:
+            raise Unreachable(
+                f"{archive.name} is being fetched by another process, which has not ended within {limit_s:.0f} s; wait "
+                "for that one and try again, or train with --dataset synthetic"
+            ) from None
         raise DataError(
             f"{path}: another process has been fetching it for an hour; stop that one and try again"
         ) from None

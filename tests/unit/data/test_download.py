@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from wrn.data import download
 from wrn.data.download import Archive, Unreachable, fetch
@@ -195,6 +196,20 @@ def test_a_limit_on_all_of_it(server: Server, tmp_path: Path, monkeypatch: pytes
         fetch(server.archive("/a"), tmp_path, limit_s=0.3)
     assert CONTENT.startswith(part(tmp_path).read_bytes())
     assert fetch(server.archive("/b"), tmp_path).read_bytes() == CONTENT
+
+
+def test_the_limit_holds_for_the_wait_for_another_process_too(server: Server, tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".x.tar.gz.lock"), pytest.raises(Unreachable, match="fetched by another process"):
+        fetch(server.archive("/a"), tmp_path, limit_s=0.2)
+    assert server.asked == []
+    assert fetch(server.archive("/a"), tmp_path, limit_s=60).read_bytes() == CONTENT
+
+
+def test_a_process_that_never_ends_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "LONGEST_WAIT_S", 0.2)
+    with FileLock(tmp_path / ".x.tar.gz.lock"), pytest.raises(DataError, match="for an hour; stop that one") as caught:
+        fetch(server.archive("/a"), tmp_path)
+    assert not isinstance(caught.value, Unreachable)
 
 
 def test_a_silent_server(server: Server, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import torch
 from wrn.benchmarking.environment import environment
 from wrn.benchmarking.timing import seconds, spread
 from wrn.benchmarking.workload import Workload
-from wrn.config import Config
+from wrn.config.layers import Layer, merge
+from wrn.errors import ConfigError
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint, write_checkpoint
 from wrn.training.machine import device_name
 
@@ -42,38 +43,43 @@ def measure(
 
     steps: whose median a step with a checkpoint is compared with, anew in each round. folder: where to write; None: a
     temporary folder.
+
+    Raises ConfigError, before anything is measured, for a network that there is not and a folder that cannot be
+    written.
     """
-    work = Workload(
-        Config(
-            depth=depth,
-            widen_factor=widen_factor,
-            batch_size=batch_size,
-            device=device,
-            ema_decay=0.999,
-            dropout=0.0,
-            mixup_alpha=0.0,
-        )
-    )
+    given = {"depth": depth, "widen_factor": widen_factor, "batch_size": batch_size, "device": device}
+    rest = {"ema_decay": 0.999, "dropout": 0.0, "mixup_alpha": 0.0}
+    config = merge([Layer("flag", {**given, **rest})], "checkpoint").config
+    try:
+        scratch = tempfile.TemporaryDirectory(dir=folder)
+    except OSError as error:
+        where = folder or "the system's temporary folder"
+        raise ConfigError(f"folder: {where} cannot be written ({error.strerror}); give another --folder") from None
+    with scratch as place:
+        return measured(Workload(config), Path(place), steps, rounds)
+
+
+def measured(work: Workload, folder: Path, steps: int, rounds: int) -> dict[str, Any]:
+    """The record, of files written into `folder`."""
     batches = work.batches()
     work.run(batches, 2)
     figures: dict[str, list[float]] = {name: [] for name in ("save", "torch_save", "load", "torch_load", "call")}
     usual: list[float] = []
     after: list[float] = []
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        ours, theirs = Path(place, "step-00000001.safetensors"), Path(place, "peer.pt")
-        store = CheckpointStore(Path(place, "store"), 2, print_nothing)
-        for _ in range(rounds):
-            state = state_of(work)
-            plain = {"tensors": dict(state.tensors), "state": state.state}
-            figures["save"].append(seconds(partial(write_checkpoint, ours, state)))
-            figures["torch_save"].append(seconds(partial(torch.save, plain, theirs)))
-            figures["load"].append(seconds(lambda: read_checkpoint(ours)))
-            figures["torch_load"].append(seconds(lambda: torch.load(theirs, map_location="cpu", weights_only=True)))
-            usual += [seconds(lambda: work.run(batches, 1)) for _ in range(steps)]
-            figures["call"].append(seconds(partial(store.save, state)))
-            after.append(figures["call"][-1] + seconds(lambda: work.run(batches, 1)))
-            store.wait()
-        size, peer_size = ours.stat().st_size, theirs.stat().st_size
+    ours, theirs = folder / "step-00000001.safetensors", folder / "peer.pt"
+    store = CheckpointStore(folder / "store", 2, print_nothing)
+    for _ in range(rounds):
+        state = state_of(work)
+        plain = {"tensors": dict(state.tensors), "state": state.state}
+        figures["save"].append(seconds(partial(write_checkpoint, ours, state)))
+        figures["torch_save"].append(seconds(partial(torch.save, plain, theirs)))
+        figures["load"].append(seconds(lambda: read_checkpoint(ours)))
+        figures["torch_load"].append(seconds(lambda: torch.load(theirs, map_location="cpu", weights_only=True)))
+        usual += [seconds(lambda: work.run(batches, 1)) for _ in range(steps)]
+        figures["call"].append(seconds(partial(store.save, state)))
+        after.append(figures["call"][-1] + seconds(lambda: work.run(batches, 1)))
+        store.wait()
+    size, peer_size = ours.stat().st_size, theirs.stat().st_size
     step_s = spread(usual)
     return {
         "benchmark": "checkpoint",

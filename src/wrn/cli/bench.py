@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.config.flags import Parser, add_config_flags, parse_config
-from wrn.errors import DONE
+from wrn.errors import DONE, ConfigError
 from wrn.wrapping import entry, paragraph
 
 KINDS = {
@@ -53,6 +53,7 @@ def train(arguments: Sequence[str]) -> int:
         parser.print_help()
         return DONE
     config = parse_config(parser, rest).config
+    check_output(options)
     from wrn.benchmarking import train as benchmark
 
     return report(benchmark.measure(config, rounds=options.rounds, round_s=options.round_seconds), benchmark, options)
@@ -66,6 +67,7 @@ def inference(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="time for each of them [2.0]")
     options = parser.parse_args(arguments)
+    check_output(options)
     from wrn.benchmarking import inference as benchmark
 
     record = benchmark.measure(
@@ -87,6 +89,7 @@ def data(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each policy [5]")
     parser.add_argument("--batches", type=positive, default=20, metavar="N", help="batches of a turn [20]")
     options = parser.parse_args(arguments)
+    check_output(options)
     from wrn.benchmarking import data as benchmark
 
     record = benchmark.measure(
@@ -106,6 +109,7 @@ def checkpoint(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="checkpoints [5]")
     parser.add_argument("--folder", type=Path, metavar="D", help="where to write [a temporary folder]")
     options = parser.parse_args(arguments)
+    check_output(options)
     from wrn.benchmarking import checkpoint as benchmark
 
     record = benchmark.measure(
@@ -118,6 +122,21 @@ def checkpoint(arguments: Sequence[str]) -> int:
         folder=options.folder,
     )
     return report(record, benchmark, options)
+
+
+def check_output(options: argparse.Namespace) -> None:
+    """Raises ConfigError where the record could not be written: after minutes of measuring it would be lost."""
+    path: Path | None = options.output
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(f"output: {path} cannot be written ({error.strerror}); give another --output") from None
 
 
 def report(record: dict[str, Any], benchmark: Any, options: argparse.Namespace) -> int:

@@ -98,6 +98,40 @@ def test_what_is_no_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--round-seconds" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_that_could_not_be_kept_is_not_measured(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (train, inference, data, checkpoint):
+        monkeypatch.delattr(module, "measure")
+    (tmp_path / "file").touch()
+    assert main(["bench", kind, *KINDS[kind], "--output", str(tmp_path / "file/x.json")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"wrn bench: output: {tmp_path}/file/x.json cannot be written (")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--depth", "11"], "depth (flag): 11 is not allowed; must be 6n+4; the nearest are 10 and 16\n"),
+        (
+            ["--widen-factor", "100"],
+            "widen_factor (flag): 100 is not allowed; input should be less than or equal to 64\n",
+        ),
+        (["--folder", "/nonexistent"], "folder: /nonexistent cannot be written (No such file or directory); give "),
+    ],
+)
+def test_a_state_that_cannot_be_measured_is_told(
+    flags: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(checkpoint, "Workload")
+    assert main(["bench", "checkpoint", *flags]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"wrn bench: {words}")
+    assert told.count("\n") == 1
+
+
 def test_latency_of_the_slowest_call_in_a_hundred() -> None:
     assert inference.percentile(list(range(1, 101)), 0.99) == 100
     assert inference.percentile([5.0], 0.99) == 5.0

@@ -132,8 +132,10 @@ def test_a_state_that_cannot_be_measured_is_told(
     assert told.count("\n") == 1
 
 
-def test_latency_of_the_slowest_call_in_a_hundred() -> None:
-    assert inference.percentile(list(range(1, 101)), 0.99) == 100
+def test_the_latency_that_one_call_in_a_hundred_exceeds() -> None:
+    assert inference.percentile(list(range(100, 0, -1)), 0.99) == 99
+    assert inference.percentile([1.0, 2.0, 3.0], 0.99) == 3.0
+    assert inference.percentile([1.0, 2.0], 0.5) == 1.0
     assert inference.percentile([5.0], 0.99) == 5.0
 
 

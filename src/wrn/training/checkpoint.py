@@ -186,11 +186,13 @@ class CheckpointStore:
 
         To be called by a run that goes on at step `beyond` from the checkpoint `origin`, or begins (None). Those of
         later steps are damaged, or of a run that was given up: left in place they would count as the newest. Where
-        the run comes from elsewhere, none is its own. Raises CheckpointError when they cannot be moved.
+        the run comes from elsewhere, none is its own. What a killed process left unfinished is removed.
+
+        Only while the folder is held: what another process is writing looks unfinished. Raises CheckpointError when
+        checkpoints cannot be moved.
         """
-        for unfinished in self.directory.glob(".step-*.tmp"):  # of a process that was killed while it wrote
-            unfinished.unlink(missing_ok=True)
         here = origin is not None and origin.parent.resolve() == self.directory.resolve()
+        self._remove_unfinished(here)
         foreign = [path for path in self.paths() if not here or step_of(path) > beyond]
         if not foreign:
             return
@@ -200,7 +202,9 @@ class CheckpointStore:
         try:
             aside.mkdir()
             for path in foreign:
-                for name in (_checksum_of(path), path):  # the checksum first: without it the rest is no checkpoint
+                # Itself first: killed between the two, this leaves a checksum here that nobody looks at. The other way
+                # round it would leave a file that looks unfinished, and is removed as such.
+                for name in (path, _checksum_of(path)):
                     if name.exists():
                         name.replace(aside / name.name)
         except OSError as error:
@@ -209,6 +213,27 @@ class CheckpointStore:
             ) from None
         names = ", ".join(path.name for path in foreign)
         self.on_note(f"set aside, as this run does not go on from them: {names} in {aside}")
+
+    def _remove_unfinished(self, here: bool) -> None:
+        """Remove what is left of a process that was killed while it wrote or removed a checkpoint, or set some aside.
+
+        Nothing of it is a checkpoint to `read_checkpoint`.
+
+        here: whether the run goes on from a checkpoint of this folder, which then is worth more than any that was not
+        written to the end. Else files without a checksum are left to be set aside: they may be all that there is, or
+        somebody may have copied them here and forgotten the checksums.
+        """
+        for folder in self.directory.glob(f"{ASIDE}-*"):
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+        unfinished = list(self.directory.glob(".step-*.tmp"))
+        if here:
+            unfinished += [path for path in self.paths() if not _checksum_of(path).exists()]
+        for path in unfinished:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self.on_note(f"{path}: was not written to the end and cannot be removed ({error.strerror})")
 
     def _write(self, fetch: Callable[[], dict[str, Tensor]], state: dict[str, Any], beside_training: bool) -> None:
         began = time.monotonic()

@@ -306,6 +306,77 @@ def test_what_a_killed_process_left_half_written_goes(store: CheckpointStore) ->
     ]
 
 
+def without_checksum(store: CheckpointStore, *steps: int) -> list[Path]:
+    paths = [store.path_of(step) for step in steps]
+    for path in paths:
+        path.with_name(path.name + ".sha256").unlink()
+    return paths
+
+
+def test_files_without_a_checksum_go_once_a_run_goes_on_beside_them(store: CheckpointStore) -> None:
+    """As a kill leaves them while an old one is removed, or between the renames of a new one."""
+    (store.directory / f"{ASIDE}-1").mkdir(parents=True)
+    for step in (1, 2, 3):
+        write_checkpoint(store.path_of(step), make(step))
+    without_checksum(store, 1, 3)
+    newest = store.newest()
+    assert newest is not None
+    store.set_aside(beyond=2, origin=newest[0])
+    names = ["step-00000002.safetensors", "step-00000002.safetensors.sha256"]
+    assert sorted(path.name for path in store.directory.iterdir()) == names
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_files_without_a_checksum_stay_where_they_are_all_there_is(
+    store: CheckpointStore, tmp_path: Path, elsewhere: bool
+) -> None:
+    store.save(make(3), wait=True)
+    (path,) = without_checksum(store, 3)
+    content = path.read_bytes()
+    assert store.newest() is None
+    store.set_aside(beyond=5, origin=tmp_path / "other/step-00000005.safetensors" if elsewhere else None)
+    assert (store.directory / f"{ASIDE}-1" / path.name).read_bytes() == content
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_kill_while_checkpoints_are_set_aside_loses_none(
+    store: CheckpointStore, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (900, 1000):
+        store.save(make(step), wait=True)
+    really, left = Path.replace, [None] * moves
+
+    def killed(self: Path, target: Path) -> Path:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return really(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.set_aside(beyond=0, origin=None)
+    found = store.newest()
+    store.set_aside(beyond=0 if found is None else found[1].step, origin=None if found is None else found[0])
+    files = sorted(path.name for path in store.directory.rglob("step-*.safetensors"))
+    assert files == ["step-00000900.safetensors", "step-00001000.safetensors"]
+
+
+def test_what_cannot_be_removed_is_told(
+    store: CheckpointStore, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(make(1), wait=True)
+    half = store.directory / ".step-00000002.safetensors.tmp"
+    half.write_bytes(b"half")
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    store.set_aside(beyond=1, origin=store.path_of(1))
+    assert notes == [f"{half}: was not written to the end and cannot be removed (Operation not permitted)"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder(store: CheckpointStore) -> None:
     store.directory.mkdir()

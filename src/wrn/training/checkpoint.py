@@ -257,6 +257,19 @@ class CheckpointStore:
             path.unlink(missing_ok=True)
 
 
+def aside_line(checkpoints: Path) -> str | None:
+    """What lies in folders of checkpoints that a run did not go on from, and how large it is; None for nothing."""
+    files = list(checkpoints.glob(f"{ASIDE}-*/*"))
+    number = sum(_NAME.fullmatch(path.name) is not None for path in files)
+    if not number:
+        return None
+    size = sum(path.stat().st_size for path in files)
+    return (
+        f"set aside by this run or earlier ones: {number} checkpoint{'s' if number > 1 else ''}, {size / 1e6:,.0f} MB, "
+        f"in {checkpoints}/{ASIDE}-*; no run goes on from there: remove what you do not want to keep"
+    )
+
+
 def _stand_back() -> None:
     """Let other threads have the processor first.
 

@@ -12,26 +12,10 @@ from pathlib import Path
 from wrn.config import Config, RunPaths, run_paths
 from wrn.config.paths import sagemaker_base
 from wrn.errors import ConfigError
-from wrn.training.checkpoint import ASIDE
 
-SUFFIX = ".safetensors"
-"""Of checkpoints; their checksums lie beside them."""
 PATIENCE_S = 15.0
 """How long to wait for another run to let go of a folder: one that was told to stop saves first, and the workers of one
 that was killed end a few seconds later."""
-
-
-def aside_line(checkpoints: Path) -> str | None:
-    """What lies in folders of checkpoints that a run did not go on from, and how large it is; None for nothing."""
-    files = list(checkpoints.glob(f"{ASIDE}-*/*"))
-    number = sum(path.suffix == SUFFIX for path in files)
-    if not number:
-        return None
-    size = sum(path.stat().st_size for path in files)
-    return (
-        f"set aside by this run or earlier ones: {number} checkpoint{'s' if number > 1 else ''}, {size / 1e6:,.0f} MB, "
-        f"in {checkpoints}/{ASIDE}-*; no run goes on from there: remove what you do not want to keep"
-    )
 
 
 def has_own_folder(config: Config) -> bool:

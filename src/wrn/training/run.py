@@ -19,9 +19,9 @@ from wrn.data.dataset import Dataset, Split
 from wrn.errors import ConfigError, TrainingError
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu, use_own_kernels
 from wrn.training.budget import as_chosen_before, within_budget
-from wrn.training.checkpoint import Checkpoint, CheckpointStore
+from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
 from wrn.training.evaluation import Evaluation
-from wrn.training.folders import aside_line, has_own_folder, held, remove_empty, writable_paths
+from wrn.training.folders import has_own_folder, held, remove_empty, writable_paths
 from wrn.training.machine import choose_kernels, device_name, provenance
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops

@@ -8,7 +8,8 @@ import pytest
 from wrn.config import Config
 from wrn.errors import ConfigError
 from wrn.training import folders
-from wrn.training.folders import aside_line, held, remove_empty, writable_paths
+from wrn.training.checkpoint import aside_line
+from wrn.training.folders import held, remove_empty, writable_paths
 
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -274,14 +275,22 @@ def check_tensorboard() -> None:
 
 
 class TensorBoardReporter:
-    """Passes everything on, and writes each epoch's figures as TensorBoard events too."""
+    """Passes everything on, and writes each epoch's figures as TensorBoard events too.
+
+    directory: made when training begins, so that a run that never began leaves none.
+    """
 
     def __init__(self, inner: Reporter, directory: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._inner = inner
-        self._writer = SummaryWriter(str(directory))
-        self.note, self.begin, self.step, self.download = inner.note, inner.begin, inner.step, inner.download
+        self._make_writer = partial(SummaryWriter, str(directory))
+        self._writer: Any = None
+        self.note, self.step, self.download = inner.note, inner.step, inner.download
+
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+        self._writer = self._make_writer()
+        self._inner.begin(total_steps, first_step, steps_per_epoch)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self._inner.epoch(row)
@@ -290,5 +299,6 @@ class TensorBoardReporter:
                 self._writer.add_scalar(key, value, row["epoch"])
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
         self._inner.close()

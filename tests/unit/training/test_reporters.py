@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from wrn.training import reporters
-from wrn.training.reporters import PlainReporter, RichReporter, duration
+from wrn.training.reporters import PlainReporter, RichReporter, SilentReporter, TensorBoardReporter, duration
 
 
 @pytest.fixture
@@ -120,3 +121,18 @@ def test_the_live_view_knows_the_speed_of_long_steps(seconds: float, clock: list
         assert task.fields["left"] == reporters.clock(992 * seconds)
     finally:
         reporter.close()
+
+
+def test_a_run_that_never_began_has_no_tensorboard_events(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "tensorboard"
+    reporter = TensorBoardReporter(SilentReporter(), folder)
+    reporter.note("the data is not to be had")
+    reporter.close()
+    assert not folder.exists()
+    reporter = TensorBoardReporter(SilentReporter(), folder)
+    reporter.begin(10, 0, 5)
+    reporter.epoch({"epoch": 1, "train_loss": 2.5})
+    reporter.close()
+    (events,) = folder.iterdir()
+    assert b"train_loss" in events.read_bytes()

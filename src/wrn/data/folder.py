@@ -11,7 +11,7 @@ from torch import Tensor
 from wrn.data.cache import load_cached
 from wrn.data.dataset import Dataset, Split, channel_statistics
 from wrn.data.layout import Files, list_pictures, some
-from wrn.data.pictures import read_picture
+from wrn.data.pictures import large_ones_unremarked, read_picture
 from wrn.errors import DataError
 
 
@@ -44,7 +44,7 @@ def _read_all(files: Files, skip_broken: bool) -> tuple[Split, int]:
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor() as pool:
+    with large_ones_unremarked(), ThreadPoolExecutor() as pool:
         results = list(pool.map(read, (path for path, _ in files)))
     broken = [result for result in results if isinstance(result, DataError)]
     if broken and not skip_broken:

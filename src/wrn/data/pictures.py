@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +20,30 @@ DRAFT = (4 * SIDE, 4 * SIDE)
 """JPEGs are decoded at no less than this size, which saves most of the time that a photo takes."""
 
 
+@contextmanager
+def large_ones_unremarked() -> Iterator[None]:
+    """Within this block Pillow does not warn of large pictures; those of twice the size it refuses all the same.
+
+    To be put around all threads that read: the filters of warnings are those of the whole process, and threads that
+    each set and reset them leave them set for good.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
 def read_picture(path: Path) -> Tensor:
     """uint8 (3, 32, 32), RGB: turned as its EXIF says, transparency on white, resized without regard to its shape.
 
-    Of a moving picture, the first frame. Raises DataError, naming the file, when it cannot be read as a picture.
+    Of a moving picture, the first frame. To be called within `large_ones_unremarked`. Raises DataError, naming the
+    file, when it cannot be read as a picture.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as large, and it is refused
-            file = Image.open(path, formats=FORMATS)
-        with file:
+        with Image.open(path, formats=FORMATS) as file:
             file.draft("RGB", DRAFT)
             picture = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wrn.data.pictures import read_picture
+from wrn.data.pictures import large_ones_unremarked, read_picture
 from wrn.model import load_model, pick_device, pick_precision, predict_logits, tune_cpu, use_own_kernels
 
 Answer = list[tuple[str, float]]
@@ -41,4 +41,6 @@ class Predictor:
 
     def predict_files(self, paths: Sequence[Path], top: int = 5) -> list[Answer]:
         """The same for picture files. Raises DataError naming the first that cannot be read."""
-        return self.predict(torch.stack([read_picture(path) for path in paths]), top)
+        with large_ones_unremarked():
+            pictures = [read_picture(path) for path in paths]
+        return self.predict(torch.stack(pictures), top)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from data_files import write_pictures
 from wrn.data.folder import load_folder
@@ -100,6 +105,29 @@ def test_broken_pictures_are_named_or_left_out(tmp_path: Path) -> None:
         path.write_bytes(b"broken")
     with pytest.raises(DataError, match="not one of its pictures can be read"):
         load_folder(tmp_path, skip_broken=True)
+
+
+def test_large_pictures_read_in_several_threads_leave_the_filters_of_warnings_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path, each=1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # each has 600
+    really, lock, both, arrived = Image.open, threading.Lock(), threading.Barrier(2, timeout=30), []
+
+    def overlapping(*arguments: Any, **keys: Any) -> Any:
+        """The first two begin together, and the first of them ends first."""
+        with lock:
+            arrived.append(None)
+            number = len(arrived)
+        if number <= 2:
+            both.wait()
+            time.sleep(0.3 * (number - 1))
+        return really(*arguments, **keys)
+
+    monkeypatch.setattr(Image, "open", overlapping)
+    before = list(warnings.filters)
+    assert len(load_folder(tmp_path).train) == 2
+    assert warnings.filters == before
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

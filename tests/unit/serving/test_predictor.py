@@ -50,6 +50,14 @@ def test_files_and_tensors_give_the_same(predictor: Predictor, tmp_path: Path) -
     assert predictor.predict_files([path]) == predictor.predict(image[None])
 
 
+def test_a_large_picture_is_read_without_a_warning(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    assert len(predictor.predict_files([tmp_path / "large.png"])) == 1
+
+
 def test_a_file_that_is_no_picture_is_named(predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("hello")
     with pytest.raises(DataError, match=r"bad\.png"):

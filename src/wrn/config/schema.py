@@ -345,6 +345,8 @@ class Config(
             )
         if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
             problems.append(f"micro_batch: {self.micro_batch} is above batch_size ({self.batch_size}); lower it")
+        if isinstance(self.processes, int) and self.processes > 1 and self.device.startswith("cuda:"):
+            problems.append(f"device: {self.device} is one GPU; give --device cuda for several processes")
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -118,6 +118,8 @@ def for_processes(config: Config, here: Place) -> Config:
             f"resume: with {config.resume}, each restart by torchrun would begin there again; give --resume auto, or "
             "torchrun --max-restarts 0"
         )
+    if config.device.startswith("cuda:"):
+        raise ConfigError(f"device: {config.device} is one GPU; give --device cuda for several processes")
     if config.compile == "graphs":
         raise ConfigError("compile: graphs is for one process alone; give --compile true")
     if pick_device(config.device).type == "mps":

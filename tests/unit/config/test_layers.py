@@ -39,6 +39,7 @@ def test_all_errors_come_at_once_with_key_place_value_and_range() -> None:
     ("values", "sentence"),
     [
         ({"min_lr": 1}, "min_lr: 1 is above lr (0.1)"),
+        ({"processes": 4, "device": "cuda:1"}, "device: cuda:1 is one GPU; give --device cuda for several processes"),
         ({"epochs": 2}, "warmup_epochs: 5 is longer than the run (2 epochs)"),
         ({"schedule": "step"}, "milestones: empty"),
         ({"target_accuracy": 0.5}, "target_accuracy: needs a validation split"),

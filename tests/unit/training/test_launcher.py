@@ -135,6 +135,8 @@ def test_sync_bn_takes_whole_batches_alone(parts: dict[str, Any], monkeypatch: p
 def test_what_several_processes_cannot_do() -> None:
     with pytest.raises(ConfigError, match="sync_bn: needs GPUs"):
         for_processes(Config(sync_bn=True), Place(size=2))
+    with pytest.raises(ConfigError, match="device: cuda:1 is one GPU; give --device cuda for several processes"):
+        for_processes(Config(device="cuda:1"), Place(size=2))
     with pytest.raises(ConfigError, match="output_dir: unset"):
         for_processes(Config(), Place(size=2, may_restart=True))
     with pytest.raises(ConfigError, match="resume: with never, each restart by torchrun would begin there again"):

@@ -46,7 +46,7 @@ class Cluster:
 
 
 def place(environ: Mapping[str, str] | None = None) -> Place:
-    """This process's place. Raises ConfigError when the environment gives only part of it."""
+    """This process's place. Raises ConfigError when the environment gives only part of it, or what is no number."""
     environ = os.environ if environ is None else environ
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     given = [name for name in names if name in environ]
@@ -56,13 +56,22 @@ def place(environ: Mapping[str, str] | None = None) -> Place:
         missing = ", ".join(name for name in names if name not in environ)
         raise ConfigError(f"{missing} not set, but {', '.join(given)} are; start several processes with torchrun")
     return Place(
-        rank=int(environ["RANK"]),
-        size=int(environ["WORLD_SIZE"]),
-        local_rank=int(environ["LOCAL_RANK"]),
+        rank=_number(environ, "RANK"),
+        size=_number(environ, "WORLD_SIZE"),
+        local_rank=_number(environ, "LOCAL_RANK"),
         host=environ.get("SM_CURRENT_HOST") or socket.gethostname(),
-        attempt=int(environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
-        may_restart=int(environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0,
+        attempt=_number(environ, "TORCHELASTIC_RESTART_COUNT"),
+        may_restart=_number(environ, "TORCHELASTIC_MAX_RESTARTS") > 0,
     )
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    """0 where it is not set."""
+    text = environ.get(name, "0")
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f'{name} is "{text}", not a number; start several processes with torchrun') from None
 
 
 def under_torchrun(environ: Mapping[str, str] | None = None) -> bool:

@@ -40,6 +40,8 @@ def locate_cifar(
     Raises OutOfReach where they are not to be had, and DataError for what has to be fixed first.
     """
     wanted = "cifar100" if name == "auto" else name
+    if wanted not in TITLES:  # the description of a model may name any
+        raise DataError(f'dataset: "{name}" is not known; give --dataset cifar100, cifar10, folder or synthetic')
     for place in places:
         found = find_cifar(wanted, place)
         if found is not None:

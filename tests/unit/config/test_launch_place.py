@@ -37,6 +37,12 @@ def test_half_a_word_is_an_error(missing: str) -> None:
         place(environ)
 
 
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_MAX_RESTARTS"])
+def test_what_is_no_number_is_an_error(name: str) -> None:
+    with pytest.raises(ConfigError, match=f'{name} is "a", not a number; start several processes with torchrun'):
+        place({**TORCHRUN, name: "a"})
+
+
 def test_the_hosts_of_a_job(tmp_path: Path) -> None:
     assert cluster({"SAGEMAKER_BASE_DIR": "/nowhere"}) is None
     environ = sagemaker(tmp_path, current_host="algo-2", hosts=["algo-2", "algo-1"])

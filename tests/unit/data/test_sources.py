@@ -98,6 +98,12 @@ def test_auto_takes_the_synthetic_set_only_for_want_of_a_network(tmp_path: Path,
         open_dataset("auto", data_dir=None, search=[tmp_path])
 
 
+def test_a_name_that_is_not_known(tmp_path: Path, network: Network) -> None:
+    with pytest.raises(DataError, match='dataset: "noise" is not known; give --dataset cifar100'):
+        open_dataset("noise", data_dir=None, search=[tmp_path])
+    assert network.asked == []
+
+
 def test_downloads_can_be_switched_off(tmp_path: Path, network: Network) -> None:
     with pytest.raises(DataError, match="allow --download"):
         open_dataset("cifar10", data_dir=None, search=[tmp_path], download=False)

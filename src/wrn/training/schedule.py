@@ -61,7 +61,7 @@ def side_at(stages: Sequence[Stage], step: int, total_steps: int) -> int:
 def steps_by_side(stages: Sequence[Stage], first_step: int, total_steps: int) -> dict[int, int]:
     """How many of the steps from `first_step` on there are of each side. `side_at` one by one, without the loop."""
     found: Counter[int] = Counter()
-    begin, end = first_step, 0.0
+    begin, end = min(first_step, total_steps), 0.0
     for number, (side, share) in enumerate(stages, start=1):
         end += share
         # A step belongs here if its middle, step + 0.5, lies before the end of the stage.

@@ -86,3 +86,4 @@ def test_steps_of_each_size_by_the_quickstart() -> None:
     stages = parse_stages("16:0.5 20:0.25 24:0.12 32:0.13")
     assert steps_by_side(stages, 0, 1600) == {16: 800, 20: 400, 24: 192, 32: 208}
     assert steps_by_side(stages, 1000, 1600) == {16: 0, 20: 200, 24: 192, 32: 208}
+    assert steps_by_side(stages, 1601, 1600) == {16: 0, 20: 0, 24: 0, 32: 0}

@@ -1,4 +1,4 @@
-"""Where things are: the one place that reads the environment.
+"""Where things are, by the configuration and the environment.
 
 On SageMaker everything lives under /opt/ml (or $SAGEMAKER_BASE_DIR) and the toolkit adds SM_* variables; a job
 started by our own entry point has the folders but not the variables. Elsewhere everything is in the run directory.

@@ -31,7 +31,7 @@ def writable_paths(config: Config, recipe: str, new: list[Path]) -> RunPaths:
     paths = run_paths(config, recipe)
     new += missing(paths)
     if has_own_folder(config):
-        while not made(paths.run):  # taken this moment by another run
+        while taken(paths.run):
             paths = run_paths(config, recipe)
             new += missing(paths)
     make_writable(paths)
@@ -44,15 +44,15 @@ def missing(paths: RunPaths) -> list[Path]:
     return sorted(folder for folder in wanted if not folder.exists())
 
 
-def made(folder: Path) -> bool:
-    """Make a new folder; whether it was not there. Where it cannot be made, `make_writable` says why."""
+def taken(folder: Path) -> bool:
+    """Whether another run has just made this folder; else make it. Where that fails, `make_writable` says why."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        return False
+        return True
     except OSError:
         pass
-    return True
+    return False
 
 
 @contextmanager

@@ -15,8 +15,10 @@ from wrn.config.stages import Stage, parse_milestones, parse_stages
 class Schedule:
     """The curves of one run, fixed before its first step.
 
-    Steps count from 0 over the whole run. The learning rate rises linearly to `peak` over `warmup_steps`, reaches
-    it at the last of them (at step 0 without warm-up) and is `floor` at the last step of all.
+    Steps count from 0 over the whole run. The learning rate rises linearly to `peak` over `warmup_steps` and reaches
+    it at the last of them (at step 0 without warm-up). From there `cosine` and `linear` bring it to `floor` at the last
+    step of all, if any follows the warm-up; `step` multiplies it by `decay` at each of `milestones`, down to no less
+    than `floor`.
     """
 
     kind: str

@@ -1,5 +1,9 @@
-"""Requests to stop. SIGTERM or a first Ctrl-C ends a run after the present step; a second one, or one that comes before
-the first step, ends it at once."""
+"""Requests to stop. SIGTERM or a first Ctrl-C ends a run after the present step; one that comes before the first step
+ends it at once.
+
+A Ctrl-C after either ends it at once, too: somebody has waited long enough. Another SIGTERM does not: a launcher passes
+on what the whole group of processes has got already, and the run has to save yet.
+"""
 
 from __future__ import annotations
 

@@ -27,6 +27,15 @@ def test_with_work_to_save_it_is_noted_and_a_second_ctrl_c_stops_at_once() -> No
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_second_sigterm_leaves_time_to_save() -> None:
+    """torchrun passes on what its whole group has got already."""
+    with StopSignal() as stop:
+        stop.there_is_work = True
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.received == "SIGTERM"
+
+
 def test_a_stop_that_was_swallowed_is_remembered() -> None:
     with StopSignal() as stop:
         stop.check()

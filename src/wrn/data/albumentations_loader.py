@@ -167,7 +167,7 @@ class AlbumentationsLoader:
             everything = torch.arange(len(part), device=self._device)
             windows = self._pipeline.windows(part.images)
             batch = self._pipeline(windows, everything, part.labels, self._random(step))
-            yield replace(batch, shared=self._size_of(step))
+            yield replace(batch, global_images=self._size_of(step))
 
     def _random(self, step: int) -> BatchRandom:
         size = self._size_of(step)

@@ -86,7 +86,7 @@ class DeviceLoader:
         rows = share_of(size, self._rank, self._world_size)
         rng = BatchRandom(generator(self._seed, "augment", step), size, rows=rows, device=self._device)
         indices = indices[rows]
-        return replace(self._pipeline(windows, indices, self._labels[indices], rng), shared=size)
+        return replace(self._pipeline(windows, indices, self._labels[indices], rng), global_images=size)
 
     def _indices(self, step: int) -> torch.Tensor:
         epoch, within = divmod(step, self.steps_per_epoch)

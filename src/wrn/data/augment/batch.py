@@ -15,14 +15,14 @@ class Batch:
     labels: int64 (B,).
     other_labels, weight: for mixed images the second label, int64 (B,), and the share of the first, float32 (B,);
         None where nothing is mixed. Two labels and a weight say what a soft one-hot row would, in less memory.
-    shared: images of the batch over all processes, where these are one process's share of it; else None.
+    global_images: images of the batch over all processes, of which these are one process's share; None: these are all.
     """
 
     images: Tensor
     labels: Tensor
     other_labels: Tensor | None = None
     weight: Tensor | None = None
-    shared: int | None = None
+    global_images: int | None = None
 
     @property
     def size(self) -> int:
@@ -31,7 +31,7 @@ class Batch:
     @property
     def global_size(self) -> int:
         """Images over all processes."""
-        return self.size if self.shared is None else self.shared
+        return self.size if self.global_images is None else self.global_images
 
     @property
     def tensors(self) -> list[Tensor]:

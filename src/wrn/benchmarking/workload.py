@@ -16,6 +16,7 @@ from wrn.config.launch import Place
 from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
+from wrn.data.order import steps_in_epoch
 from wrn.model import WideResNet, pick_device, pick_precision, tune_cpu, use_own_kernels
 from wrn.training.machine import choose_kernels
 from wrn.training.optimizer import Optimizers
@@ -70,7 +71,7 @@ class Workload:
         self._data = noise(config.batch_size * max(1, math.ceil(4000 / config.batch_size)))
         self._place = processes.place
         self.model: WideResNet = build_model(config, self._data, self.device)
-        schedule = make_schedule(config, math.ceil(IMAGES_OF_CIFAR / config.batch_size))
+        schedule = make_schedule(config, steps_in_epoch(IMAGES_OF_CIFAR, config.batch_size))
         self.optimizers = Optimizers(config, self.model, self.precision)
         self.train_step = TrainStep(
             config, self.model, self.optimizers, self.precision, schedule, lambda note: None, processes

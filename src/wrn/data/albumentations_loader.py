@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import Pipeline
 from wrn.data.dataset import Split
-from wrn.data.order import epoch_order, share_of
+from wrn.data.order import epoch_order, share_of, steps_in_epoch
 from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
 from wrn.errors import ConfigError
@@ -93,7 +93,7 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
-        self.steps_per_epoch = -(-len(split) // batch_size)
+        self.steps_per_epoch = steps_in_epoch(len(split), batch_size)
         self._order = np.empty(0, dtype=np.int64)
         self._order_epoch = -1
 

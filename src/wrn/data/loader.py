@@ -16,7 +16,7 @@ from wrn.data.augment.batch import Batch
 from wrn.data.augment.crop import Windows
 from wrn.data.augment.pipeline import Pipeline
 from wrn.data.dataset import Split
-from wrn.data.order import epoch_order, share_of
+from wrn.data.order import epoch_order, share_of, steps_in_epoch
 from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
 from wrn.errors import ConfigError
@@ -72,7 +72,7 @@ class DeviceLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._split) // self._batch_size)
+        return steps_in_epoch(len(self._split), self._batch_size)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         made = (self.batch(step) for step in range(start, stop))

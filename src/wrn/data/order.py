@@ -1,10 +1,15 @@
-"""Which images a step has: the order of an epoch, and each process's share of a batch."""
+"""Which images a step has: the steps and the order of an epoch, and each process's share of a batch."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from wrn.data.random import generator
+
+
+def steps_in_epoch(images: int, batch_size: int) -> int:
+    """Steps in which every image comes once; the last batch of an epoch may be smaller."""
+    return -(-images // batch_size)
 
 
 def share_of(size: int, rank: int, world_size: int) -> slice:

@@ -8,6 +8,7 @@ from wrn.config import Config, RunPaths
 from wrn.config.launch import Place
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
+from wrn.data.order import steps_in_epoch
 from wrn.data.random import generator
 from wrn.data.sources import open_dataset
 from wrn.data.split import hold_out, subset
@@ -54,7 +55,7 @@ def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) ->
 
 
 def load_batches(config: Config, dataset: Dataset, device: torch.device, here: Place) -> Loader:
-    steps_per_epoch = -(-len(dataset.train) // config.batch_size)
+    schedule = make_schedule(config, steps_in_epoch(len(dataset.train), config.batch_size))
     return make_loader(
         config,
         dataset.train,
@@ -66,7 +67,7 @@ def load_batches(config: Config, dataset: Dataset, device: torch.device, here: P
         rank=here.rank,
         world_size=here.size,
         num_workers=config.num_workers,
-        resolution_at=make_schedule(config, steps_per_epoch).resolution_at,
+        resolution_at=schedule.resolution_at,
     )
 
 

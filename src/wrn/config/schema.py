@@ -98,6 +98,14 @@ class AugmentSection(Section):
         return format_stages(parse_stages(value))
 
 
+def nearest_depths(depth: int) -> tuple[int, int] | None:
+    """The nearest depths that a network can have, 6n+4 with n from 1 on; None where this is one of them."""
+    if depth >= 10 and (depth - 4) % 6 == 0:
+        return None
+    below = 4 + 6 * max(1, (depth - 4) // 6)
+    return below, below + 6
+
+
 class ModelSection(Section):
     """Model"""
 
@@ -128,9 +136,8 @@ class ModelSection(Section):
     @field_validator("depth")
     @classmethod
     def _depth_is_6n_plus_4(cls, depth: int) -> int:
-        if (depth - 4) % 6:
-            below = 4 + 6 * max(1, (depth - 4) // 6)
-            raise ValueError(f"must be 6n+4; the nearest are {below} and {below + 6}")
+        if (near := nearest_depths(depth)) is not None:
+            raise ValueError(f"must be 6n+4; the nearest are {near[0]} and {near[1]}")
         return depth
 
 

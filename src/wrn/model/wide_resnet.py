@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from wrn.config.schema import nearest_depths
 from wrn.errors import ModelError
 from wrn.model.convolve import convolve
 from wrn.model.norm_act import Activation, norm_act
@@ -98,9 +99,8 @@ class WideResNet(nn.Module):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        if depth < 10 or (depth - 4) % 6:
-            below = 4 + 6 * max(1, (depth - 4) // 6)
-            raise ModelError(f"depth {depth} is not 6n+4; the nearest depths are {below} and {below + 6}")
+        if (near := nearest_depths(depth)) is not None:
+            raise ModelError(f"depth {depth} is not 6n+4; the nearest depths are {near[0]} and {near[1]}")
         if widen_factor < 1 or num_classes < 1:
             raise ModelError(f"widen_factor {widen_factor} and num_classes {num_classes} must be at least 1")
         self.architecture = Architecture(depth, widen_factor, dropout, num_classes, activation, downsampling)

@@ -78,7 +78,8 @@ def _is_foreign(options: DeployOptions) -> bool:
 
 
 def expected_line(expected: Estimate) -> str:
-    return f"expected: about {span(expected.hours * HOUR)} and ${expected.cost:.2f}, by the assumptions of wrn plan"
+    money = f"${expected.cost:.2f}{' (spot price assumed)' if expected.spot else ''}"
+    return f"expected: about {span(expected.hours * HOUR)} and {money}, by the assumptions of wrn plan"
 
 
 def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None, profile: str | None) -> list[str]:

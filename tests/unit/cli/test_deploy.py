@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -46,13 +47,26 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     assert {"CreateBucket", "PutBucketPolicy", "CreateRole", "PutRolePolicy"} < set(calls)
     lines = err.splitlines()
     assert lines[0] == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)"
-    assert lines[1] == "expected: about 13.0 h and $7.85, by the assumptions of wrn plan"
+    assert lines[1] == "expected: about 13.0 h and $7.85 (spot price assumed), by the assumptions of wrn plan"
     assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge with ")
     assert lines[3].startswith(
         "careful: that is more than the 6.5 h after which the job is stopped; as many epochs as fit are trained, fewer "
         "than the recipe's: raise --max-cost and"
     )
     assert lines[4] == "data: CIFAR-100 is not in data; deploying fetches it"
+
+
+def test_machines_are_compared_at_the_costs_that_the_job_would_have(capsys: pytest.CaptureFixture[str]) -> None:
+    def expected(*flags: str) -> list[float]:
+        """The cost of the job, and of the cheapest machine beside it where that is another."""
+        assert main(["deploy", "--dry-run", *flags]) == 0
+        return [float(text) for text in re.findall(r"(?:min|h) and \$(\d+\.\d\d)", capsys.readouterr().err)][:2]
+
+    demand, spot = expected(), expected("--spot")
+    assert demand[0] > demand[1]
+    assert spot == pytest.approx([0.4 * cost for cost in demand], abs=0.01)
+    assert main(["deploy", "--dry-run", "--spot", "--price-per-hour", "0.1"]) == 0
+    assert "ml.g5.xlarge is the cheapest that can run this" in capsys.readouterr().err
 
 
 def test_what_was_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from wrn.aws.instances import CATALOGUE
 from wrn.aws.options import HOUR, DeployOptions, span
-from wrn.aws.planning.plan import Row, make_plan
-from wrn.aws.prices import SPOT_SHARE, bundled_prices
+from wrn.aws.planning.plan import Row, make_plan, mark_frontier
+from wrn.aws.prices import bundled_prices, spot_estimate
 from wrn.config.schema import Config
 from wrn.errors import AwsError
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """hours: what is billed; cost in US dollars, spot or on demand as asked for; why: a sentence on the instance."""
+    """hours: what is billed; cost in US dollars, spot or on demand as asked for; why: a sentence on the instance.
+
+    spot: the cost is that of spot, whose price is assumed.
+    """
 
     hours: float
     cost: float
     why: str
     fits: bool
+    spot: bool = False
 
 
 def estimate(config: Config, options: DeployOptions, *, today: date) -> Estimate | None:
@@ -31,12 +35,20 @@ def estimate(config: Config, options: DeployOptions, *, today: date) -> Estimate
         plan = make_plan(config, bundled_prices(), options.region, today=today, image=options.image_uri)
     except AwsError:
         return None
-    row = next((row for row in plan.rows if row.instance.name == options.instance_type), None)
-    if row is None:
+    rows = [_priced(row, options) for row in plan.rows]
+    if options.instance_type not in {row.instance.name for row in rows}:
         return None
-    price = options.price_per_hour or row.price.usd_per_hour
-    cost = row.hours * price * (SPOT_SHARE if options.spot else 1.0)
-    return Estimate(row.hours, cost, _why(row, [other for other in plan.rows if other.usable]), row.usable)
+    rows = mark_frontier(rows)  # a price of one's own may move it
+    row = next(row for row in rows if row.instance.name == options.instance_type)
+    return Estimate(row.hours, row.cost, _why(row, [other for other in rows if other.usable]), row.usable, options.spot)
+
+
+def _priced(row: Row, options: DeployOptions) -> Row:
+    """The row at the cost that the job would have there: the machine's own price where it is known, spot as asked."""
+    chosen = row.instance.name == options.instance_type
+    price = (options.price_per_hour if chosen else 0.0) or row.price.usd_per_hour
+    cost = row.hours * price
+    return replace(row, cost=spot_estimate(cost) if options.spot else cost)
 
 
 def _why(row: Row, usable: list[Row]) -> str:

@@ -131,7 +131,7 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     given = "wrn.training.parts.open_dataset"
     for data, words in (
         (replace(tiny_dataset(), name="synthetic"), r"other data \(folder, this is synthetic\)"),
-        (tiny_dataset(65), r"60 \+ 20 images, here are 65 \+ 20"),
+        (tiny_dataset(62), r"60 \+ 20 images, here are 62 \+ 20"),
         (replace(tiny_dataset(), classes=("v", "w", "x", "y", "z")), "as many images, but other ones"),
     ):
         monkeypatch.setattr(given, lambda *arguments, data=data, **keys: data)

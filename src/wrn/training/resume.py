@@ -11,13 +11,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wrn.config.paths import sagemaker_base
 from wrn.config.schema import Config, OutputSection, StoppingSection
 from wrn.errors import CheckpointError
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
+from wrn.training.folders import has_own_folder
 
 FREE_KEYS = frozenset(
     {
@@ -122,6 +125,17 @@ def check_data(config: Config, before: Mapping[str, Any], now: Mapping[str, Any]
         f"{path}: was made with other data ({differs}); give that again with --dataset and --data-dir, "
         "another --output-dir, or --resume-anyway"
     )
+
+
+def how_to_go_on(config: Config, run: Path) -> str:
+    """What to do after a run was stopped. A job's folders and command are the platform's: nobody can repeat them."""
+    anew = config.resume != "auto"  # with what was given, it would not go on from what is saved now
+    if sagemaker_base(os.environ) is not None:
+        unless = f" where resume is auto, not {config.resume} as now" if anew else ""
+        return f"wrn resume JOB goes on from there (after deploy --local the same command, with --local-dir){unless}"
+    flags = [f"--output-dir {run}"] if has_own_folder(config) else []
+    flags += ["--resume auto"] if anew else []
+    return f"Start the same command again to go on{', with ' if flags else ''}{' '.join(flags)}"
 
 
 def _listed(keys: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from wrn.training.meters import Reading, Totals
 from wrn.training.optimizer import Optimizers
 from wrn.training.processes import Processes
 from wrn.training.reporters import Reporter
+from wrn.training.resume import how_to_go_on
 from wrn.training.save_clock import SaveClock
 from wrn.training.schedule import make_schedule
 from wrn.training.selection import Selection
@@ -243,12 +244,9 @@ class Trainer:
         self._saved = state
         self._save_pending = False
         if stopping:
-            flags = [f"--output-dir {self._paths.run}"] if self.config.output_dir is None else []
-            if self.config.resume != "auto":
-                flags.append("--resume auto")  # with what was given, it would begin anew
             raise Interrupted(
                 f"stopped by {self._stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
-                f"Start the same command again to go on{', with ' if flags else ''}{' '.join(flags)}"
+                f"{how_to_go_on(self.config, self._paths.run)}"
             )
 
     def checkpoint(self) -> Checkpoint:

@@ -8,7 +8,7 @@ import pytest
 from wrn.config.schema import Config
 from wrn.errors import CheckpointError
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, write_checkpoint
-from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint
+from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint, how_to_go_on
 
 HERE = Path("c")
 
@@ -54,6 +54,18 @@ def test_rates_scaled_by_another_number_of_processes() -> None:
 def test_another_network_never_goes_on() -> None:
     with pytest.raises(CheckpointError, match=r"holds another network \(depth was 16 and is 28"):
         check_configuration(Config(resume_anyway=True), made_with(depth=16), HERE)
+
+
+def test_how_a_stopped_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", "/nowhere")
+    monkeypatch.delenv("SM_MODEL_DIR", raising=False)
+    again = "Start the same command again to go on"
+    assert how_to_go_on(Config(output_dir=HERE), HERE) == again
+    assert how_to_go_on(Config(resume="never"), HERE) == f"{again}, with --output-dir c --resume auto"
+    monkeypatch.setenv("SM_MODEL_DIR", "/opt/ml/model")
+    job = "wrn resume JOB goes on from there (after deploy --local the same command, with --local-dir)"
+    assert how_to_go_on(Config(), HERE) == job
+    assert how_to_go_on(Config(resume="never"), HERE) == f"{job} where resume is auto, not never as now"
 
 
 def test_free_keys_are_keys() -> None:

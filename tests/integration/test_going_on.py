@@ -26,8 +26,10 @@ def _tiny_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_configuration_is_listed_and_refused(tmp_path: Path) -> None:
     run_through(tmp_path)
+    recorder = Recorder()
     with pytest.raises(CheckpointError, match=r"weight_decay was 0.0005 and is 0.1"):
-        ready(tiny_config(tmp_path, weight_decay=0.1), Recorder())
+        ready(tiny_config(tmp_path, weight_decay=0.1), recorder)
+    assert recorder.notes == [], "it says that it goes on only where it does"
     with pytest.raises(CheckpointError, match=r"another network \(widen_factor was 1 and is 2"):
         ready(tiny_config(tmp_path, widen_factor=2, resume_anyway=True), Recorder())
     with pytest.raises(CheckpointError, match=r"another network \(activation was 'relu' and is 'silu'"):
@@ -63,7 +65,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
     assert any(f"passed over: {newest}" in note for note in recorder.notes)
-    assert recorder.notes[1].endswith(str(older))
+    assert recorder.notes[-1].endswith(str(older))
     trainer.run(recorder.stop)
     rows = [json.loads(line) for line in paths.history.read_text().splitlines()]
     assert without_timing(rows) == history

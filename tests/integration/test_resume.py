@@ -76,7 +76,7 @@ def test_an_interruption_is_told_and_saved(tmp_path: Path) -> None:
         trainer.run(recorder.stop)
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path), recorder)
-    assert recorder.notes[0].startswith("resumed from step 5 (epoch 1), ")
+    assert recorder.notes[-1].startswith("resumed from step 5 (epoch 1), ")
     trainer.run(recorder.stop)
     assert recorder.steps == [5, 6, 7, 8, 9, 10, 11]
 

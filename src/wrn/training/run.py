@@ -169,6 +169,8 @@ def prepare(
     trainer = Trainer(config, paths, dataset, validation, loader, model, precision, peak * number, reporter, processes)
     if checkpoint is not None:
         trainer.restore(checkpoint)
+        age, epoch = time.time() - checkpoint.state["time"], len(checkpoint.state["history"])
+        reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {duration(age)} ago: {checkpoint.path}")
         _tell_of_another_rate(trainer, checkpoint, reporter)
     if processes.is_first:
         (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
@@ -214,8 +216,9 @@ def same_data(
 def go_on(
     config: Config, paths: RunPaths, reporter: Reporter, processes: Processes
 ) -> tuple[Config, Checkpoint | None]:
-    """The checkpoint to go on from, told in one line, and the configuration with what a budget chose when it began.
+    """The checkpoint to go on from, and the configuration with what a budget chose when it began.
 
+    That the run goes on is told later, once nothing can refuse it any more.
     Raises CheckpointError when the one that is asked for does not fit.
     """
     store = CheckpointStore(paths.checkpoints, config.keep, reporter.note)
@@ -225,12 +228,12 @@ def go_on(
         reporter.note(f"fresh start: no checkpoint in {paths.checkpoints}")
         return config, None
     path, checkpoint = found
-    age, epoch = time.time() - checkpoint.state["time"], len(checkpoint.state["history"])
-    reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {duration(age)} ago: {path}")
+    line = None
     if config.budget_minutes:
         config, line = as_chosen_before(config, checkpoint)
-        reporter.note(line)
     check_configuration(config, checkpoint, path)
+    if line is not None:
+        reporter.note(line)
     return config, checkpoint
 
 

@@ -30,22 +30,12 @@ def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:
         **figures,
         "validation": {key: value for key, value in last.items() if key.startswith("val_")},
         "epochs": len(history),
-        "training_seconds": training_seconds(history),
+        "training_seconds": sum(row["seconds"] for row in history),
         "seed": model["config"]["seed"],
         "provenance": model["provenance"],
         "config": {key: value for key, value in model["config"].items() if not key.endswith("_dir")},
         "environment": environment(),
     }
-
-
-def training_seconds(history: list[dict[str, Any]]) -> float:
-    """What the steps of all epochs took.
-
-    An epoch that went on in its middle says only what its later steps took: it counts whole, at the speed of those.
-    """
-    speeds = [(row["images_per_s"], row.get("compile_seconds", 0.0), row["seconds"]) for row in history]
-    images = max(rate * (seconds - compiling) for rate, compiling, seconds in speeds)
-    return sum(images / rate + compiling for rate, compiling, _ in speeds)
 
 
 def main() -> None:

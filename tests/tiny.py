@@ -81,7 +81,7 @@ class Recorder:
     def note(self, message: str) -> None:
         self.notes.append(message)
 
-    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
         pass
 
     def step(self, step: int, lr: float, images: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,6 +81,26 @@ def test_an_interruption_is_told_and_saved(tmp_path: Path) -> None:
     assert recorder.notes[-1].startswith("resumed from step 5 (epoch 1), ")
     trainer.run(recorder.stop)
     assert recorder.steps == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("wrn.training.speed.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Slow(Recorder):
+        def step(self, step: int, lr: float, images: int) -> None:
+            super().step(step, lr, images)
+            now[0] += 10.0
+
+    for stop_after in (6, None):
+        recorder = Slow(stop_after)
+        trainer, _ = ready(tiny_config(tmp_path), recorder)
+        with pytest.raises(Interrupted) if stop_after else nullcontext():
+            trainer.run(recorder.stop)
+        now[0] += 1000.0
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["seconds"] for row in rows] == [40.0, 40.0, 40.0]
+    assert [row["images_per_s"] for row in rows] == [1.5, 1.5, 1.5]
 
 
 def test_interrupted_between_the_steps_and_the_evaluation_of_an_epoch(tmp_path: Path) -> None:

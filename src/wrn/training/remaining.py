@@ -42,9 +42,18 @@ class Remaining:
 
     The first step of a size chooses or compiles kernels: it says nothing of the others. What comes between epochs, an
     evaluation for the most part, is counted apart, as it does not grow with the training pictures.
+
+    before: seconds that the first epoch's steps took in an earlier start of the run.
     """
 
-    def __init__(self, stages: Sequence[Stage], total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        total_steps: int,
+        first_step: int,
+        steps_per_epoch: int,
+        before: float = 0.0,
+    ) -> None:
         self._stages = stages
         self._total = total_steps
         self._per_epoch = steps_per_epoch
@@ -52,7 +61,8 @@ class Remaining:
         self._timed: dict[int, tuple[float, float]] = {}
         self._side = 0
         self._done = first_step
-        self._epoch_began = self._stepped = time.monotonic()
+        self._stepped = time.monotonic()
+        self._epoch_began = self._stepped - before
         self._between = 0.0
         self._epochs = 0  # whose end was seen
 

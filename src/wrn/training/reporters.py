@@ -54,8 +54,8 @@ class Reporter(Protocol):
     def note(self, message: str) -> None:
         """One line for people."""
 
-    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
-        """Training starts at `first_step`."""
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
+        """Training starts at `first_step`. The epoch's steps before it took `seconds`, in an earlier start."""
 
     def step(self, step: int, lr: float, images: int) -> None:
         """A step over `images` images was issued. Called very often: must be cheap."""
@@ -100,7 +100,7 @@ class SilentReporter:
     def note(self, message: str) -> None:
         pass
 
-    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
         pass
 
     def step(self, step: int, lr: float, images: int) -> None:
@@ -138,9 +138,9 @@ class PlainReporter(SilentReporter):
         except BrokenPipeError:  # whoever read it has gone, as `tee` does on the same Ctrl-C: the run shall still save
             drop(sys.stdout)
 
-    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
         self._total_steps = total_steps
-        self._remaining = Remaining(self._stages, total_steps, first_step, steps_per_epoch)
+        self._remaining = Remaining(self._stages, total_steps, first_step, steps_per_epoch, seconds)
 
     def step(self, step: int, lr: float, images: int) -> None:
         if self._remaining is not None:
@@ -206,10 +206,10 @@ class RichReporter:
     def note(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)
 
-    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
         self._steps_per_epoch = steps_per_epoch
         self._epochs = total_steps // steps_per_epoch
-        self._remaining = Remaining(self._stages, total_steps, first_step, steps_per_epoch)
+        self._remaining = Remaining(self._stages, total_steps, first_step, steps_per_epoch, seconds)
         self._progress.start()
         self._task = self._progress.add_task(
             "training", total=total_steps, completed=first_step, figures="", left=clock(None)

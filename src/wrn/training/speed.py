@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ from wrn.training.machine import peak_memory
 
 
 class Speedometer:
-    """Counts images and multiply-adds since `begin`.
+    """Counts an epoch's images, multiply-adds and seconds, also over an interruption.
 
     peak: FLOP/s of all devices together, which MFU is a share of. It may exceed 1 on a CPU in fp32: it counts all
         multiplications of a convolution, of which Winograd's algorithm makes a quarter.
@@ -26,11 +28,13 @@ class Speedometer:
         self._device = device
         self._peak = peak
         self._compiled = 0.0
+        self._images = self._multiply_adds = 0
+        self.seconds_before = self._compiled_before = 0.0  # in the same epoch, by an earlier start of the run
         self.begin()
 
     def begin(self) -> None:
+        """An epoch begins, or goes on after an interruption."""
         self._began = time.perf_counter()
-        self._images = self._multiply_adds = 0
 
     def count(self, batch: Batch) -> None:
         self._images += batch.global_size
@@ -42,14 +46,39 @@ class Speedometer:
         compile_seconds: what compiling has taken since this was made. It is part of `seconds`, but an epoch in which
             there was some is not called a slow one.
         """
-        compiling, self._compiled = compile_seconds - self._compiled, compile_seconds
-        seconds = time.perf_counter() - self._began
+        images, seconds, compiling = self._images, self._seconds(), self._compiling(compile_seconds)
         # A multiply-add is two FLOP; the backward pass costs two forward passes.
         flops = 2 * 3 * self._passes * self._multiply_adds
+        self._images = self._multiply_adds = 0
+        self.seconds_before = self._compiled_before = 0.0
+        self._compiled = compile_seconds
         return {
-            "images_per_s": self._images / (seconds - compiling),
+            "images_per_s": images / (seconds - compiling),
             "mfu": flops / (seconds - compiling) / self._peak,
             "memory_gb": peak_memory(self._device) / 1e9,
             "seconds": seconds,
             "compile_seconds": compiling,
         }
+
+    def state_dict(self, compile_seconds: float) -> dict[str, Any]:
+        """What an epoch counts so far; nothing between epochs. The device must have been waited for."""
+        if not self._images:
+            return {}
+        return {
+            "images": self._images,
+            "multiply_adds": self._multiply_adds,
+            "seconds": self._seconds(),
+            "compile_seconds": self._compiling(compile_seconds),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        if state:
+            self._images, self._multiply_adds = state["images"], state["multiply_adds"]
+            self.seconds_before, self._compiled_before = state["seconds"], state["compile_seconds"]
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self._began
+
+    def _compiling(self, compile_seconds: float) -> float:
+        return self._compiled_before + compile_seconds - self._compiled

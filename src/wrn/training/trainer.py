@@ -94,7 +94,7 @@ class Trainer:
         """
         self._stop = stop
         per_epoch = self._loader.steps_per_epoch
-        self._reporter.begin(self.schedule.total_steps, self._step, per_epoch)
+        self._reporter.begin(self.schedule.total_steps, self._step, per_epoch, self._speed.seconds_before)
         if self._processes.is_first:
             write_history(self._paths.history, self._history)
             self.store.set_aside(beyond=self._step, origin=self._origin)
@@ -263,6 +263,7 @@ class Trainer:
             "history": self._history,
             "open_row": self._open_row,
             "selection": self.selection.state_dict(),
+            "speed": self._speed.state_dict(self._train_step.compile_seconds),
             **changed,
             "versions": versions(),
         }
@@ -285,6 +286,7 @@ class Trainer:
             self.selection.load_state_dict(state["selection"], group_of(checkpoint.tensors, "best/"))
             self._history = list(state["history"])
             self._open_row = state["open_row"]
+            self._speed.load_state_dict(state.get("speed", {}))  # checkpoints of before have none
             self._step = checkpoint.step
             self._origin = checkpoint.path
             if checkpoint.path is not None and checkpoint.path.parent == self.store.directory:

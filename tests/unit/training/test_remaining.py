@@ -98,6 +98,16 @@ def test_an_epoch_that_ended_before_the_run_went_on_says_nothing(clock: list[flo
     assert run.seconds() == pytest.approx(98.0)
 
 
+def test_the_seconds_of_an_epoch_that_went_on_are_not_all_of_this_start(clock: list[float]) -> None:
+    run = Remaining(((32, 1.0),), 200, 50, 100, before=500.0)
+    for step in range(50, 100):
+        clock[0] += 1.0
+        run.step(step)
+    clock[0] += 7.0
+    run.epoch(550.0)
+    assert run.seconds() == pytest.approx(100 * 1.0 + 7.0)
+
+
 def test_a_machine_that_became_slower_is_believed(clock: list[float]) -> None:
     run = Remaining(((32, 1.0),), 100_000, 0, 100_000)
     for step in range(10_000):

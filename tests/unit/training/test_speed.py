@@ -44,3 +44,31 @@ def test_sam_costs_two_passes_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 1.0
         figures.append(speed.row(0.0)["mfu"])
     assert figures[1] == pytest.approx(2 * figures[0])
+
+
+def test_an_epoch_counts_whole_over_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("wrn.training.speed.time.perf_counter", lambda: now[0])
+    batch = Batch(torch.zeros(60, 3, 32, 32), torch.zeros(60, dtype=torch.int64))
+
+    def started() -> Speedometer:
+        return Speedometer(Config(), Architecture(10, 1, 0.0, 5), torch.device("cpu"), 1e9)
+
+    first, second = started(), started()
+    assert first.state_dict(0.0) == {}
+    first.count(batch)
+    now[0] += 10.0
+    saved = first.state_dict(compile_seconds=4.0)
+    now[0] += 1000.0  # nobody trained
+    second.load_state_dict(saved)
+    second.begin()
+    second.count(batch)
+    now[0] += 8.0
+    row = second.row(compile_seconds=2.0)
+    assert (row["seconds"], row["compile_seconds"]) == (18.0, 6.0)
+    assert row["images_per_s"] == pytest.approx(10.0)
+    assert second.state_dict(2.0) == {}, "what follows an epoch's last step is not the next one's"
+    second.begin()
+    second.count(batch)
+    now[0] += 6.0
+    assert second.row(compile_seconds=2.0)["seconds"] == 6.0

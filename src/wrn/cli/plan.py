@@ -59,11 +59,14 @@ def main(arguments: Sequence[str]) -> int:
     notes += told
     if config.budget_minutes:
         notes.append(f"budget_minutes chooses the epochs in training; planned are the {config.epochs} of epochs")
+    nothing = "" if rows else nothing_left(plan.rows, options.max_hours, options.max_cost)
     if options.json:
+        notes += [nothing] if nothing else []
         sys.stdout.write(json.dumps(as_json(config, region, rows, plan, assumptions, notes), indent=2) + "\n")
+    if nothing:
+        raise AwsError(nothing)
+    if options.json:
         return DONE
-    if not rows:
-        raise AwsError(nothing_left(plan.rows, options.max_hours, options.max_cost))
     lines = [title(config, region), "", table(cells(rows)), ""]
     lines += explanations(rows, assumptions)
     lines += left_out_lines(plan.left_out)

@@ -69,7 +69,11 @@ def test_limits(capsys: pytest.CaptureFixture[str]) -> None:
 def test_limits_that_leave_nothing_name_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     error = shown(capsys, "--max-cost", "0.01", code=2)
     assert error.startswith("wrn plan: nothing is within --max-cost 0.01; the cheapest is ml.")
-    assert as_json(capsys, "--max-cost", "0.01")["rows"] == []
+    assert main(["plan", "--json", "--max-cost", "0.01"]) == 2
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["rows"] == []
+    assert said.err == f"wrn plan: {found['notes'][-1]}\n" == error
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def train(arguments: Sequence[str]) -> int:
     own = common()
+    own.prog = "wrn bench train"  # named where one of its own flags is wrong
     own.add_argument("--rounds", type=positive, default=5, metavar="N", help="whose median counts [5]")
     own.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="length of a round [2.0]")
     parser = Parser(

@@ -68,12 +68,16 @@ def _add_flag(group: argparse._ArgumentGroup, key: str, field: FieldInfo) -> Non
     default = "unset" if field.default in (None, "") else field.default
     text = f"{field.description} [{default}]".replace("%", "%%")
     common: dict[str, Any] = {"dest": key, "default": argparse.SUPPRESS}
-    if field.annotation is bool or bool in get_args(field.annotation):
+    if _may_be_bool(field):
         group.add_argument(*spelled, nargs="?", const="true", metavar="BOOL", help=text, **common)
         negative = f"--no-{spelled[0][2:]}"
         group.add_argument(negative, action="store_const", const="false", help=argparse.SUPPRESS, **common)
     else:
         group.add_argument(*spelled, metavar="X", help=text, **common)
+
+
+def _may_be_bool(field: FieldInfo) -> bool:
+    return field.annotation is bool or bool in get_args(field.annotation)
 
 
 def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Resolved:
@@ -125,7 +129,8 @@ def _stray_flags(unknown: Sequence[str], others: Sequence[str]) -> list[str]:
 
     others: what the command takes beside the configuration.
     """
-    known = [*Config.model_fields, *ALIASES, *others]
+    negatives = [f"no_{key}" for key, field in Config.model_fields.items() if _may_be_bool(field)]
+    known = [*Config.model_fields, *ALIASES, *negatives, *others]
     lines = []
     for argument in unknown:
         if argument.startswith("-") and argument.strip("-"):

@@ -63,6 +63,11 @@ def test_unknown_flags_and_bad_values_come_together() -> None:
     assert "lr (flag): '-0.1' is not allowed" in text
 
 
+def test_a_misspelt_negative_is_not_answered_with_its_opposite() -> None:
+    with pytest.raises(ConfigError, match=r"--no-ampp: is not a known flag; did you mean --no-amp\?"):
+        parse("--no-ampp")
+
+
 def test_the_value_of_an_unknown_flag_is_never_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("--hub-token=hf_SECRET", "--api-key", "SECRET2")

@@ -100,11 +100,11 @@ class Recorder:
         pass
 
 
-def ready(config: Config, recorder: Recorder) -> tuple[Trainer, RunPaths]:
+def ready(config: Config, recorder: Recorder, processes: Processes | None = None) -> tuple[Trainer, RunPaths]:
     """A trainer before its first step; the data set must have been put in place of `open_dataset`."""
     paths = run_paths(config, "tiny", {"SAGEMAKER_BASE_DIR": "/nowhere"})
     paths.run.mkdir(parents=True, exist_ok=True)
-    trainer, _, _ = prepare(config, paths, recorder, Processes(), torch.device(config.device))
+    trainer, _, _ = prepare(config, paths, recorder, processes or Processes(), torch.device(config.device))
     return trainer, paths
 
 

@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from tiny import Recorder, ready, run_through, tiny_config, tiny_dataset, without_timing
+from wrn.config.launch import Place
 from wrn.data.dataset import Dataset
 from wrn.errors import CheckpointError, Interrupted
 from wrn.model import Precision
 from wrn.training import checkpoint as checkpoint_module
-from wrn.training.checkpoint import Checkpoint
+from wrn.training.checkpoint import Checkpoint, CheckpointStore, step_of
+from wrn.training.processes import Processes
+from wrn.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +169,67 @@ def test_more_epochs_than_before_tell_what_becomes_of_the_rate(tmp_path: Path) -
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, epochs=8), recorder)
     assert any(re.search(r"^epochs: 8 instead of 2; the learning rate was 0 and is 0\.\d+$", n) for n in recorder.notes)
+
+
+def saved_steps(trainer: Trainer) -> list[int]:
+    return sorted(step_of(path) for path in trainer.store.paths())
+
+
+def test_a_stop_saves_although_the_write_before_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = checkpoint_module.write_checkpoint
+
+    def full_at_first(path: Path, checkpoint: Checkpoint) -> None:
+        if checkpoint.step == 4:
+            raise CheckpointError("no space")
+        write(path, checkpoint)
+
+    recorder = Recorder(stop_after=6)
+    trainer, _ = ready(tiny_config(tmp_path, checkpoint_epochs=1), recorder)
+    monkeypatch.setattr(checkpoint_module, "write_checkpoint", full_at_first)
+    with pytest.raises(Interrupted):
+        trainer.run(recorder.stop)
+    assert saved_steps(trainer) == [6]
+
+
+@pytest.mark.parametrize(
+    ("busy", "saved"), [(range(0), [8, 16, 20]), (range(8, 13), [13, 16, 20])], ids=["idle", "for more than an epoch"]
+)
+def test_a_checkpoint_is_put_off_while_another_is_being_written_and_not_forgotten(
+    busy: range, saved: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    trainer, _ = ready(tiny_config(tmp_path, epochs=5, checkpoint_epochs=2, keep=9), recorder)
+    monkeypatch.setattr(CheckpointStore, "busy", property(lambda store: trainer._step in busy))
+    trainer.run(recorder.stop)
+    assert saved_steps(trainer) == saved
+
+
+def test_a_run_directory_that_nobody_named_is_told_when_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorder = Recorder(stop_after=2)
+    trainer, paths = ready(tiny_config(tmp_path).model_copy(update={"output_dir": None}), recorder)
+    with pytest.raises(Interrupted, match=rf"to go on, with --output-dir {re.escape(str(paths.run))}$"):
+        trainer.run(recorder.stop)
+
+
+def test_among_several_processes_one_tells_of_the_images_of_all_and_waits_where_they_may_be_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two, of which the other never comes."""
+    processes, told, delays, taken = Processes(), [], [], []
+    processes.place = Place(rank=0, size=2)
+    monkeypatch.setattr(processes, "expect_delay", lambda: delays.append(trainer._step))
+    monkeypatch.setattr(processes, "copy_from_first", taken.append)
+    recorder = Recorder()
+    monkeypatch.setattr(recorder, "step", lambda step, lr, images: told.append(images))
+    config = tiny_config(tmp_path, resolutions="16:0.5 24:0.5", ema_decay=0.9, eval_epochs=0, tta=True)
+    trainer, _ = ready(config, recorder, processes)
+    trainer.run(recorder.stop)
+    assert told == [16, 16, 16, 12] * 3
+    assert delays == [0, 6]  # where the pictures grow, kernels are chosen anew
+    (statistics,) = taken  # of BN, each process has its own: scored are those of the first
+    assert [id(tensor) for tensor in statistics] == [id(tensor) for tensor in trainer.final_model.buffers()]
+    assert trainer.test_scores().plain.superclass is not None
+    assert trainer.test_scores().mirrored is not None

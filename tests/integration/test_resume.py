@@ -18,6 +18,7 @@ from tiny import Recorder, ready, run_through, tiny_config, tiny_dataset, withou
 from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Split
 from wrn.errors import CheckpointError, Interrupted, TrainingError
+from wrn.model import WideResNet
 from wrn.training import checkpoint as checkpoint_module
 from wrn.training.checkpoint import Checkpoint, read_checkpoint
 from wrn.training.machine import choose_kernels
@@ -222,8 +223,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_save
     bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its loss is finite still; the last step of all has no loss behind it that would tell."""
-    recorder = Recorder()
-    trainer, _ = ready(tiny_config(tmp_path, amp=False, checkpoint_epochs=1), recorder)
+    trainer, _ = ready(tiny_config(tmp_path, amp=False, checkpoint_epochs=1), recorder := Recorder())
     gradients = TrainStep._gradients
 
     def spoilt(self: TrainStep, step: int, batch: Batch) -> None:
@@ -325,3 +325,76 @@ def test_a_budget_chooses_epochs_that_can_be_asked_for(tmp_path: Path, monkeypat
     assert history == same_history
     left, right = chosen.model.state_dict(), same.model.state_dict()
     assert [key for key in left if not torch.equal(left[key], right[key])] == []
+
+
+class Spoiler(Recorder):
+    """Makes all answers of a network NaN behind a step."""
+
+    def __init__(self, behind: int, stop_after: int | None = None) -> None:
+        super().__init__(stop_after)
+        self.model: WideResNet | None = None
+        self._behind = behind
+
+    def step(self, step: int, lr: float, images: int) -> None:
+        super().step(step, lr, images)
+        if step == self._behind and self.model is not None:
+            with torch.no_grad():
+                self.model.fc.bias.fill_(float("nan"))
+
+
+def test_a_stop_saves_nothing_where_the_loss_is_not_finite(tmp_path: Path) -> None:
+    recorder = Spoiler(4, stop_after=6)
+    trainer, _ = ready(tiny_config(tmp_path, amp=False, checkpoint_epochs=0), recorder)
+    recorder.model = trainer.model
+    with pytest.raises(TrainingError, match="not finite at step 5"):
+        trainer.run(recorder.stop)
+    assert trainer.store.paths() == []
+
+
+def test_the_last_good_checkpoint_is_named_though_it_is_still_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Spoiler(13)
+    trainer, _ = ready(tiny_config(tmp_path, amp=False, epochs=4, checkpoint_epochs=1, keep=9), recorder)
+    recorder.model = trainer.model
+    write, wait, waited_for = checkpoint_module.write_checkpoint, trainer.store.wait, threading.Event()
+
+    def slow(path: Path, checkpoint: Checkpoint) -> None:
+        assert checkpoint.step < 12 or waited_for.wait(60)
+        write(path, checkpoint)
+
+    def waiting() -> None:
+        if trainer._step == 16:
+            waited_for.set()
+        wait()
+
+    monkeypatch.setattr(checkpoint_module, "write_checkpoint", slow)
+    monkeypatch.setattr(trainer.store, "wait", waiting)
+    try:
+        with pytest.raises(TrainingError, match=r"at step 14 .*; the last good checkpoint is .*step-00000012"):
+            trainer.run(recorder.stop)
+    finally:
+        waited_for.set()
+
+
+@pytest.mark.parametrize(("every", "evaluated"), [(0, [3]), (2, [2, 3])])
+def test_an_evaluation_every_so_many_epochs_and_at_the_end(every: int, evaluated: list[int], tmp_path: Path) -> None:
+    _, history = run_through(tmp_path, eval_epochs=every)
+    assert [row["epoch"] for row in history if "test_top1" in row] == evaluated
+
+
+def test_the_best_weights_are_the_averaged_ones(tmp_path: Path) -> None:
+    trainer, _ = run_through(tmp_path, epochs=1, val_fraction=0.2, ema_decay=0.9)
+    best = trainer.selection.best_weights
+    assert all(torch.equal(tensor, best[name]) for name, tensor in trainer.final_model.state_dict().items())
+    assert not torch.equal(trainer.model.fc.weight, best["fc.weight"])
+
+
+def test_figures_of_training_are_those_of_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, images = Recorder(), []
+    trainer, _ = ready(tiny_config(tmp_path), recorder)
+    row_of = trainer._training_row
+    meters = trainer._train_step.meters
+    monkeypatch.setattr(trainer, "_training_row", lambda epoch: images.append(meters.values[2].item()) or row_of(epoch))
+    trainer.run(recorder.stop)
+    assert images == [60, 60, 60]

@@ -288,9 +288,9 @@ class TensorBoardReporter:
         self._writer: Any = None
         self.note, self.step, self.download = inner.note, inner.step, inner.download
 
-    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int) -> None:
+    def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
         self._writer = self._make_writer()
-        self._inner.begin(total_steps, first_step, steps_per_epoch)
+        self._inner.begin(total_steps, first_step, steps_per_epoch, seconds)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self._inner.epoch(row)

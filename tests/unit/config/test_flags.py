@@ -38,6 +38,10 @@ def parse(*arguments: str) -> Resolved:
         (["--resolutions", '""'], "resolutions", ""),
         (["--micro-batch", "64"], "micro_batch", 64),
         (["--no_channels_last"], "channels_last", False),
+        (["--compile"], "compile", True),
+        (["--compile", "graphs"], "compile", "graphs"),
+        (["--no-compile"], "compile", False),
+        (["--output-dir", "null"], "output_dir", None),
     ],
 )
 def test_what_sagemaker_and_people_write(arguments: list[str], key: str, value: Any) -> None:

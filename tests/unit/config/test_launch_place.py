@@ -78,3 +78,9 @@ def test_hyperparameters_become_flags_where_the_toolkit_does_not_do_it(tmp_path:
     file.write_text("[1]")
     with pytest.raises(ConfigError, match=r"hyperparameters\.json: cannot be read"):
         hyperparameter_flags(environ)
+
+
+def test_the_hosts_by_the_toolkit_s_variable(tmp_path: Path) -> None:
+    environ = sagemaker(tmp_path, current_host="algo-1", hosts=["algo-1"])
+    environ["SM_RESOURCE_CONFIG"] = json.dumps({"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]})
+    assert cluster(environ) == Cluster(("algo-1", "algo-2"), 1)

@@ -193,3 +193,19 @@ def test_each_sentence_names_all_keys_that_it_is_about(keys: dict[str, object]) 
     with pytest.raises(ValueError, match="Value error") as caught:
         Config(**({"warmup_epochs": 0} | keys))
     assert all(re.search(rf"\b{key}\b", str(caught.value)) for key in keys)
+
+
+def test_a_recipe_that_ships_is_found_by_its_path_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve("configs/quickstart.yaml", {}).config == resolve("quickstart", {}).config
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/quickstart.yaml").write_text("lr: 0.123")
+    assert resolve("configs/quickstart.yaml", {}).config.lr == 0.123  # one's own goes before
+
+
+@pytest.mark.parametrize("key", ["ema_decay", "momentum", "label_smoothing", "dropout"])
+def test_a_share_that_leaves_nothing_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} .flag.: '1' is not allowed; input should be less than 1"):
+        resolve(None, {key: "1"})

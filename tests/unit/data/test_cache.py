@@ -115,3 +115,12 @@ def test_what_a_killed_process_left_is_removed_in_time(source: Path) -> None:
     source.write_text("changed")
     get(source, Builder())
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_file_of_the_same_size_and_another_time_replaces_the_cache(source: Path) -> None:
+    build = Builder()
+    get(source, build)
+    source.write_text("2")
+    os.utime(source, (1e9, 1e9))
+    get(source, build)
+    assert build.calls == 2

@@ -5,6 +5,7 @@ import io
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -152,3 +153,12 @@ def test_the_files_of_a_form_are_listed(tmp_path: Path) -> None:
     found = find_cifar("cifar100", tmp_path)
     assert found is not None
     assert {file.name for file in found.files} == set(FORMS[0].md5)
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+def test_a_label_without_a_class_is_refused(label: int) -> None:
+    good = (pixels(5, 0), np.arange(5))
+    bad = (pixels(5, 1), np.array([0, 1, 2, 3, label]))
+    assert len(cifar._dataset("cifar10", "x", {"train": good, "test": good}, FINE).test) == 5
+    with pytest.raises(DataError, match="images and labels of test do not fit together"):
+        cifar._dataset("cifar10", "x", {"train": good, "test": bad}, FINE)

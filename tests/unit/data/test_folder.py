@@ -138,3 +138,11 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert refusal(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); fix that"
+
+
+def test_broken_pictures_that_were_left_out_once_are_named_again(tmp_path: Path) -> None:
+    """The cache of what is whole is not that of everything."""
+    write_pictures(tmp_path)
+    (tmp_path / "train/cat/1.png").write_bytes(b"broken")
+    assert len(load_folder(tmp_path, skip_broken=True).train) == 5
+    assert "cannot be read as a picture" in refusal(tmp_path)

@@ -14,8 +14,9 @@ from wrn.config.schema import AugmentSection
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import Pipeline
 from wrn.data.dataset import Split
-from wrn.data.loader import DeviceLoader, _made_ahead
+from wrn.data.loader import DeviceLoader, Loader, _made_ahead, make_loader
 from wrn.data.order import share_of
+from wrn.errors import ConfigError
 
 CPU = torch.device("cpu")
 PLAIN = augmentation(crop_padding=0, flip=False)
@@ -175,3 +176,17 @@ def test_a_split_of_the_real_size_is_indexed_right() -> None:
         mine, theirs = here.batch(step), there.batch(step)
         assert torch.equal(mine.labels, theirs.labels.cpu())
         assert torch.allclose(mine.images, theirs.images.cpu(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("batch_size", "last", "most"), [(8, 2, 1), (7, 1, 1), (10, 10, 5), (9, 5, 3)])
+def test_each_process_has_two_images_of_the_last_batch(batch_size: int, last: int, most: int) -> None:
+    """An odd one at its end may have one."""
+    whole = make(PLAIN)._split
+    statistics = (0.5, 0.5, 0.5)
+
+    def loader(world_size: int) -> Loader:
+        return make_loader(PLAIN, whole, statistics, statistics, batch_size, seed=0, device=CPU, world_size=world_size)
+
+    assert all(batch.size for batch in loader(most).batches(0, loader(most).steps_per_epoch))
+    with pytest.raises(ConfigError, match=f"the last is one of {last}, too few for {most + 1} processes"):
+        loader(most + 1)

@@ -104,3 +104,14 @@ def test_the_records_stand_for_no_more_than_arrays() -> None:
     objects = b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I2\ntcnumpy\ndtype\n(S'O'\ntRI00\nS'12345678'\ntb."
     with pytest.raises(DataError, match="something other than numbers"):
         read_pickle(objects, "x")
+
+
+def test_strings_of_python_2_are_latin_1() -> None:
+    """As in the official files: of bytes, in text and in arrays alike."""
+    name = b"U\x03na\xef"
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    array = start + b"(K\x01K\x04\x85" + dtype + b"\x89U\x04\x00\x7f\x80\xfftb"
+    found = read_pickle(b"\x80\x02}(" + name + array + b"u.", "x")
+    assert list(found) == ["naï"]
+    assert found["naï"].tolist() == [0, 127, 128, 255]

@@ -54,3 +54,10 @@ def test_arrays_survive_being_sent_together(kinds: list[tuple[str, int]]) -> Non
     for values, tensor in zip(arrays, together, strict=True):
         assert torch.equal(torch.from_numpy(values), tensor)
         assert tensor.dtype == torch.from_numpy(values).dtype
+
+
+@pytest.mark.parametrize("alpha", [0.2, 5.0])
+def test_beta_has_both_its_parameters(alpha: float) -> None:
+    beta = BatchRandom(generator(0, "a"), 20_000).beta(alpha)
+    assert beta.mean().item() == pytest.approx(0.5, abs=0.015)
+    assert beta.var().item() == pytest.approx(1 / (8 * alpha + 4), rel=0.05)

@@ -138,3 +138,13 @@ def test_other_cases_are_left_to_torch(
         assert torch.equal(y, conv(x))
         with torch.no_grad():
             assert torch.equal(convolve(plain, fitting), plain(fitting))
+
+
+def test_without_bf16_instructions_all_is_left_to_torch(
+    own_kernels: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_kernels("kernel")
+    monkeypatch.setattr(room, "cpu_computes_bf16", lambda: False)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = convolve(nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4))
+    assert "_Convolution" not in type(y.grad_fn).__name__

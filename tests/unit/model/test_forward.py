@@ -31,3 +31,9 @@ def test_mirrored_is_the_mirror_image() -> None:
     mirrored = predict_logits(model, images, precision=FP32, mirrored=True, **STATISTICS)
     flipped = predict_logits(model, images.flip(-1), precision=FP32, **STATISTICS)
     assert torch.allclose(mirrored, flipped, atol=1e-6)
+
+
+def test_logits_are_fp32_whatever_the_convolutions_compute_in() -> None:
+    precision = pick_precision(torch.device("cpu"), amp=True, amp_dtype="bf16")
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    assert predict_logits(WideResNet(10, 1), images, precision=precision, **STATISTICS).dtype is torch.float32

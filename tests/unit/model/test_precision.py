@@ -20,7 +20,7 @@ def test_the_cpu_takes_bf16_where_it_computes_it(native: bool, monkeypatch: pyte
 def test_a_gpu_without_bf16_takes_fp16_and_scales_the_loss(
     bf16: bool, name: str, scales: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation)
     precision = pick_precision(CUDA, amp=True)
     assert (precision.name, precision.scales_loss) == (name, scales)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from wrn.errors import DataError
-from wrn.model import ModelInfo, WideResNet, native, save_model, use_own_kernels
+from wrn.model import ModelInfo, WideResNet, load_model, native, save_model, use_own_kernels
 from wrn.serving.predictor import Predictor
 
 
@@ -62,3 +62,12 @@ def test_a_file_that_is_no_picture_is_named(predictor: Predictor, tmp_path: Path
     (tmp_path / "bad.png").write_text("hello")
     with pytest.raises(DataError, match=r"bad\.png"):
         predictor.predict_files([tmp_path / "bad.png"])
+
+
+def test_pictures_are_normalised_as_in_training(predictor: Predictor, tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    model, _ = load_model(tmp_path / "m")
+    with torch.no_grad():
+        expected = model((images / 255 - 0.5) / 0.2).softmax(1)
+    for answer, shares in zip(predictor.predict(images), expected.tolist(), strict=True):
+        assert dict(answer) == pytest.approx(dict(zip(("red", "green", "blue"), shares, strict=True)), abs=0.02)

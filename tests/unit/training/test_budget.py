@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tiny import tiny_dataset
 from wrn.config import Config
 from wrn.config.launch import Place
+from wrn.data.augment.batch import Batch
 from wrn.model import WideResNet, pick_precision
 from wrn.training.budget import (
     RESERVE,
@@ -40,10 +42,11 @@ def test_literals() -> None:
 @pytest.mark.parametrize("tta", [False, True])
 def test_mirror_images_are_an_evaluation_of_their_own(tta: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()
+    monkeypatch.setattr("wrn.training.budget.EVALUATED", 5)  # of 20
     monkeypatch.setattr("wrn.training.budget.time.perf_counter", lambda: float(next(clock)))
     dataset, model = tiny_dataset(), WideResNet(10, 1)
     found = seconds_per_evaluation(Config(tta=tta), model, dataset, pick_precision(torch.device("cpu"), amp=False))
-    assert found == (2 if tta else 1) * len(dataset.test) / min(len(dataset.test), 1000)
+    assert found == (2 if tta else 1) * 20 / 5
 
 
 @given(st.floats(0.1, 600), st.floats(1e-3, 10), st.integers(1, 1000), st.floats(0, 100), st.floats(0, 100))
@@ -86,10 +89,10 @@ def test_never_more_than_asked_for() -> None:
 
 
 def test_an_earlier_choice_stays() -> None:
-    before = Config(epochs=7, warmup_epochs=0.5)
+    before = Config(epochs=7, warmup_epochs=0.5, milestones="3 5")
     checkpoint = Checkpoint({}, {"config": before.model_dump(mode="json")})
     chosen, line = as_chosen_before(Config(epochs=100, lr=0.3, budget_minutes=2), checkpoint)
-    assert (chosen.epochs, chosen.warmup_epochs, chosen.lr) == (7, 0.5, 0.3)
+    assert (chosen.epochs, chosen.warmup_epochs, chosen.milestones, chosen.lr) == (7, 0.5, "3 5", 0.3)
     assert line == "budget of 2 min: 7 epochs, as chosen when the run began"
 
 
@@ -97,3 +100,24 @@ def test_an_earlier_choice_stays() -> None:
 def test_no_such_budget(budget: float) -> None:
     with pytest.raises(ValueError, match="budget_minutes"):
         Config(budget_minutes=budget)
+
+
+def test_each_resolution_is_timed_and_counts_by_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class TimedStep:
+        """A step over pictures of 16 px takes a second, one over 32 px two."""
+
+        def __init__(self, *arguments: object) -> None:
+            self.meters = SimpleNamespace(read=lambda: None)
+
+        def __call__(self, step: int, batch: Batch) -> None:
+            now[0] += batch.images.shape[-1] / 16
+
+    monkeypatch.setattr("wrn.training.budget.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("wrn.training.budget.TrainStep", TimedStep)
+    config = Config(epochs=3, warmup_epochs=0, batch_size=16, depth=10, widen_factor=1, resolutions="16:0.75 32:0.25")
+    dataset, cpu = tiny_dataset(), torch.device("cpu")
+    loader, model = load_batches(config, dataset, cpu, Place()), build_model(config, dataset, cpu)
+    found = seconds_per_step(config, model, loader, pick_precision(cpu, amp=False))
+    assert found == pytest.approx(0.75 * 1 + 0.25 * 2)

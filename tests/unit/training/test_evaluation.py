@@ -76,3 +76,12 @@ def test_mirrored_figures_stand_beside_the_plain_ones() -> None:
     assert figures == plain.as_dict()
     # An image and its mirror image say the opposite: together they say nothing, with even chances.
     assert abs(tta["loss"] - torch.tensor(2.0).log().item()) < 1e-6
+
+
+def test_superclasses_are_scored_both_ways() -> None:
+    found = evaluate(
+        LeftOrRight(), split(), mean=(0, 0, 0), std=(1, 1, 1), precision=FP32, superclass_of=(0, 0), tta=True
+    )
+    assert found.plain.superclass == 1.0
+    assert found.mirrored is not None
+    assert found.mirrored.superclass == 1.0

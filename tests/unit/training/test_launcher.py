@@ -14,7 +14,7 @@ from wrn.config.launch import Place
 from wrn.errors import ConfigError
 from wrn.training import launcher
 from wrn.training.launcher import launch, several_processes
-from wrn.training.processes import Processes
+from wrn.training.processes import DistributedProcesses, Processes
 from wrn.training.run import for_processes
 
 HERE: dict[str, str] = {"SAGEMAKER_BASE_DIR": "/nowhere"}
@@ -172,3 +172,11 @@ def test_the_processes_run_the_package_that_starts_them(tmp_path: Path, monkeypa
         check=False,
     )
     assert (done.returncode, done.stdout[:4]) == (0, "wrn "), done.stderr
+
+
+def test_what_comes_from_the_first_process_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a tensor does not lie in one piece, as channels-last ones do not."""
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, src: tensor.copy_(torch.ones(3, 2) * 7 + src))
+    tensor = torch.zeros(2, 3).T
+    DistributedProcesses.copy_from_first(DistributedProcesses.__new__(DistributedProcesses), [tensor])
+    assert tensor.tolist() == [[7.0, 7.0]] * 3

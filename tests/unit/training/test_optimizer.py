@@ -221,3 +221,31 @@ def test_a_first_step_that_overflows_leaves_no_trace(deterministic: bool) -> Non
     assert torch.isfinite(momentum).all()
     assert momentum.abs().max() < 1
     assert 0 < (model.weight - before).abs().max() < 1
+
+
+def test_muon_takes_nesterov_s_steps_in_proportion_to_the_shape() -> None:
+    """Two steps written out, for a matrix that has more rows than columns."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(16, 1, 3, 3))
+    muon = Muon([weight], lr=0.1, momentum=0.5, iterations=2, dtype=torch.float32)
+    expected, momentum = weight.detach().clone(), torch.zeros(16, 1, 3, 3)
+    for _ in range(2):
+        gradient = torch.randn(16, 1, 3, 3)
+        momentum = 0.5 * momentum + gradient
+        direction = (gradient + 0.5 * momentum).permute(0, 2, 3, 1).reshape(16, 9)
+        update = orthogonalise(direction[None], 2, torch.float32).reshape(16, 3, 3, 1).permute(0, 3, 1, 2)
+        expected = expected * (4 / expected.norm()) - 0.1 * (16 / 9) ** 0.5 * update
+        weight.grad = gradient.clone()
+        muon.step()
+    assert torch.allclose(weight, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("nesterov", "moved"), [(True, 0.1 * (1.5 + 1.75)), (False, 0.1 * (1 + 1.5))])
+def test_sgd_has_the_momentum_that_is_asked_for(nesterov: bool, moved: float) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    before = model.weight.item()
+    optimizers = Optimizers(Config(lr=0.1, momentum=0.5, nesterov=nesterov, weight_decay=0.0), model, FP32)
+    for _ in range(2):
+        model.weight.grad = torch.ones(1, 1)
+        optimizers.step()
+    assert before - model.weight.item() == pytest.approx(moved, rel=1e-4)

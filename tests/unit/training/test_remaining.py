@@ -114,3 +114,16 @@ def test_a_machine_that_became_slower_is_believed(clock: list[float]) -> None:
         clock[0] += 1.0 if step < 5_000 else 2.0
         run.step(step)
     assert run.seconds() == pytest.approx(2.0 * 90_000, rel=0.01)
+
+
+def test_an_epoch_that_was_not_timed_does_not_make_the_others_cheaper(clock: list[float]) -> None:
+    """Interrupted in its evaluation and gone on there: what comes between epochs is the mean of those that were."""
+    run = Remaining(((32, 1.0),), 300, 100, 100)
+    clock[0] += 5.0
+    run.epoch(60.0)
+    for step in range(100, 200):
+        clock[0] += 1.0
+        run.step(step)
+    clock[0] += 7.0
+    run.epoch(100.0)
+    assert run.seconds() == pytest.approx(100.0 + 7.0)

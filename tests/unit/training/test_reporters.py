@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from wrn.training import reporters
-from wrn.training.reporters import PlainReporter, RichReporter, SilentReporter, TensorBoardReporter, duration
+from wrn.training.reporters import (
+    PlainReporter,
+    RichReporter,
+    SilentReporter,
+    TensorBoardReporter,
+    duration,
+    make_reporter,
+    shown,
+)
 
 
 @pytest.fixture
@@ -136,3 +144,61 @@ def test_a_run_that_never_began_has_no_tensorboard_events(tmp_path: Path) -> Non
     reporter.close()
     (events,) = folder.iterdir()
     assert b"train_loss" in events.read_bytes()
+
+
+def test_a_download_is_told_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = PlainReporter()
+    for done in range(0, 201):
+        reporter.download(done * 10**6, 200 * 10**6)
+    assert capsys.readouterr().out.splitlines() == [f"downloaded {done} of 200 MB" for done in range(20, 201, 20)]
+
+
+def test_numbers_are_short_and_small_ones_are_not_0() -> None:
+    numbers = (0.5, 0.001, 0.00001234, 0.0, 12345.678, 3, "x")
+    assert [shown(number) for number in numbers] == ["0.5000", "0.0010", "1.234e-05", "0", "1.235e+04", "3", "x"]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_live_view_shows_the_split_that_was_scored(split: str, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = RichReporter()
+    row = {"epoch": 1, "train_loss": 1.5, "train_top1": 0.5, "images_per_s": 10.0, "seconds": 1.0}
+    reporter.epoch({**row, f"{split}_top1": 0.25, f"{split}_top5": 0.75})
+    assert f"{split} top-1 25.00%  top-5 75.00%" in capsys.readouterr().out
+
+
+def test_brackets_in_a_note_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    RichReporter().note("resumed from runs/[bold]/[/x]")
+    assert capsys.readouterr().out == "resumed from runs/[bold]/[/x]\n"
+
+
+def test_a_log_is_plain_and_has_each_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(writing, "w", encoding="utf-8") as log, os.fdopen(reading, "rb") as reader:
+        monkeypatch.setattr("sys.stdout", log)
+        reporter = make_reporter("auto")
+        assert isinstance(reporter, PlainReporter)
+        reporter.note("hello")
+        assert reader.read() == b"hello\n"
+
+
+def test_tensorboard_has_all_figures_when_the_run_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="needs the extra tensorboard")
+    written: list[object] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path)
+
+        def add_scalar(self, *arguments: object) -> None:
+            written.append(arguments)
+
+        def close(self) -> None:
+            written.append("closed")
+
+    monkeypatch.setattr(tensorboard, "SummaryWriter", Writer)
+    told = TensorBoardReporter(SilentReporter(), tmp_path)
+    told.begin(18, 0, 2)
+    told.epoch({"dataset": "x", "epoch": 2, "epochs": 9, "step": 8, "lr": 0.5, "test_top1": 0.25})
+    told.close()
+    assert written == [("lr", 0.5, 2), ("test_top1", 0.25, 2), "closed"]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wrn.config.schema import Config
+from wrn.config.schema import Config, OutputSection, StoppingSection
 from wrn.errors import CheckpointError
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, write_checkpoint
 from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint, how_to_go_on
@@ -120,3 +121,28 @@ def test_a_configuration_without_its_epochs_is_refused_in_a_sentence(strange: st
     write_checkpoint(store.path_of(5), Checkpoint({}, {**state, "config": {**state["config"], strange: value}}))
     with pytest.raises(CheckpointError, match=f"not a checkpoint of a run .no usable {strange}.; give"):
         find_checkpoint(Config(), store)
+
+
+FREE = {
+    *("data_dir", "download", "skip_broken", "num_workers"),  # where the images come from; which they are is checked
+    *("device", "compile", "deterministic", "micro_batch", "cpu_kernels"),  # the machine
+    *("processes", "scale_lr"),  # the rates that come of them are checked
+    *OutputSection.model_fields,
+    *StoppingSection.model_fields,
+}
+
+
+@pytest.mark.parametrize("key", sorted(Config.model_fields))
+def test_every_key_that_changes_what_is_learned_must_stay(key: str) -> None:
+    checkpoint = made_with()
+    checkpoint.state["config"][key] = 10**6 if key == "epochs" else "another"
+    with nullcontext() if key in FREE else pytest.raises(CheckpointError, match=rf"\b{key} was "):
+        check_configuration(Config(), checkpoint, HERE)
+
+
+def test_a_key_that_there_was_not_yet_says_nothing() -> None:
+    """A run goes on after the program was updated."""
+    checkpoint = made_with()
+    for key in ("downsampling", "sam_batch"):
+        del checkpoint.state["config"][key]
+    check_configuration(Config(), checkpoint, HERE)

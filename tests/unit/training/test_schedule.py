@@ -87,3 +87,8 @@ def test_steps_of_each_size_by_the_quickstart() -> None:
     assert steps_by_side(stages, 0, 1600) == {16: 800, 20: 400, 24: 192, 32: 208}
     assert steps_by_side(stages, 1000, 1600) == {16: 0, 20: 200, 24: 192, 32: 208}
     assert steps_by_side(stages, 1601, 1600) == {16: 0, 20: 0, 24: 0, 32: 0}
+
+
+def test_drops_stop_at_the_floor() -> None:
+    config = Config(epochs=3, schedule="step", milestones="1 2", lr_decay=0.1, lr=0.1, min_lr=0.005, warmup_epochs=0)
+    assert curve(make_schedule(config, steps_per_epoch=2)) == [0.1, 0.1, 0.01, 0.01, 0.005, 0.005]

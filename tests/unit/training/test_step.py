@@ -8,22 +8,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wrn.config.launch import Place
 from wrn.config.schema import Config
 from wrn.data.augment.batch import Batch
 from wrn.errors import TrainingError
 from wrn.model import Precision, WideResNet, pick_precision
 from wrn.training.optimizer import Optimizers
+from wrn.training.processes import Processes
 from wrn.training.schedule import Schedule
 from wrn.training.step import TrainStep, mixed_hits, mixed_loss
 
 FP32 = pick_precision(torch.device("cpu"), amp=False)
 
 
-def make(model: WideResNet, precision: Precision = FP32, **keys: Any) -> tuple[TrainStep, list[str]]:
+def make(
+    model: WideResNet, precision: Precision = FP32, processes: Processes | None = None, **keys: Any
+) -> tuple[TrainStep, list[str]]:
     config = Config(**{"dropout": 0.0, "amp": False, "batch_size": 8, "warmup_epochs": 0, **keys})
     notes: list[str] = []
     schedule = Schedule("step", config.lr, 0.0, 0, 10)
-    return TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, notes.append), notes
+    optimizers = Optimizers(config, model, precision)
+    return TrainStep(config, model, optimizers, precision, schedule, notes.append, processes), notes
 
 
 def batch(size: int = 8) -> Batch:
@@ -224,3 +229,91 @@ def test_a_step_on_a_gpu_follows_fp32_on_the_cpu(amp: str) -> None:
             step(number, Batch(images.to(device), labels.to(device)))
         losses[device] = step.meters.read().loss
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)
+
+
+def test_the_smaller_last_batch_of_an_epoch_counts_its_own_images() -> None:
+    """Its gradient is the mean over them, not their share of a full batch."""
+    torch.manual_seed(0)
+    model = frozen_bn(WideResNet(10, 1, 0.0, 5))
+    twin = copy.deepcopy(model)
+    make(model, batch_size=8)[0](0, batch(3))
+    make(twin, batch_size=3)[0](0, batch(3))
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_of_sam_s_two_passes_one_counts() -> None:
+    """In the meters, and in BN's statistics, which are those of the weights and not of the worst place near them."""
+    torch.manual_seed(0)
+    model = WideResNet(10, 1, 0.0, 5)
+    step, _ = make(model, sam_rho=0.05, sam_batch=4)
+    step(0, batch())
+    assert step.meters.values[2] == 8
+    assert model.bn.num_batches_tracked == 2
+
+
+def test_the_averaged_weights_take_note_of_every_step() -> None:
+    torch.manual_seed(0)
+    step, _ = make(WideResNet(10, 1, 0.0, 5), ema_decay=0.9)
+    assert step.average is not None
+    before = step.model.fc.weight.detach().clone()
+    step(0, batch())
+    assert torch.allclose(step.average.module.fc.weight, 0.1 * before + 0.9 * step.model.fc.weight)  # 0.1 at first
+    assert step.average.updates == 1
+
+
+def one_of_two(rank: int) -> Processes:
+    processes = Processes()
+    processes.place = Place(rank=rank, size=2)
+    return processes
+
+
+def test_processes_that_share_a_batch_do_not_halve_it_each_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their numbers of passes would differ from then on, and each would wait for the other for ever."""
+    step, _ = make(WideResNet(10, 1, 0.0, 5), processes=one_of_two(1))
+
+    def full(images: torch.Tensor, usual: bool) -> torch.Tensor:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(step._replica, "forward", full)
+    with pytest.raises(TrainingError, match="out of memory with 8 images"):
+        step(0, batch())
+
+
+def test_each_process_drops_out_features_of_its_own_and_the_same_again() -> None:
+    torch.manual_seed(0)
+    model = frozen_bn(WideResNet(10, 1, 0.5, 5))
+    for block in model.blocks():
+        block.dropout.train()
+    losses = []
+    for rank in (0, 1, 0):
+        step, _ = make(copy.deepcopy(model), processes=one_of_two(rank), dropout=0.5)
+        step(3, batch())
+        losses.append(step.meters.values[0].item())
+    assert losses[0] == losses[2]
+    assert losses[0] != losses[1]
+
+
+def test_what_a_run_learnt_of_its_machine_goes_on() -> None:
+    """The scale of its loss, and how many images fit into memory: else it would run into both again at every start."""
+    torch.manual_seed(0)
+    step, _ = make(WideResNet(10, 1, 0.0, 5), FP16)
+    step.scaler.load_state_dict({**step.scaler.state_dict(), "scale": 2.0**20})
+    step.micro_batch = 2
+    again, _ = make(WideResNet(10, 1, 0.0, 5), FP16)
+    again.load_state_dict(*step.state_dict())
+    assert (again.scaler.get_scale(), again.micro_batch) == (2.0**20, 2)
+    smaller, _ = make(WideResNet(10, 1, 0.0, 5), FP16, micro_batch=1)
+    smaller.load_state_dict(*step.state_dict())
+    assert smaller.micro_batch == 1  # what was asked for
+
+
+def test_an_average_that_the_checkpoint_lacks_begins_with_its_weights() -> None:
+    """As where a run goes on with `--resume-anyway --ema-decay`."""
+    torch.manual_seed(0)
+    before, _ = make(WideResNet(10, 1, 0.0, 5))
+    before(0, batch())
+    after, _ = make(WideResNet(10, 1, 0.0, 5), ema_decay=0.9)
+    after.load_state_dict(*before.state_dict())
+    assert after.average is not None
+    assert torch.equal(after.average.module.fc.weight, before.model.fc.weight)

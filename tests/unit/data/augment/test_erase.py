@@ -47,3 +47,21 @@ def test_random_erasing_hits_its_share_within_its_area() -> None:
     noise = noise[noise != 7.0]
     assert noise.mean().item() == pytest.approx(0, abs=0.02)
     assert noise.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_random_erasing_draws_shapes_as_published() -> None:
+    """From 0.3 to 1 / 0.3, as many of them tall as wide; and every pixel may be hit."""
+    images = torch.full((4000, 3, 32, 32), 7.0)
+    erased = (random_erasing(images, 1.0, rng(4000)) != 7.0).all(1)
+    ratio = erased.any(2).sum(1) / erased.any(1).sum(1)
+    assert ratio.quantile(0.05) < 0.5
+    assert ratio.quantile(0.95) > 2
+    assert 0.45 < (ratio > 1).float().mean() + (ratio == 1).float().mean() / 2 < 0.55
+    assert bool(erased.any(0).all())
+
+
+def test_random_erasing_has_noise_of_its_own_for_each_image() -> None:
+    noise = random_erasing(torch.zeros(64, 3, 16, 16), 1.0, rng(64))
+    both = (noise[:-1] != 0) & (noise[1:] != 0)
+    assert bool(both.any())
+    assert not bool((noise[:-1] == noise[1:])[both].any())

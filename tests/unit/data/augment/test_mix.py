@@ -70,3 +70,26 @@ def test_off_is_off() -> None:
     batch = flat_batch(4)
     assert mix(batch, 0, 0, 1.0, rng(4)) is batch
     assert mix(batch, 1.0, 1.0, 0.0, rng(4)) is batch
+
+
+def test_a_weight_says_what_became_of_its_image_whichever_of_the_two_it_took() -> None:
+    batch = flat_batch(1000, side=8)
+    mixed = mix(batch, 1.0, 1.0, 0.8, rng(1000))
+    assert mixed.weight is not None
+    assert mixed.other_labels is not None
+    expected = mixed.weight * mixed.labels + (1 - mixed.weight) * mixed.other_labels
+    assert torch.allclose(mixed.images.mean((1, 2, 3)), expected, atol=1e-2)
+
+
+def test_cutmix_takes_the_area_that_it_draws() -> None:
+    """With Beta(1, 1) a uniform one u, of sides sqrt(u); around a random pixel s - s^2 / 4 of a side s is inside."""
+    mixed = mix(flat_batch(2000, side=32), 0.0, 1.0, 1.0, rng(2000))
+    assert mixed.weight is not None
+    assert 1 - mixed.weight.mean().item() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.03)
+
+
+def test_rows_of_a_batch_are_rows_of_all_it_has() -> None:
+    mixed = mix(flat_batch(8), 0.5, 0.0, 1.0, rng(8))
+    part = mixed.rows(slice(3, 6))
+    assert len(mixed.tensors) == 4
+    assert all(torch.equal(one[3:6], other) for one, other in zip(mixed.tensors, part.tensors, strict=True))

@@ -72,3 +72,15 @@ def test_blanked_pixels_are_the_mean_colour_whatever_follows() -> None:
     values = batch.images.unique()
     assert len(values) == 2
     assert values[1] == 0
+
+
+def test_rand_augment_gets_its_number_and_its_strength(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def noted(images: torch.Tensor, operations: int, level: int, rng: BatchRandom) -> torch.Tensor:
+        given.append((operations, level))
+        return images
+
+    monkeypatch.setattr("wrn.data.augment.pipeline.rand_augment", noted)
+    run(augmentation(augment="randaugment", randaugment_ops=3, randaugment_magnitude=7), noise(2))
+    assert given == [(3, 7)]

@@ -100,3 +100,12 @@ def test_an_operation_on_a_gpu_gives_the_bytes_of_the_cpu(name: str) -> None:
     there = operation.apply(images.cuda(), parameter.cuda()).cpu()
     assert (here.int() - there.int()).abs().max() <= 1
     assert (here != there).float().mean() < 1e-3
+
+
+def test_rand_augment_s_space_is_the_published_one() -> None:
+    ends = {name: (op.magnitudes[0], op.magnitudes[-1]) for name, op in RAND.items()}
+    assert list(RAND) == list(WIDE)
+    assert ends["shear_x"] == ends["shear_y"] == (0, 0.3)
+    assert ends["translate_x"] == ends["translate_y"] == (0, pytest.approx(150 / 331))
+    assert all(ends[name] == (0, 0.9) for name in ("brightness", "colour", "contrast", "sharpness"))
+    assert (ends["rotate"], ends["posterize"], ends["solarize"]) == ((0, 30), (8, 4), (255, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,10 @@ from pathlib import Path
 from wrn.config import Config, RunPaths, run_paths
 from wrn.config.paths import sagemaker_base
 from wrn.errors import ConfigError
+from wrn.training.checkpoint import ASIDE
 
+RESULTS = ("history.jsonl", "metrics.json", "model", "model-last")
+"""What a run leaves in its folder that another could take for its own."""
 PATIENCE_S = 15.0
 """How long to wait for another run to let go of a folder: one that was told to stop saves first, and the workers of one
 that was killed end a few seconds later."""
@@ -103,3 +107,29 @@ def remove_empty(new: Sequence[Path]) -> None:
     for folder in reversed(new):
         with suppress(OSError):
             folder.rmdir()
+
+
+def set_results_aside(run: Path) -> str | None:
+    """Put the results of an earlier run, with its configuration, into a folder of their own; a line about it, if any.
+
+    To be called by a run that begins in a used folder: its history would otherwise replace the earlier one, and the
+    earlier model would lie beside it as if it were its own. Raises ConfigError when they cannot be moved.
+    """
+    found = [run / name for name in RESULTS if (run / name).is_dir() or _has_content(run / name)]
+    if not found:
+        return None
+    aside = next(folder for n in itertools.count(1) if not (folder := run / f"{ASIDE}-{n}").exists())
+    try:
+        aside.mkdir()
+        for path in (*found, run / "config.yaml"):
+            if path.exists():
+                path.replace(aside / path.name)
+    except OSError as error:
+        raise ConfigError(
+            f"{run}: the results of an earlier run cannot be set aside ({error}); give another --output-dir"
+        ) from None
+    return f"set aside, as this run begins anew: {', '.join(path.name for path in found)} in {aside}"
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0

@@ -21,7 +21,7 @@ from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_mo
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
 from wrn.training.evaluation import Evaluation
-from wrn.training.folders import has_own_folder, held, remove_empty, writable_paths
+from wrn.training.folders import has_own_folder, held, remove_empty, set_results_aside, writable_paths
 from wrn.training.machine import choose_kernels, device_name, provenance
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
@@ -173,6 +173,8 @@ def prepare(
         reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {duration(age)} ago: {checkpoint.path}")
         _tell_of_another_rate(trainer, checkpoint, reporter)
     if processes.is_first:
+        if checkpoint is None and (moved := set_results_aside(paths.run)) is not None:
+            reporter.note(moved)
         (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     return trainer, dataset, precision
 

@@ -9,7 +9,7 @@ from wrn.config import Config
 from wrn.errors import ConfigError
 from wrn.training import folders
 from wrn.training.checkpoint import aside_line
-from wrn.training.folders import held, remove_empty, writable_paths
+from wrn.training.folders import held, remove_empty, set_results_aside, writable_paths
 
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +66,21 @@ def test_what_was_set_aside_is_told_with_its_size(tmp_path: Path) -> None:
         f"set aside by this run or earlier ones: 2 checkpoints, 2 MB, in {tmp_path}/set-aside-*; no run goes on from "
         "there: remove what you do not want to keep"
     )
+
+
+def test_a_run_that_begins_anew_keeps_the_earlier_results_apart(tmp_path: Path) -> None:
+    assert set_results_aside(tmp_path) is None
+    (tmp_path / "config.yaml").write_text("lr: 1\n")
+    (tmp_path / "history.jsonl").touch()  # of a run that never came to its first epoch's end
+    assert set_results_aside(tmp_path) is None
+    for number in (1, 2):
+        (tmp_path / "config.yaml").write_text(f"lr: {number}\n")
+        (tmp_path / "history.jsonl").write_text(f"{number}\n")
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model/model.json").write_text(f"{number}\n")
+        aside = tmp_path / f"set-aside-{number}"
+        told = f"set aside, as this run begins anew: history.jsonl, model in {aside}"
+        assert set_results_aside(tmp_path) == told
+        assert (aside / "config.yaml").read_text() == f"lr: {number}\n"
+        assert [(aside / name).read_text() for name in ("history.jsonl", "model/model.json")] == [f"{number}\n"] * 2
+    assert {path.name for path in tmp_path.iterdir()} == {"set-aside-1", "set-aside-2"}

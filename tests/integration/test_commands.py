@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -251,3 +252,16 @@ def test_what_was_set_aside_is_told_at_the_end(
     assert told[0].endswith(
         f"in {tmp_path}/run/checkpoints/set-aside-*; no run goes on from there: remove what you do not want to keep"
     )
+
+
+def test_how_long_it_took_is_told_of_the_run_and_of_this_start(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for epochs in ("1", "2", "2"):
+        assert main(arguments(pictures, tmp_path / "run", "--epochs", epochs, "--warmup-epochs", "0")) == 0
+        told += [line for line in capsys.readouterr().out.splitlines() if line.startswith("done in ")]
+    number = r"\d+\.\d min"
+    assert re.match(rf"done in {number}: test top-1", told[0])
+    assert re.match(rf"done in {number} since it went on \({number} of training in all\): test top-1", told[1])
+    assert re.match(rf"done in {number}, with nothing left to train \({number} of training before\): test", told[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wrn.cli.report import percent
 from wrn.config.flags import Parser, add_config_flags, parse_config
@@ -12,6 +13,9 @@ from wrn.config.launch import hyperparameter_flags, place
 from wrn.config.paths import failure_file
 from wrn.errors import DONE, Interrupted
 from wrn.training.stop import StopSignal
+
+if TYPE_CHECKING:
+    from wrn.training.run import Result
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     scores = result.scores.plain
     lines = [
-        f"done in {result.seconds / 60:.1f} min: test top-1 {percent(scores.top1)}, top-5 {percent(scores.top5)}, "
+        f"done in {minutes(result)}: test top-1 {percent(scores.top1)}, top-5 {percent(scores.top5)}, "
         f"loss {scores.loss:.3f}, on {scores.images:,} {result.dataset} images",
     ]
     if result.scores.mirrored is not None:
@@ -57,6 +61,16 @@ def main(arguments: Sequence[str]) -> int:
     lines += [f"run: {result.run}", f"next: wrn predict --model-dir {result.model} IMAGE"]
     sys.stdout.write("\n".join(lines) + "\n")
     return DONE
+
+
+def minutes(result: Result) -> str:
+    """How long it took. A start that went on took a part of that, and one that found all done took none."""
+    here, training = f"{result.seconds / 60:.1f} min", f"{result.training_seconds / 60:.1f} min"
+    if not result.went_on:
+        return here
+    if result.took_steps:
+        return f"{here} since it went on ({training} of training in all)"
+    return f"{here}, with nothing left to train ({training} of training before)"
 
 
 def leave_reason(path: Path | None, error: Exception) -> None:

@@ -225,7 +225,7 @@ class RichReporter:
             completed=step + 1,
             description=f"epoch {step // self._steps_per_epoch + 1}/{self._epochs}",
             left=clock(self._left(step)),
-            figures=f"{speed * images:,.0f} img/s  lr {lr:.4f}  {self._latest}",
+            figures=f"{speed * images:,.0f} img/s  lr {lr:.3g}  {self._latest}",
         )
 
     def _left(self, step: int) -> float | None:

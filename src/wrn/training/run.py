@@ -47,13 +47,19 @@ writes down of its configuration repeats it, instead of scaling the rates again.
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run. `scores` are those of the test split."""
+    """A finished run. `scores` are those of the test split.
+
+    seconds: of this start, all in all. training_seconds: of the steps, those of earlier starts included.
+    """
 
     dataset: str
     run: Path
     model: Path
     scores: Evaluation
     seconds: float
+    training_seconds: float
+    went_on: bool
+    took_steps: bool
 
 
 def train(resolved: Resolved, stop: StopSignal) -> Result:
@@ -278,7 +284,16 @@ def finish(
         if (line := aside_line(paths.checkpoints)) is not None:
             reporter.note(line)
         (paths.run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return Result(dataset.name, paths.run, paths.model, scores, time.perf_counter() - started)
+    return Result(
+        dataset.name,
+        paths.run,
+        paths.model,
+        scores,
+        seconds=time.perf_counter() - started,
+        training_seconds=trainer.training_seconds,
+        went_on=trainer.went_on,
+        took_steps=trainer.took_steps,
+    )
 
 
 def metrics(dataset: Dataset, scores: Evaluation) -> dict[str, Any]:

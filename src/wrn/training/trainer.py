@@ -66,7 +66,7 @@ class Trainer:
         self._processes = processes
         optimizers = Optimizers(config, model, precision)
         self._train_step = TrainStep(config, model, optimizers, precision, self.schedule, reporter.note, processes)
-        self._step = 0
+        self._step = self._first_step = 0
         self._origin: Path | None = None  # the checkpoint that it goes on from
         self._history: list[Row] = []
         self._open_row: Row | None = None  # of an epoch whose steps are done and whose evaluation is not
@@ -83,6 +83,21 @@ class Trainer:
     def final_model(self) -> WideResNet:
         """The network that counts: the averaged one where there is one."""
         return self._train_step.average.module if self._train_step.average is not None else self.model
+
+    @property
+    def went_on(self) -> bool:
+        """Whether an earlier start of the run took its first steps."""
+        return self._first_step > 0
+
+    @property
+    def took_steps(self) -> bool:
+        """Whether this start of the run took any."""
+        return self._step > self._first_step
+
+    @property
+    def training_seconds(self) -> float:
+        """What the steps of all epochs took, those of earlier starts of the run included."""
+        return sum(float(row["seconds"]) for row in self._history)
 
     def run(self, stop: StopSignal) -> None:
         """Train to the end.
@@ -287,7 +302,7 @@ class Trainer:
             self._history = list(state["history"])
             self._open_row = state["open_row"]
             self._speed.load_state_dict(state.get("speed", {}))  # checkpoints of before have none
-            self._step = checkpoint.step
+            self._step = self._first_step = checkpoint.step
             self._origin = checkpoint.path
             if checkpoint.path is not None and checkpoint.path.parent == self.store.directory:
                 self._saved = (self._step, len(self._history))

@@ -354,10 +354,10 @@ def test_a_stop_saves_nothing_where_the_loss_is_not_finite(tmp_path: Path) -> No
 def test_the_last_good_checkpoint_is_named_though_it_is_still_being_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Spoiler(13)
-    trainer, _ = ready(tiny_config(tmp_path, amp=False, epochs=4, checkpoint_epochs=1, keep=9), recorder)
+    trainer, _ = ready(tiny_config(tmp_path, amp=False, epochs=4, checkpoint_epochs=1, keep=9), recorder := Spoiler(13))
     recorder.model = trainer.model
     write, wait, waited_for = checkpoint_module.write_checkpoint, trainer.store.wait, threading.Event()
+    save = trainer.store.save  # those before do not put off the one of step 12
 
     def slow(path: Path, checkpoint: Checkpoint) -> None:
         assert checkpoint.step < 12 or waited_for.wait(60)
@@ -370,6 +370,7 @@ def test_the_last_good_checkpoint_is_named_though_it_is_still_being_written(
 
     monkeypatch.setattr(checkpoint_module, "write_checkpoint", slow)
     monkeypatch.setattr(trainer.store, "wait", waiting)
+    monkeypatch.setattr(trainer.store, "save", lambda c, *, wait: save(c, wait=wait or c.step < 12))
     try:
         with pytest.raises(TrainingError, match=r"at step 14 .*; the last good checkpoint is .*step-00000012"):
             trainer.run(recorder.stop)
@@ -393,8 +394,7 @@ def test_the_best_weights_are_the_averaged_ones(tmp_path: Path) -> None:
 def test_figures_of_training_are_those_of_one_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder, images = Recorder(), []
     trainer, _ = ready(tiny_config(tmp_path), recorder)
-    row_of = trainer._training_row
-    meters = trainer._train_step.meters
+    row_of, meters = trainer._training_row, trainer._train_step.meters
     monkeypatch.setattr(trainer, "_training_row", lambda epoch: images.append(meters.values[2].item()) or row_of(epoch))
     trainer.run(recorder.stop)
     assert images == [60, 60, 60]

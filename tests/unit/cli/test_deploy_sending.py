@@ -46,7 +46,7 @@ def test_a_deployment(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0] == "job: mine on 1 x ml.g5.xlarge in eu-west-1, at most $5.00"
-    assert lines[1] == "expected: about 103 min and $0.97, by the assumptions of wrn plan"
+    assert lines[1] == "expected: about 103 min and $0.97 (spot price assumed), by the assumptions of wrn plan"
     assert lines[2] == "look: https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/mine"
     assert lines[3].endswith("log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dmine$252F")
     assert [line.split()[1] for line in lines[5:]] == ["logs", "status", "stop", "fetch"]

@@ -196,9 +196,7 @@ class CheckpointStore:
         foreign = [path for path in self.paths() if not here or step_of(path) > beyond]
         if not foreign:
             return
-        # Each time another folder: runs of the same length end with checkpoints of the same name.
-        folders = (self.directory / f"{ASIDE}-{number}" for number in itertools.count(1))
-        aside = next(folder for folder in folders if not folder.exists())
+        aside = free_aside(self.directory)
         try:
             aside.mkdir()
             for path in foreign:
@@ -255,6 +253,15 @@ class CheckpointStore:
             # The checksum first: from then on the rest is no checkpoint any more.
             _checksum_of(path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
+
+
+def free_aside(directory: Path) -> Path:
+    """A folder in `directory`, not there yet, for what is set aside now.
+
+    Each time another one: runs of the same length end with checkpoints of the same name.
+    """
+    folders = (directory / f"{ASIDE}-{number}" for number in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
 
 
 def aside_line(checkpoints: Path) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from wrn.config import Config, RunPaths, run_paths
 from wrn.config.paths import sagemaker_base
 from wrn.errors import ConfigError
-from wrn.training.checkpoint import ASIDE
+from wrn.training.checkpoint import free_aside
 
 RESULTS = ("history.jsonl", "metrics.json", "model", "model-last")
 """What a run leaves in its folder that another could take for its own."""
@@ -118,7 +117,7 @@ def set_results_aside(run: Path) -> str | None:
     found = [run / name for name in RESULTS if (run / name).is_dir() or _has_content(run / name)]
     if not found:
         return None
-    aside = next(folder for n in itertools.count(1) if not (folder := run / f"{ASIDE}-{n}").exists())
+    aside = free_aside(run)
     try:
         aside.mkdir()
         for path in (*found, run / "config.yaml"):

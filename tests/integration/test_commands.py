@@ -260,7 +260,9 @@ def test_how_long_it_took_is_told_of_the_run_and_of_this_start(
     told = []
     for epochs in ("1", "2", "2"):
         assert main(arguments(pictures, tmp_path / "run", "--epochs", epochs, "--warmup-epochs", "0")) == 0
-        told += [line for line in capsys.readouterr().out.splitlines() if line.startswith("done in ")]
+        lines = capsys.readouterr().out.splitlines()
+        told += [line for line in lines if line.startswith("done in ")]
+        assert not any("set aside" in line for line in lines)
     number = r"\d+\.\d min"
     assert re.match(rf"done in {number}: test top-1", told[0])
     assert re.match(rf"done in {number} since it went on \({number} of training in all\): test top-1", told[1])

@@ -114,7 +114,7 @@ def set_results_aside(run: Path) -> str | None:
     To be called by a run that begins in a used folder: its history would otherwise replace the earlier one, and the
     earlier model would lie beside it as if it were its own. Raises ConfigError when they cannot be moved.
     """
-    found = [run / name for name in RESULTS if (run / name).is_dir() or _has_content(run / name)]
+    found = [run / name for name in RESULTS if _has_content(run / name)]
     if not found:
         return None
     aside = free_aside(run)
@@ -131,4 +131,5 @@ def set_results_aside(run: Path) -> str | None:
 
 
 def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+    """Not the folder of the model that this very run has just made."""
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0

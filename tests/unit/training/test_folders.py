@@ -72,11 +72,12 @@ def test_a_run_that_begins_anew_keeps_the_earlier_results_apart(tmp_path: Path) 
     assert set_results_aside(tmp_path) is None
     (tmp_path / "config.yaml").write_text("lr: 1\n")
     (tmp_path / "history.jsonl").touch()  # of a run that never came to its first epoch's end
+    (tmp_path / "model").mkdir()  # as each run makes it at once
     assert set_results_aside(tmp_path) is None
     for number in (1, 2):
         (tmp_path / "config.yaml").write_text(f"lr: {number}\n")
         (tmp_path / "history.jsonl").write_text(f"{number}\n")
-        (tmp_path / "model").mkdir()
+        (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "model/model.json").write_text(f"{number}\n")
         aside = tmp_path / f"set-aside-{number}"
         told = f"set aside, as this run begins anew: history.jsonl, model in {aside}"

@@ -51,7 +51,11 @@ def add_deploy_flags(parser: Parser) -> None:
         ("max-cost", "no limit", "stop before the instances have cost so many US dollars"),
         ("price-per-hour", "as in `wrn plan`", "of one instance, in US dollars"),
         ("fallback", "none", "where to go on without quota or capacity, in order: g6.xlarge,us-west-2:g5.xlarge"),
-        ("wait-for-capacity", "10", "with --fallback: minutes to wait for a machine at each place but the last"),
+        (
+            "wait-for-capacity",
+            "10",
+            "with --fallback: minutes to wait for a machine at each place but the last; alone: then the job is stopped",
+        ),
         ("on-demand-after", "never", "with --spot: minutes without a machine after which one on demand is taken"),
         ("notify", "nobody", "who is told when the job ends: an SNS topic's ARN, a mail address, or https://..."),
         (
@@ -129,7 +133,7 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
         region=place,
         bucket=given["bucket"] or "",
         role_arn=given["role_arn"] or "",
-        role_name=given["role_name"] or DeployOptions.role_name,
+        role_name=read("role_name", role_name, DeployOptions.role_name),
         full_access=given["full_access"],
         image_uri=given["image_uri"] or "",
         code_name=code_name,
@@ -156,13 +160,16 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
         problems.append("on_demand_after: is for spot instances alone; give --spot, or leave it out")
     if options.full_access and options.role_arn:
         problems.append("full_access: a role given as --role-arn is taken as it is; leave out one of the two")
-    patience = Patience(read("wait_for_capacity", minutes, Patience.each), read("on_demand_after", minutes, None))
+    fallback = read("fallback", read_fallback, ())
+    wait, on_demand_after = read("wait_for_capacity", minutes, None), read("on_demand_after", minutes, None)
+    elsewhere = bool(fallback) or on_demand_after is not None
+    patience = Patience(Patience.each if wait is None else wait, on_demand_after, None if elsewhere else wait)
     if given["budget"] is not None and not given["alarms"]:
         problems.append("budget: is one of the alarms; give --alarms, or leave it out")
     notices = Notices(read("notify", read_target, ""), given["alarms"], read("budget", dollars, None))
     problems += _of_rehearsals(given)
     interruptions = read("interrupt_after", moments, ())
-    wishes = Wishes(options, read("fallback", read_fallback, ()), patience, notices, interruptions)
+    wishes = Wishes(options, fallback, patience, notices, interruptions)
     if problems:
         raise AwsError("\n".join(problems))
     return wishes
@@ -227,6 +234,12 @@ def whole(text: str) -> int:
 def account(text: str) -> str:
     if not re.fullmatch(r"\d{12}", text, re.ASCII):
         raise ValueError("is not an account; it has 12 digits")
+    return text
+
+
+def role_name(text: str) -> str:
+    if not re.fullmatch(r"[\w+=,.@-]{1,64}", text, re.ASCII):
+        raise ValueError("is not a role's name; give letters, digits and + = , . @ - _, at most 64 characters")
     return text
 
 

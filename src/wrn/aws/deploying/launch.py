@@ -46,6 +46,8 @@ class Patience:
     """At each place but the last, where the job is left to wait."""
     on_demand_after: float | None = None
     """After so long in all without a spot instance: those on demand. None: never."""
+    last: float | None = None
+    """At the last place, before the job is stopped. None: as long as SageMaker lets it wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,14 @@ class Launch:
             try:
                 self.prepare(session, options)
                 self.create(session, options)
-                if last or self._has_machine(session, options, self._time_for(number, begun)):
+                patience = self.order.patience.last if last else self._time_for(number, begun)
+                if patience is None or self._has_machine(session, options, patience):
                     return Launched(options.name, session, options)
+                if last:
+                    raise NoCapacity(
+                        f"{options.name}: there was no {options.instance_type} in {options.region} to be had; wait "
+                        "longer with --wait-for-capacity, or name others with --fallback"
+                    )
             except (QuotaReached, NoCapacity) as error:
                 if last:
                     raise

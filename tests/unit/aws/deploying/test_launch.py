@@ -14,7 +14,7 @@ from wrn.aws.deploying.alarms import Notices
 from wrn.aws.deploying.capacity import choices, read_fallback
 from wrn.aws.deploying.launch import Launch, Launched, Order, Patience, with_key
 from wrn.aws.deploying.parcel import Parcel, find_parcel
-from wrn.aws.faults import Denied, NameInUse, NoAnswer, NoCredentials, QuotaReached, RoleNotReady, Throttled
+from wrn.aws.faults import Denied, NameInUse, NoAnswer, NoCapacity, NoCredentials, QuotaReached, RoleNotReady, Throttled
 from wrn.aws.options import DeployOptions
 from wrn.aws.requests.bundle import Bundle
 from wrn.aws.session import Session
@@ -287,6 +287,18 @@ def test_waiting_has_an_end(faults: Faults) -> None:
     assert "job: no ml.g5.xlarge within 60 s; stopped" in told
     assert faults.seen.count("StopTrainingJob") == 1
     assert faults.seen[-1] == "CreateTrainingJob", "the last one is left to wait"
+
+
+def test_waiting_at_one_place_alone(faults: Faults) -> None:
+    faults.jobs = [STARTING] * 999
+    order, clock, told = launch(patience=Patience(last=60))
+    with pytest.raises(NoCapacity, match=r"^job: there was no ml.g5.xlarge in eu-west-1 .* --wait-for-capacity, or "):
+        order.run()
+    assert (clock.now, told[-1], order.started) == (60.0, "job: no ml.g5.xlarge within 60 s; stopped", "")
+    assert faults.seen[-1] == "StopTrainingJob"
+    faults.jobs = [STARTING, TRAINING]
+    order, clock, _ = launch(replace(OPTIONS, name="again"), patience=Patience(last=60))
+    assert (order.run().name, clock.now) == ("again", 10.0)
 
 
 def test_a_failure_of_its_own_is_no_reason_to_go_on(faults: Faults) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 
 from wrn.aws.options import DeployOptions
+from wrn.aws.requests.policy import Document
 from wrn.aws.session import Session, configured_region
+from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT, account
 from wrn.config.flags import Parser
-from wrn.errors import AwsError
+from wrn.errors import DONE, AwsError
 
 
 def aws_parser(name: str, description: str, usage: str) -> Parser:
@@ -22,6 +26,35 @@ def aws_parser(name: str, description: str, usage: str) -> Parser:
     group.add_argument("--json", action="store_true", help="JSON, and nothing else, on standard output")
     group.add_argument("--debug", action="store_true", help="say which requests were sent, and where a refusal arose")
     return parser
+
+
+def add_policy_flags(parser: Parser, what: str) -> None:
+    """--print-policy and --account, which need no credentials. what: the policy is of it, and it is then not done."""
+    parser.add_argument("--print-policy", action="store_true", help=f"print the rights that {what}, as a policy")
+    parser.add_argument(
+        "--account", type=_account, metavar="ID", help="with --print-policy: for which account, by its 12 digits"
+    )
+
+
+def _account(text: str) -> str:
+    try:
+        return account(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} {error}") from None
+
+
+def print_policy(options: Namespace, policy: Callable[[str, str], Document]) -> int:
+    """Print the policy of an account and a region."""
+    sys.stdout.write(json.dumps(policy(options.account or UNKNOWN_ACCOUNT, region_of(options)), indent=2) + "\n")
+    if not options.account:
+        sys.stderr.write(f"{UNKNOWN_ACCOUNT} stands for your account: give --account\n")
+    return DONE
+
+
+def check_account(options: Namespace) -> None:
+    """Raises AwsError where --account stands alone."""
+    if options.account and not options.print_policy:
+        raise AwsError("account: is for --print-policy; else it is that of the credentials (--profile)")
 
 
 def open_session(options: Namespace) -> Session:

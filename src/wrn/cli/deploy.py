@@ -22,7 +22,7 @@ from wrn.aws.deploying.launch import Launch, Launched, Order, with_key
 from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
 from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
 from wrn.aws.imaging.ecr import check_gpu, check_pushed, content_tag
-from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
+from wrn.aws.options import HOUR, USER_TAG, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.planning.estimate import Estimate, estimate
 from wrn.aws.prices import SAME_PRICES, Price, live_prices
 from wrn.aws.requests.bundle import Bundle, build_bundle
@@ -185,6 +185,7 @@ def write_files(
     return [
         *lines,
         f"then: aws sagemaker create-training-job --region {options.region} --cli-input-json file://{target}",
+        f"a tag {USER_TAG} in the request says whose job it is; without it `wrn teardown` asks for --everyones",
     ]
 
 

@@ -14,8 +14,9 @@ from wrn.aws.clearing.clearer import clearing_policy
 from wrn.aws.clearing.inventory import Inventory, bucket_given, take_inventory
 from wrn.aws.clearing.teardown import check_records, remove
 from wrn.aws.options import DeployOptions
+from wrn.aws.requests.policy import Document
 from wrn.aws.session import Session
-from wrn.cli.aws_flags import aws_parser, confirm, with_session
+from wrn.cli.aws_flags import add_policy_flags, aws_parser, check_account, confirm, print_policy, with_session
 from wrn.cli.costs import resource_json, resource_table
 from wrn.errors import DONE, AwsError
 
@@ -30,15 +31,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "teardown",
         "Remove everything in the account that this tool made, found by its tag created-by=wrn.",
-        "[--dry-run] [--print-policy] [--yes] [--everyones] [--records] [--bucket B] [--region R] [--json]",
+        "[--dry-run] [--print-policy [--account ID]] [--yes] [--everyones] [--records] [--bucket B] [--region R] "
+        "[--json]",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
-    parser.add_argument(
-        "--print-policy", action="store_true", help="print the rights that this takes, as a policy, and remove nothing"
-    )
+    add_policy_flags(parser, "this takes")
     parser.add_argument("--yes", action="store_true", help="remove without asking; running jobs are stopped")
     parser.add_argument(
-        "--everyones", action="store_true", help="also while jobs run that somebody else started: they are stopped, too"
+        "--everyones",
+        action="store_true",
+        help="also while jobs run that somebody else started, or nobody knows who: they are stopped, too",
     )
     parser.add_argument(
         "--records",
@@ -53,16 +55,20 @@ def main(arguments: Sequence[str]) -> int:
         help="a bucket of yours that was deployed to: what was put under wrn/ goes, the rest stays; may repeat",
     )
     options = parser.parse_args(arguments)
+    check_account(options)
+    if options.print_policy:
+        return print_policy(options, lambda account, region: policy_of(options, account, region))
     return with_session(options, clear)
+
+
+def policy_of(options: Namespace, account: str, region: str) -> Document:
+    home = DeployOptions(name="any", account=account, region=region)
+    given = [replace(home, bucket=bucket_given(name)) for name in options.bucket]
+    return clearing_policy([home, *given], records=options.records)
 
 
 def clear(options: Namespace, session: Session) -> int:
     buckets = [bucket_given(name) for name in options.bucket]
-    if options.print_policy:
-        places = [DeployOptions(name="any", account=session.account, region=session.region)]
-        places += [replace(places[0], bucket=name) for name in buckets]
-        sys.stdout.write(json.dumps(clearing_policy(places, records=options.records), indent=2) + "\n")
-        return DONE
     if options.records:
         check_records(session)
     inventory = take_inventory(session, buckets=buckets, records=options.records)
@@ -104,14 +110,18 @@ def clear(options: Namespace, session: Session) -> int:
 
 
 def refuse_others(session: Session, inventory: Inventory) -> None:
-    """Raises AwsError while a job runs that somebody else started. One without a tag that says who is one's own."""
+    """Raises AwsError while a job runs that somebody else started, or that has no tag that says who did."""
     others = [
-        f"{resource.name} is running and was started by {resource.data['user']}"
+        f"{resource.name} is running and {_started(resource.data['user'])}"
         for resource in inventory.resources
-        if resource.kind == "training job" and resource.data["user"] not in ("", session.user)
+        if resource.kind == "training job" and resource.data["user"] != session.user
     ]
     if others:
-        raise AwsError(f"{'; '.join(others)}; wait for its end, or give --everyones to remove it, too")
+        raise AwsError(f"{'; '.join(others)}; wait for the end, or give --everyones to remove all of it")
+
+
+def _started(user: str) -> str:
+    return f"was started by {user}" if user else "does not say who started it (it has no tag wrn-user)"
 
 
 def tell(inventory: Inventory, session: Session) -> None:

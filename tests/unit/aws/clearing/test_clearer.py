@@ -39,9 +39,18 @@ def test_what_is_ours_goes_and_nothing_else() -> None:
     assert len(json.dumps(clearing_policy([OPTIONS]), separators=(",", ":"))) < 6144  # of a managed policy
 
 
-def test_printed(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_without_an_account(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
     from wrn.cli import main
 
-    assert main(["teardown", "--print-policy", "--region", "eu-west-1"]) == 0
-    assert json.loads(capsys.readouterr().out) == clearing_policy([OPTIONS])
-    assert set(faults.seen) == {"GetCallerIdentity"}
+    flags = ["teardown", "--print-policy", "--region", "eu-west-1"]
+    assert main([*flags, "--account", OPTIONS.account, "--bucket", "mine"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == clearing_policy([OPTIONS, replace(OPTIONS, bucket="mine")])
+    assert err == ""
+    assert main(flags) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == clearing_policy([replace(OPTIONS, account="111122223333")])
+    assert err == "111122223333 stands for your account: give --account\n"
+    assert faults.seen == []
+    assert main(["teardown", "--account", OPTIONS.account]) == 2
+    assert "account: is for --print-policy" in capsys.readouterr().err

@@ -33,15 +33,16 @@ def test_a_job_of_somebody_else_is_not_stopped(
     assert main(["teardown", "--yes", "--region", REGION]) == 2
     told = capsys.readouterr().err
     assert told.endswith(
-        "wrn teardown: wrn-a is running and was started by anna; wait for its end, or give --everyones to remove it, "
-        "too\n"
+        "wrn teardown: wrn-a is running and was started by anna; wrn-old is running and does not say who started it "
+        "(it has no tag wrn-user); wait for the end, or give --everyones to remove all of it\n"
     )
     assert ", started by moto" in told
     assert not {"StopTrainingJob", "DeleteBucket", "DeleteObjects"} & {*faults.seen}
     assert main(["teardown", "--dry-run", "--region", REGION]) == 0
-    sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"].training_job_status = "Completed"
+    for name in ("wrn-a", "wrn-old"):
+        sagemaker_backends[ACCOUNT][REGION].training_jobs[name].training_job_status = "Completed"
     monkeypatch.setattr("wrn.cli.teardown.converge", lambda *_, **__: Inventory())
-    assert main(["teardown", "--yes", "--region", REGION]) == 0, "one's own, and one of before there was such a tag"
+    assert main(["teardown", "--yes", "--region", REGION]) == 0, "one's own"
 
 
 def test_a_job_that_somebody_starts_meanwhile(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:

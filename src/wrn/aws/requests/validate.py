@@ -32,6 +32,18 @@ FLAGS = {
 }
 """The flag that sets a member."""
 
+FORMS = {
+    "TrainingJobName": "must be letters, digits and hyphens, at most 63 of them, with no hyphen at an end",
+    "RoleArn": "must be a role's ARN, such as arn:aws:iam::111122223333:role/name",
+    "TrainingImage": "must be the address of an image, without spaces and at most 255 characters long",
+    "S3Uri": "must be an address such as s3://bucket/folder/",
+    "Subnets": "must be a subnet's id, such as subnet-0a1b2c3d",
+    "SecurityGroupIds": "must be a security group's id, such as sg-0a1b2c3d",
+    "Key": "must be 1 to 128 letters, digits, spaces or any of _ . : / = + - @",
+    "Value": "must be at most 256 letters, digits, spaces or any of _ . : / = + - @",
+}
+"""What a text must be, in words, in place of the service model's regular expression and its bounds."""
+
 LONGEST_RUN = 28 * 86400
 """Seconds, by the documentation of StoppingCondition; the service model does not know it."""
 
@@ -108,11 +120,15 @@ def _string(shape: Any, value: Any, path: str) -> Iterator[str]:
     if not isinstance(value, str):
         yield _fault(path, value, "must be a text")
         return
+    pattern = shape.metadata.get("pattern")
+    if form := FORMS.get(_names(path)[-1]):
+        if list(_bounds(shape, len(value), path, "")) or (pattern and not _matches(pattern, value)):
+            yield _fault(path, value, form)
+        return
     yield from _bounds(shape, len(value), path, f"{len(value)} characters")
     if shape.enum and value not in shape.enum:
         hint = _nearest(value, shape.enum) or "; if it is new, update boto3"
         yield _fault(path, value, f"is not one of {len(shape.enum)} known values{hint}")
-    pattern = shape.metadata.get("pattern")
     if pattern and not _matches(pattern, value):
         yield _fault(path, value, f"must match {pattern}")
 
@@ -174,8 +190,12 @@ def _fault(path: str, value: Any, problem: str) -> str:
 
 def _flag(path: str) -> str:
     """Which flag fixes it: that of the innermost member that has one."""
-    names = re.sub(r"\[\d+\]", "", path).split(".")
-    return next((f"; set {FLAGS[name]}" for name in reversed(names) if name in FLAGS), "")
+    return next((f"; set {FLAGS[name]}" for name in reversed(_names(path)) if name in FLAGS), "")
+
+
+def _names(path: str) -> list[str]:
+    """Of the members on the way, without the numbers of entries."""
+    return re.sub(r"\[\d+\]", "", path).split(".")
 
 
 def _nearest(word: str, known: list[str]) -> str:

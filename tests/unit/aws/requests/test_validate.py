@@ -56,12 +56,12 @@ def test_the_untouched_request() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "fault"),
     [
-        ("TrainingJobName", "my job", "'my job' must match [a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}; set --name"),
-        ("TrainingJobName", "x" * 64, "has 64 characters, must be at most 63; set --name"),
+        ("TrainingJobName", "my job", "'my job' must be letters, digits and hyphens, at most 63 of them, with no"),
+        ("TrainingJobName", "x" * 64, "at most 63 of them, with no hyphen at an end; set --name"),
         ("TrainingJobName", ..., "CreateTrainingJob.TrainingJobName: is missing; set --name"),
         ("TrainingJobName", 7, "7 must be a text; set --name"),
         ("TrainingJobNam", "x", "is not a known member; did you mean TrainingJobName?"),
-        ("RoleArn", "wrn-training-role-of-mine", "must match arn:aws"),
+        ("RoleArn", "mine", "'mine' must be a role's ARN, such as arn:aws:iam::111122223333:role/name; set --role-"),
         ("ResourceConfig.InstanceType", "ml.g5.xlarg", "did you mean ml.g5.xlarge?; set --instance-type"),
         ("ResourceConfig.InstanceType", "zzz", "if it is new, update boto3"),
         ("ResourceConfig.InstanceCount", "1", "'1' must be a whole number; set --instance-count"),
@@ -74,21 +74,22 @@ def test_the_untouched_request() -> None:
         ("AlgorithmSpecification.ContainerArguments", ["a\nb"], "must match .*"),
         ("AlgorithmSpecification.ContainerEntrypoint", [], "has 0 entries, must be at least 1"),
         ("AlgorithmSpecification.ContainerEntrypoint", "bash", "must be a list"),
-        ("AlgorithmSpecification.TrainingImage", "i" * 256, "must be at most 255; set --image-uri"),
+        ("AlgorithmSpecification.TrainingImage", "i" * 256, "at most 255 characters long; set --image-uri"),
         ("HyperParameters.lr", 0.2, "CreateTrainingJob.HyperParameters.lr: 0.2 must be a text"),
         ("HyperParameters", {str(n): "" for n in range(101)}, "has 101 entries, must be at most 100"),
         ("HyperParameters", ["lr"], "must be a map"),
         ("InputDataConfig.0", "code", "InputDataConfig[0]: 'code' must be a map; set --data-uri"),
         ("InputDataConfig.1.ChannelName", "code", "a channel is there twice"),
-        ("InputDataConfig.1.DataSource.S3DataSource.S3Uri", "/data", "'/data' must match (https|s3)://"),
+        ("InputDataConfig.1.DataSource.S3DataSource.S3Uri", "/data", "'/data' must be an address such as s3://bucket/"),
         ("EnableManagedSpotTraining", "yes", "'yes' must be true or false"),
         ("EnableManagedSpotTraining", False, "is for spot instances alone"),
         ("StoppingCondition.MaxWaitTimeInSeconds", 60, "must be at least MaxRuntimeInSeconds (86400)"),
         ("StoppingCondition.MaxWaitTimeInSeconds", ..., "must be at least MaxRuntimeInSeconds (86400)"),
         ("StoppingCondition", {"MaxRuntimeInSeconds": 2419201, "MaxWaitTimeInSeconds": 2419201}, "above 28 days"),
         ("VpcConfig.Subnets", ..., "VpcConfig.Subnets: is missing; set --vpc-config"),
-        ("Tags.0.Key", "a;b", "'a;b' must match"),
-        ("Tags.0.Key", "", "has 0 characters, must be at least 1; set --tags"),
+        ("VpcConfig.Subnets", ["subnet-a!"], "Subnets[0]: 'subnet-a!' must be a subnet's id, such as subnet-0a1b2c3d"),
+        ("Tags.0.Key", "a;b", "'a;b' must be 1 to 128 letters, digits, spaces or any of _ . : / = + - @; set --tags"),
+        ("Tags.0.Key", "", "'' must be 1 to 128 letters"),
         ("Tags.1.Key", "created-by", "created-by is there twice"),
     ],
 )
@@ -96,6 +97,15 @@ def test_tampered(path: str, value: object, fault: str) -> None:
     faults = check(changed(path, value))
     assert faults
     assert any(fault in line for line in faults), faults
+
+
+def test_a_flag_is_never_told_a_regular_expression() -> None:
+    """Nor the same twice: that a text is too short, and that it is not of its form."""
+    for path in ("TrainingJobName", "RoleArn", "Tags.0.Key", "VpcConfig.SecurityGroupIds.0"):
+        (fault,) = check(changed(path, ""))
+        assert "must match" not in fault
+    for path in ("AlgorithmSpecification.TrainingImage", "InputDataConfig.1.DataSource.S3DataSource.S3Uri"):
+        assert check(changed(path, "\n" * 2000))[0].count("must be") == 1
 
 
 def test_all_faults_are_told_at_once() -> None:

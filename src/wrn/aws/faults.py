@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from wrn.config.layers import nearest
 from wrn.errors import AwsError
 
 
@@ -118,7 +119,9 @@ def explain(error: Exception, operation: str) -> AwsError:
     A fault of the program itself (a TypeError, say) is handed back as a bug: it is raised again as it is.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"}:
+    if "ProfileNotFound" in names:
+        return NoCredentials(f"profile: {_no_profile(str(error.kwargs['profile']))}")  # type: ignore[attr-defined]
+    if names & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
         return NoCredentials(f"{operation}: no usable AWS credentials ({error}); {LOG_IN}")
     if names & {"TokenRetrievalError", "SSOError", "LoginError"}:
         return NoCredentials(f"{operation}: the login has expired ({error}); {LOG_IN}")
@@ -136,6 +139,17 @@ def explain(error: Exception, operation: str) -> AwsError:
         reason = " ".join(str(error).split())
         return NoAnswer(f"{operation}: AWS did not answer ({reason}); check the network and --region, then try again")
     raise error
+
+
+def _no_profile(name: str) -> str:
+    """That there is no such profile, and which there are."""
+    import botocore.session
+
+    known = sorted(botocore.session.Session().available_profiles)
+    missing = f"there is no {name} in AWS's configuration"
+    if not known:
+        return f"{missing}, nor any other; `aws configure` makes one"
+    return f"{missing}{nearest(name, known)}; there are {', '.join(known)}"
 
 
 def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsError:

@@ -120,17 +120,25 @@ def test_without_credentials(faults: Faults, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(kinds.NoCredentials, match="aws configure"):
         _ = Session(region="us-east-1").account
-    with pytest.raises(kinds.NoCredentials, match="--profile"):
+    with pytest.raises(
+        kinds.NoCredentials, match=r"there is no nobody in .*, nor any other; `aws configure` makes one"
+    ):
         Session(region="us-east-1", profile="nobody")
 
 
 def test_the_region_that_is_configured(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert configured_region() is None
-    (tmp_path / "config").write_text("[profile mine]\nregion = eu-west-3\n")
+    (tmp_path / "config").write_text("[default]\n[profile mine]\nregion = eu-west-3\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     assert configured_region("mine") == "eu-west-3"
-    with pytest.raises(kinds.NoCredentials, match="nobody"):
+    with pytest.raises(
+        kinds.NoCredentials, match=r"^profile: there is no nobody in AWS's .*; there are default, mine$"
+    ):
         configured_region("nobody")
+    with pytest.raises(
+        kinds.NoCredentials, match=r"there is no min in .*; did you mean mine\?; there are default, mine$"
+    ):
+        Session(region="us-east-1", profile="min")
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert configured_region("mine") == "eu-north-1"
 

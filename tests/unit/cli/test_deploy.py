@@ -103,6 +103,7 @@ def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture
     where = channel["DataSource"]["S3DataSource"]["S3Uri"]
     assert where.endswith(f"/wrn/code/{archive.name.removesuffix('.tar.gz')}/")
     assert f"aws s3 cp {archive} {where}" in err
+    assert "a tag wrn-user in the request says whose job it is" in err
     with tarfile.open(archive) as code:
         assert "src/wrn/aws/container.sh" in code.getnames()
     assert main(["deploy", "--write-json", str(tmp_path / "no/job.json")]) == 2
@@ -112,6 +113,8 @@ def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture
     wheels = json.loads(target.read_text())["InputDataConfig"][1]
     assert wheels["ChannelName"] == "wheels"
     assert f"to {wheels['DataSource']['S3DataSource']['S3Uri']}\n" in capsys.readouterr().err
+    assert main(["deploy", "--write-json", str(target), *subnet, "--image-uri", "auto"]) == 0
+    assert [channel["ChannelName"] for channel in json.loads(target.read_text())["InputDataConfig"]] == ["code"]
 
 
 def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,11 +202,15 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
         (["--name", "my job", "--instance-count", "2x"], ["instance_count: '2x' must be a whole number above 0"]),
         (["--name", "my job", "--kms-key", "a;b"], ["kms_key: 'a;b' is not a KMS key"]),
-        (["--name", "my job", "--keep-warm", "7h"], ["'my job' must match", "set --name", "at most 21600"]),
+        (
+            ["--name", "my job", "--keep-warm", "7h"],
+            ["'my job' must be letters, digits and hyphens", "set --name", "21600"],
+        ),
         (["--max-runtime", "soon", "--account", "12"], ["'soon' is not a time", "account: '12' is not an account"]),
         (["--max-wait", "9h"], ["max_wait: is for spot instances alone"]),
         (["--vpc-config", "subnet-1", "--tags", "x"], ["as in subnet-a,subnet-b,sg-c", "tags: 'x' must be K=V"]),
         (["--max-cost", "5", "--instance-type", "ml.m5.xlarge"], ["max_cost: the price of ml.m5.xlarge is not known"]),
+        (["--role-name", "a/b"], ["role_name: 'a/b' is not a role's name; give letters, digits and + = , . @ - _"]),
         (["--output-dir", "x", "--model-dir", "y"], ["output_dir: x is a path", "model_dir: y is a path"]),
     ],
 )

@@ -36,11 +36,12 @@ def pythons_of(options: DeployOptions) -> tuple[str, ...]:
 
 
 def wheels_name(root: Path, options: DeployOptions) -> str:
-    """The folder of the wheels in the bucket; empty where the job has the internet. Fetches nothing.
+    """The folder of the wheels in the bucket; empty where the job has the internet, or our own image, which was made
+    with them. Fetches nothing.
 
     From a subnet that was named there may be no way to a package index, which would be found out on a paid machine.
     """
-    if not (options.network_isolation or options.subnets):
+    if options.image_tag or not (options.network_isolation or options.subnets):
         return ""
     return f"wheels-{wheels_key(_requirements(root), pythons_of(options))}"
 

@@ -48,7 +48,7 @@ Tell = Callable[[str], None]
 
 
 def content_tag(root: Path) -> str:
-    """Begins with the image's Python, by which the wheels of a job that may have no network are chosen.
+    """Begins with the image's Python, as the tags of AWS's images name theirs.
 
     Raises AwsError where there is no Dockerfile.
     """

@@ -56,6 +56,7 @@ def test_the_python_of_the_image() -> None:
     assert pythons_of(replace(OPTIONS, image_uri="me/image:torch-py311-x")) == ("3.11",)
     assert pythons_of(replace(OPTIONS, image_uri="me/python:happy3")) == ("3.12", "3.13")
     assert wheels_name(ROOT, replace(OPTIONS, network_isolation=False)) == ""
+    assert wheels_name(ROOT, replace(OPTIONS, image_tag="py312-x")) == "", "our own image was made with them"
     in_subnet = replace(OPTIONS, network_isolation=False, subnets=("subnet-1",), security_groups=("sg-1",))
     assert wheels_name(ROOT, in_subnet) == wheels_name(ROOT, OPTIONS) != ""
 

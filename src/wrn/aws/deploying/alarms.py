@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,11 +128,12 @@ def rule_name(options: DeployOptions, name: str) -> str:
     return f"{name}-{hashlib.sha256(options.bucket.encode()).hexdigest()[:8]}" if options.bucket else name
 
 
-def alarm_call(options: DeployOptions, topic: str, others: Iterable[str] = ()) -> Call:
+def alarm_call(options: DeployOptions, topic: str, there: Mapping[str, Any] | None = None) -> Call:
     """In alarm for five minutes after one of our jobs has failed, which its event rule counts.
 
-    others: whom it tells beside.
+    there: the alarm as it is, with what users made of it and whom it tells: the request replaces all of it.
     """
+    there = there or {}
     return Call(
         "cloudwatch",
         "PutMetricAlarm",
@@ -148,8 +149,9 @@ def alarm_call(options: DeployOptions, topic: str, others: Iterable[str] = ()) -
             "Threshold": 1.0,
             "ComparisonOperator": "GreaterThanOrEqualToThreshold",
             "TreatMissingData": "notBreaching",
-            "AlarmActions": list(dict.fromkeys([*others, topic])),
             "Tags": OWNER,
+            **there,
+            "AlarmActions": list(dict.fromkeys([*there.get("AlarmActions", ()), topic])),
         },
     )
 
@@ -228,12 +230,16 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
         _ensure_subscription(session, notices, topic, tell)
     calls = rule_calls(options, topic, RULE, ("Completed", "Failed", "Stopped")) if notices.target else []
     if notices.alarms:
-        alarm = alarm_call(options, topic, _told_by_alarm(session, rule_name(options, FAILED)))
-        calls += [*rule_calls(options, topic, FAILED, ("Failed",)), alarm, dashboard_call(options)]
+        there = _alarm(session, rule_name(options, FAILED))
+        alarm = alarm_call(options, topic, there)
+        calls += [*rule_calls(options, topic, FAILED, ("Failed",)), dashboard_call(options)]
+        calls += [alarm] if alarm.request["AlarmActions"] != there.get("AlarmActions") else []
         _refuse_anothers_dashboard(session, dashboard_name(options.region))
         if len(alarm.request["AlarmActions"]) > MOST_TOLD:
             raise AwsError(f"alarms: {_full(f'the alarm {rule_name(options, FAILED)}')}")
     for call in calls:
+        if call.operation == "PutTargets" and _tells(session, call.request["Rule"], topic):
+            continue
         try:
             answer = session.call(call.service, call.operation, call.request)
         except LimitReached:
@@ -258,10 +264,18 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
                 tell(f"budget: {BUDGET} is ${notices.monthly_dollars:.0f} a month now")
 
 
-def _told_by_alarm(session: Session, name: str) -> list[str]:
-    """Whom the alarm tells already, by the deployments of others: PutMetricAlarm would replace them."""
+def _alarm(session: Session, name: str) -> dict[str, Any]:
+    """The alarm as PutMetricAlarm takes it; empty where there is none."""
     found = session.call("cloudwatch", "DescribeAlarms", {"AlarmNames": [name]})["MetricAlarms"]
-    return [action for alarm in found for action in alarm.get("AlarmActions", [])]
+    model = session.client("cloudwatch").meta.service_model
+    members = model.operation_model("PutMetricAlarm").input_shape.members
+    return {key: value for key, value in found[0].items() if key in members} if found else {}
+
+
+def _tells(session: Session, rule: str, topic: str) -> bool:
+    """Whether a rule has the topic as a target, by whatever Id: by a second one it would be told twice."""
+    targets = session.pages("events", "ListTargetsByRule", "Targets", {"Rule": rule})
+    return any(target["Arn"] == topic for target in targets)
 
 
 def _full(what: str) -> str:

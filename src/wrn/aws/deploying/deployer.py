@@ -53,6 +53,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "Subscribe": ("sns:Subscribe",),
     "PutRule": ("events:PutRule", "events:TagResource"),
     "PutTargets": ("events:PutTargets",),
+    "ListTargetsByRule": ("events:ListTargetsByRule",),
     "DescribeAlarms": ("cloudwatch:DescribeAlarms",),
     "PutMetricAlarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"),
     "GetDashboard": ("cloudwatch:GetDashboard",),
@@ -147,7 +148,7 @@ def _notices(options: DeployOptions, regions: list[str], arn: str, notices: Noti
     statements = [
         allow(
             "Rules",
-            rights("PutRule", "PutTargets"),
+            rights("PutRule", "ListTargetsByRule", "PutTargets"),
             [f"{arn}:events:{place}:rule/{name}" for place in places for name in names],
         )
     ]

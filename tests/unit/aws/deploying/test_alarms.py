@@ -70,7 +70,7 @@ def test_a_mail_is_asked_for_once(faults: Faults) -> None:
     session, told = ensure(Notices("me@example.com"))
     assert told == []
     assert [operation for _, operation in session.sent] == [
-        "CreateTopic", "GetTopicAttributes", "ListSubscriptionsByTopic", "PutRule", "PutTargets",
+        "CreateTopic", "GetTopicAttributes", "ListSubscriptionsByTopic", "PutRule", "ListTargetsByRule",
     ]  # fmt: skip
 
 
@@ -125,6 +125,30 @@ def test_the_second_who_is_told_takes_nobodys_place(faults: Faults) -> None:
         targets = session.call("events", "ListTargetsByRule", {"Rule": rule})["Targets"]
         assert [target["Arn"] for target in targets] == [first, second]
     (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
+    assert alarm["AlarmActions"] == [first, second]
+
+
+def test_a_target_of_another_id_is_not_told_twice(faults: Faults) -> None:
+    session = Session(region="eu-west-1")
+    put, targets = rule_calls(OPTIONS, TOPIC, "wrn-jobs", ("Completed", "Failed", "Stopped"))
+    targets.request["Targets"][0]["Id"] = "topic"
+    for call in (put, targets):
+        session.call(call.service, call.operation, call.request)
+    ensure(Notices("me@example.com"))
+    (target,) = session.call("events", "ListTargetsByRule", {"Rule": "wrn-jobs"})["Targets"]
+    assert target["Id"] == "topic"
+
+
+def test_what_somebody_made_of_the_alarm_stays(faults: Faults) -> None:
+    first, second = (f"arn:aws:sns:eu-west-1:123456789012:{name}" for name in ("annas", "bens"))
+    session, _ = ensure(Notices(first, alarms=True))
+    by_hand = {**alarm_call(OPTIONS, first).request, "Threshold": 3.0, "OKActions": [first], "EvaluationPeriods": 2}
+    session.call("cloudwatch", "PutMetricAlarm", by_hand)
+    again, _ = ensure(Notices(first, alarms=True))
+    assert ("cloudwatch", "PutMetricAlarm") not in again.sent
+    ensure(Notices(second, alarms=True))
+    (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"], alarm["OKActions"]) == (3.0, 2, [first])
     assert alarm["AlarmActions"] == [first, second]
 
 

@@ -112,6 +112,7 @@ def test_what_was_named_needs_fewer() -> None:
     assert "kms:GenerateDataKey" in granted(replace(OPTIONS, kms_key="abc"))
     own = Notices("arn:aws:sns:eu-west-1:123456789012:mine")
     assert {name for name in granted(notices=own) if name.startswith(("sns", "events"))} == {
+        "events:ListTargetsByRule",
         "events:PutRule",
         "events:PutTargets",
         "events:TagResource",

@@ -24,7 +24,7 @@ def ensure_bucket(
     session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
 ) -> None:
     """Our bucket made or repaired; one that was named only looked at. One of our name that we did not make is taken as
-    it is.
+    it is, or set up where it is bare; it never gets our tag, by which teardown removes a bucket whole.
 
     Raises AwsError where it belongs to someone else, lies in another region, or is named and not there; and where it
     encrypts by a key that jobs could not use.
@@ -37,16 +37,16 @@ def ensure_bucket(
             with suppress(Denied):  # whoever may not look is not kept from deploying: most buckets have no such key
                 _is_encrypted(session, name)
         return
-    create, *settings = bucket_calls(options)
+    create, tag, *settings = bucket_calls(options)
     if _found(session, options):
         tagged = _is_tagged(session, name)
         # Asked once more at the end: another deployment may be at work on it.
         if not tagged and not _is_bare(session, name) and not _is_tagged(session, name):
             tell(f"bucket: {name} was not made by this program and is taken as it is")
             return
+        if not tagged:
+            tell(f"bucket: {name} was there, and bare: it is set up, and stays when all else goes (wrn teardown)")
         for call in settings:
-            if tagged and call.operation == "PutBucketTagging":
-                continue
             if call.operation == "PutBucketEncryption" and not options.kms_key and _is_encrypted(session, name):
                 continue
             if _repair(session, call, sleep):
@@ -60,7 +60,7 @@ def ensure_bucket(
             if _found(session, options):
                 break
             sleep(PAUSE_SECONDS)
-    for call in settings:
+    for call in (tag, *settings):
         patiently(session, call, sleep, (NotThere, Conflict))
     tell(f"bucket: made {name} (private, encrypted, TLS only)")
 
@@ -110,8 +110,7 @@ def _is_tagged(session: Session, bucket: str) -> bool:
 
 def _is_bare(session: Session, bucket: str) -> bool:
     """Whether there is nothing in it and on it: so it is left by a deployment that was cut off between making and
-    tagging it. Who makes a bucket beforehand for others gives it a policy, a tag or a content; else it is taken for
-    ours."""
+    tagging it, or by somebody who made it for us and leaves the rest to us."""
     if _tags(session, bucket):
         return False
     try:
@@ -133,11 +132,10 @@ READERS: Mapping[str, tuple[str, str]] = {
     "PutBucketEncryption": ("GetBucketEncryption", "ServerSideEncryptionConfiguration"),
     "PutBucketPolicy": ("GetBucketPolicy", "Policy"),
     "PutBucketLifecycleConfiguration": ("GetBucketLifecycleConfiguration", ""),
-    "PutBucketTagging": ("GetBucketTagging", ""),
 }
 """For each request that sets something: the one that reads it, and where in its answer it is (empty: on top)."""
 
-LISTS = {"Statement": "Sid", "Rules": "ID", "TagSet": "Key"}
+LISTS = {"Statement": "Sid", "Rules": "ID"}
 """Lists of which we own some entries, and what names an entry; what others have added stays."""
 
 

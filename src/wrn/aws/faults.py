@@ -56,6 +56,15 @@ class RoleNotReady(AwsError):
 
 LOG_IN = "log in again (aws sso login, or aws configure), or name a profile with --profile"
 
+_UNUSABLE = {
+    *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "UnknownCredentialError"),
+    *("InvalidConfigError", "RefreshWithMFAUnsupportedError", "MissingDependencyException"),
+}
+"""botocore's exceptions of credentials that are missing, or not set up right."""
+
+_CLOCK = re.compile(r"signature (?:expired|not yet current)", re.IGNORECASE)
+"""How services other than S3 say that this machine's clock is wrong."""
+
 _CODES: dict[str, type[AwsError]] = {
     **dict.fromkeys(("ResourceInUse", "EntityAlreadyExists", "ResourceInUseException"), NameInUse),
     "RepositoryAlreadyExistsException": NameInUse,
@@ -71,7 +80,7 @@ _CODES: dict[str, type[AwsError]] = {
     **dict.fromkeys(
         (
             *("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403"),
-            *("Forbidden", "AuthorizationError", "AuthorizationErrorException"),
+            *("Forbidden", "ForbiddenException", "AuthorizationError", "AuthorizationErrorException"),
         ),
         Denied,
     ),
@@ -121,7 +130,7 @@ def explain(error: Exception, operation: str) -> AwsError:
     names = {kind.__name__ for kind in type(error).__mro__}
     if "ProfileNotFound" in names:
         return NoCredentials(f"profile: {_no_profile(str(error.kwargs['profile']))}")  # type: ignore[attr-defined]
-    if names & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
+    if names & _UNUSABLE:
         return NoCredentials(f"{operation}: no usable AWS credentials ({error}); {LOG_IN}")
     if names & {"TokenRetrievalError", "SSOError", "LoginError"}:
         return NoCredentials(f"{operation}: the login has expired ({error}); {LOG_IN}")
@@ -165,8 +174,11 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
     if code in ("301", "PermanentRedirect", "AuthorizationHeaderMalformed"):
         region = f" ({answer['Region']})" if answer.get("Region") else ""
         return AwsError(f"{operation}: the bucket lies in another region{region}; give that as --region")
-    if code in ("RequestTimeTooSkewed", "RequestExpired"):
+    if code in ("RequestTimeTooSkewed", "RequestExpired") or _CLOCK.search(said):
         return AwsError(f"{operation}: {said.rstrip('.')} ({code}); set this machine's clock right")
+    log_in = LOG_IN
+    if code in ("InvalidClientTokenId", "UnrecognizedClientException"):  # so answers a region that is not enabled, too
+        log_in += ", or a region that is enabled in the account with --region"
     may = "let sagemaker.amazonaws.com assume it"
     if _NO_RIGHT.search(said):
         may = "nothing is there, or the role may not list that bucket"
@@ -177,7 +189,7 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
         LimitReached: "remove what is no longer needed, or ask for more under Service Quotas in the console",
         NoCapacity: "wait, or name other types with --fallback",
         Denied: "ask the account's administrator for this right",
-        NoCredentials: LOG_IN,
+        NoCredentials: log_in,
         Throttled: "try again in a minute",
         Conflict: "try again in a minute",
         RoleNotReady: f"if the role or its rights are new, try again in a minute; else {may}",

@@ -49,7 +49,11 @@ def test_who_it_is_as_a_tag_may_say_it(arn: str, user: str) -> None:
     [
         ("ThrottlingException", "Rate exceeded", kinds.Throttled, "try again in a minute"),
         ("ExpiredTokenException", "The security token is expired", kinds.NoCredentials, "log in again"),
-        ("UnrecognizedClientException", "The security token is invalid", kinds.NoCredentials, "--profile"),
+        ("UnrecognizedClientException", "The security token is invalid", kinds.NoCredentials, "--profile, or a region"),
+        ("InvalidSignatureException", "Signature expired: 2 is now earlier than 3", kinds.AwsError, "clock right"),
+        ("InvalidSignatureException", "Signature not yet current: 3", kinds.AwsError, "clock right"),
+        ("InvalidSignatureException", "The request signature does not match", kinds.NoCredentials, "log in again"),
+        ("ForbiddenException", "No access", kinds.Denied, "administrator"),
         ("AccessDeniedException", "User is not authorized", kinds.Denied, "administrator"),
         ("ResourceLimitExceeded", "limit is 0 Instances", kinds.QuotaReached, "--fallback"),
         ("LimitExceeded", "limit is 0 Instances", kinds.QuotaReached, "--fallback"),
@@ -101,7 +105,9 @@ def test_every_way_of_having_to_log_in_again() -> None:
     from botocore import exceptions
 
     logins = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and "Login" in kind.__name__]
-    for kind in (*logins, exceptions.UnauthorizedSSOTokenError, exceptions.SSOTokenLoadError):
+    logins += [exceptions.UnauthorizedSSOTokenError, exceptions.SSOTokenLoadError]
+    logins += [exceptions.InvalidConfigError, exceptions.InfiniteLoopConfigError, exceptions.UnknownCredentialError]
+    for kind in logins:
         assert type(kinds.explain(kind.__new__(kind), "GetRole")) is kinds.NoCredentials
 
 

@@ -295,8 +295,14 @@ def _refuse_anothers_dashboard(session: Session, name: str) -> None:
 
 
 def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> None:
-    session.call("sns", "CreateTopic", {"Name": TOPIC, "Tags": OWNER})
-    there = session.call("sns", "GetTopicAttributes", {"TopicArn": topic})["Attributes"].get("Policy", "{}")
+    """Looked for first: SNS refuses to make one again whose tags differ, such as by one that somebody added."""
+    look = {"TopicArn": topic}
+    try:
+        answer = session.call("sns", "GetTopicAttributes", look)
+    except NotThere:
+        session.call("sns", "CreateTopic", {"Name": TOPIC, "Tags": OWNER})
+        answer = session.call("sns", "GetTopicAttributes", look)
+    there = answer["Attributes"].get("Policy", "{}")
     wanted = topic_policy(options, topic)
     if json.loads(there).get("Statement") != wanted["Statement"]:
         request = {"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": json.dumps(wanted)}

@@ -70,7 +70,7 @@ def test_a_mail_is_asked_for_once(faults: Faults) -> None:
     session, told = ensure(Notices("me@example.com"))
     assert told == []
     assert [operation for _, operation in session.sent] == [
-        "CreateTopic", "GetTopicAttributes", "ListSubscriptionsByTopic", "PutRule", "ListTargetsByRule",
+        "GetTopicAttributes", "ListSubscriptionsByTopic", "PutRule", "ListTargetsByRule",
     ]  # fmt: skip
 
 

@@ -26,9 +26,16 @@ def ensure_bucket(
     """Our bucket made or repaired; one that was named only looked at. One of our name that we did not make is taken as
     it is, or set up where it is bare; it never gets our tag, by which teardown removes a bucket whole.
 
-    Raises AwsError where it belongs to someone else, lies in another region, or is named and not there; and where it
-    encrypts by a key that jobs could not use.
+    Raises AwsError where it belongs to someone else, lies in another region, or is named and not there; where it
+    encrypts by a key that jobs could not use; and where rights are missing to make it.
     """
+    try:
+        _ensure(session, options, tell, sleep)
+    except Denied as error:
+        raise Denied(f"{error}; or give a bucket that is there already as --bucket") from None
+
+
+def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep) -> None:
     name = bucket_name(options)
     if options.bucket:
         if not _found(session, options):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from wrn.aws.clearing.storage import own_buckets
 from wrn.aws.deploying.bucket import covers, ensure_bucket, merged
+from wrn.aws.faults import Denied
 from wrn.aws.options import DeployOptions
 from wrn.aws.requests.policy import bucket_policy
 from wrn.aws.session import Session
@@ -129,6 +130,13 @@ def test_one_that_somebody_made_beforehand_is_taken_as_it_is(mark: str, faults: 
     session, told = ensure()
     assert told == [f"bucket: {NAME} was not made by this program and is taken as it is"]
     assert not [operation for operation in operations(session) if operation.startswith("Put")]
+
+
+@pytest.mark.parametrize("denied", ["CreateBucket", "PutPublicAccessBlock"])
+def test_what_the_organisation_denies(denied: str, faults: Faults) -> None:
+    faults.refuse(denied, "AccessDenied", "with an explicit deny in a service control policy", status=403)
+    with pytest.raises(Denied, match=r"service control policy .*; or give a bucket that is there already as --bucket$"):
+        ensure()
 
 
 def test_someone_elses(faults: Faults) -> None:

@@ -40,11 +40,12 @@ def main(arguments: Sequence[str]) -> int:
 def start(options: Namespace, session: Session) -> int:
     job = describe(session, options.job)
     name = options.name or free_name(session, job.name)
+    kind = f"ml.{options.instance_type.removeprefix('ml.')}" if options.instance_type else ""  # as deploy takes it
     request = resume_request(
         job,
         tags_of(session, job),
         name,
-        instance_type=options.instance_type,
+        instance_type=kind,
         max_runtime=60 * options.max_minutes,
         user=session.user,
     )

@@ -187,7 +187,7 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     assert main(["resume", "wrn-a", "--dry-run"]) == 0
     request = json.loads(capsys.readouterr().out)
     assert request["TrainingJobName"] == "wrn-a-r2"
-    assert main(["resume", "wrn-a", "--instance-type", "ml.g6.xlarge", "--max-minutes", "30", "--yes"]) == 0
+    assert main(["resume", "wrn-a", "--instance-type", "g6.xlarge", "--max-minutes", "30", "--yes"]) == 0
     told = capsys.readouterr().err
     assert "wrn-a-r2 started; it begins afresh: s3://" in told
     assert "is empty, for at most $0.66" in told

@@ -39,10 +39,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The hosts of a SageMaker job, and this one's number among them."""
+    """The hosts of a SageMaker job, this one's number among them, and the network interface by which they meet."""
 
     hosts: tuple[str, ...]
     current: int
+    interface: str = ""
 
 
 def place(environ: Mapping[str, str] | None = None) -> Place:
@@ -100,7 +101,7 @@ def cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
     current = environ.get("SM_CURRENT_HOST") or facts.get("current_host") or hosts[0]
     if current not in hosts:
         raise ConfigError(f"SM_CURRENT_HOST {current} is not one of the hosts {', '.join(hosts)}")
-    return Cluster(tuple(sorted(hosts)), sorted(hosts).index(current))
+    return Cluster(tuple(sorted(hosts)), sorted(hosts).index(current), facts.get("network_interface_name", ""))
 
 
 def _resource_config(environ: Mapping[str, str], base: Path) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def test_the_hosts_of_a_job(tmp_path: Path) -> None:
     assert cluster({"SAGEMAKER_BASE_DIR": "/nowhere"}) is None
     environ = sagemaker(tmp_path, current_host="algo-2", hosts=["algo-2", "algo-1"])
     assert cluster(environ) == Cluster(("algo-1", "algo-2"), 1)
+    eth = sagemaker(tmp_path / "eth", current_host="algo-2", hosts=["algo-2", "algo-1"], network_interface_name="eth0")
+    assert cluster(eth) == Cluster(("algo-1", "algo-2"), 1, "eth0")
     toolkit = {**environ, "SM_HOSTS": '["a", "b", "c"]', "SM_CURRENT_HOST": "c"}
     assert cluster(toolkit) == Cluster(("a", "b", "c"), 2)
     with pytest.raises(ConfigError, match="not one of the hosts"):

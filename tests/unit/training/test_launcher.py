@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -117,6 +118,18 @@ def test_processes_share_the_threads_that_this_one_may_use(monkeypatch: pytest.M
     monkeypatch.setattr("torch.distributed.run.run", lambda arguments: None)
     assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 0
     assert environ["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.parametrize(("hosts", "interface"), [(["a", "b"], "eth1"), (["a"], None)])
+def test_hosts_meet_by_the_interface_that_sagemaker_names(
+    hosts: list[str], interface: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"hosts": hosts, "current_host": "a", "network_interface_name": "eth1"}
+    environ = {"SM_MODEL_DIR": "/x", "SM_RESOURCE_CONFIG": json.dumps(facts), "NCCL_SOCKET_IFNAME": "mine"}
+    monkeypatch.setattr(os, "environ", environ)
+    monkeypatch.setattr("torch.distributed.run.run", lambda arguments: None)
+    assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 0
+    assert (environ.get("GLOO_SOCKET_IFNAME"), environ["NCCL_SOCKET_IFNAME"]) == (interface, "mine")
 
 
 def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

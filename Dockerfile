@@ -10,15 +10,20 @@
 #
 # The same versions at each build: torch is pinned, and of everything else the newest before UNTIL is taken.
 
-FROM python:3.12-slim-bookworm AS tools
+FROM docker.io/library/python:3.12-slim-bookworm AS tools
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --target /tools uv==0.13.9
 
-FROM python:3.12-slim-bookworm
+# torch's CUDA 13.0 asks for driver 580 or newer. Hosts may have an older one: container.sh then takes these libraries of
+# a newer driver, which AWS's own images have at the same place.
+FROM docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04 AS driver
+RUN apt-get update && apt-get install --yes --no-install-recommends cuda-compat-13-0
+
+FROM docker.io/library/python:3.12-slim-bookworm
 LABEL created-by=wrn
 
-# torch.compile has its kernels built by gcc.
+# torch.compile has its kernels built by gcc, those of the CPU by g++, as are our own.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && apt-get install --yes --no-install-recommends g++ libc6-dev \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache /var/log/*
 
 # The last two ask the host for the driver, as NVIDIA's own images do.
@@ -26,6 +31,8 @@ ENV PYTHONUNBUFFERED=1 \
     PYC_INVALIDATION_MODE=unchecked-hash \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+COPY --from=driver /usr/local/cuda-13.0/compat /usr/local/cuda/compat
 
 ARG UNTIL=2026-11-20T00:00:00Z
 

@@ -240,8 +240,27 @@ def test_nothing_but_the_requirements_goes_to_the_builder() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == ["*", "!requirements.txt"]
     dockerfile = (ROOT / "Dockerfile").read_text()
-    assert "COPY" not in dockerfile
+    assert all(line.startswith("COPY --from=driver ") for line in dockerfile.splitlines() if "COPY" in line)
+    assert "\nADD" not in dockerfile
     assert "python:3.12" in dockerfile, "as the tag says"
+
+
+def test_every_image_is_named_in_full() -> None:
+    """podman asks where a short name is from, and there may be nobody to answer."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert len(bases) == 3
+    assert all(base.startswith("docker.io/") for base in bases)
+
+
+def test_the_newer_driver_is_where_the_container_looks_for_it() -> None:
+    """The CUDA of torch, of the libraries, and the folder that container.sh asks for."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (torch,) = (line.partition("=")[2] for line in dockerfile.splitlines() if line.startswith("ARG TORCH="))
+    assert f"cuda-compat-{CUDA_OF[torch]}-0\n" in dockerfile
+    place = "/usr/local/cuda/compat"
+    assert f"COPY --from=driver /usr/local/cuda-{CUDA_OF[torch]}.0/compat {place}\n" in dockerfile
+    assert place in (ROOT / "src/wrn/aws/container.sh").read_text()
 
 
 def test_no_image_without_code_for_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,27 +133,21 @@ def alarm_call(options: DeployOptions, topic: str, there: Mapping[str, Any] | No
 
     there: the alarm as it is, with what users made of it and whom it tells: the request replaces all of it.
     """
-    there = there or {}
-    return Call(
-        "cloudwatch",
-        "PutMetricAlarm",
-        {
-            "AlarmName": rule_name(options, FAILED),
-            "AlarmDescription": "A training job of wrn has failed; wrn jobs says which.",
-            "Namespace": "AWS/Events",
-            "MetricName": "TriggeredRules",
-            "Dimensions": [{"Name": "RuleName", "Value": rule_name(options, FAILED)}],
-            "Statistic": "Sum",
-            "Period": 300,
-            "EvaluationPeriods": 1,
-            "Threshold": 1.0,
-            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
-            "TreatMissingData": "notBreaching",
-            "Tags": OWNER,
-            **there,
-            "AlarmActions": list(dict.fromkeys([*there.get("AlarmActions", ()), topic])),
-        },
-    )
+    alarm = there or {
+        "AlarmName": rule_name(options, FAILED),
+        "AlarmDescription": "A training job of wrn has failed; wrn jobs says which.",
+        "Namespace": "AWS/Events",
+        "MetricName": "TriggeredRules",
+        "Dimensions": [{"Name": "RuleName", "Value": rule_name(options, FAILED)}],
+        "Statistic": "Sum",
+        "Period": 300,
+        "EvaluationPeriods": 1,
+        "Threshold": 1.0,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+    told = dict.fromkeys([*alarm.get("AlarmActions", ()), topic])
+    return Call("cloudwatch", "PutMetricAlarm", {**alarm, "AlarmActions": list(told), "Tags": OWNER})
 
 
 def dashboard_call(options: DeployOptions) -> Call:

@@ -150,6 +150,8 @@ def test_what_somebody_made_of_the_alarm_stays(faults: Faults) -> None:
     (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
     assert (alarm["Threshold"], alarm["EvaluationPeriods"], alarm["OKActions"]) == (3.0, 2, [first])
     assert alarm["AlarmActions"] == [first, second]
+    by_percentile = alarm_call(OPTIONS, first, {"AlarmName": "a", "ExtendedStatistic": "p90"}).request
+    assert "Statistic" not in by_percentile, "AWS takes one of the two"
 
 
 def test_more_than_can_be_told(faults: Faults) -> None:

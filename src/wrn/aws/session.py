@@ -21,6 +21,9 @@ ATTEMPTS, RETRIES = 8, "adaptive"
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 
+CONNECTIONS = 16
+"""Kept open: as many as an upload of many files uses at a time."""
+
 
 class Session:
     """An account in one region. Sends nothing until asked to.
@@ -40,6 +43,7 @@ class Session:
             retries={"mode": RETRIES, "total_max_attempts": ATTEMPTS},
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
+            max_pool_connections=CONNECTIONS,
             user_agent_extra="wrn",
             # Checksums on every upload; SHA-256 is asked for where the content is worth it.
             request_checksum_calculation="when_supported",

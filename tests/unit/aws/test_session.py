@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wrn.aws import faults as kinds
+from wrn.aws.deploying.upload import AT_A_TIME, FILES_AT_A_TIME
 from wrn.aws.options import user_of
 from wrn.aws.session import Session, configured_region, snake_case
 
@@ -26,6 +27,11 @@ def test_each_attempt_is_counted_in_all_regions(faults: Faults) -> None:
     assert other.in_region("eu-west-1") is other
     list(other.pages("s3", "ListBuckets", "Buckets"))
     assert session.sent == [("sts", "GetCallerIdentity")] * 3 + [("s3", "ListBuckets")]
+
+
+def test_connections_stay_open_for_all_that_is_sent_at_a_time(faults: Faults) -> None:
+    config = Session(region="us-east-1").client("s3").meta.config
+    assert config.max_pool_connections >= max(FILES_AT_A_TIME, AT_A_TIME)
 
 
 @pytest.mark.parametrize(

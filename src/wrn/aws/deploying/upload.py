@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.aws.faults import Denied, NoAnswer, NotThere, Throttled
-from wrn.aws.session import Session
+from wrn.aws.session import CONNECTIONS, Session
 from wrn.errors import AwsError
 
 PART = 8 * 2**20
@@ -26,7 +26,7 @@ and Ctrl-C waits for the parts that are under way."""
 AT_A_TIME = 4
 """Parts under way together: 32 MiB of memory."""
 
-FILES_AT_A_TIME = 16
+FILES_AT_A_TIME = CONNECTIONS
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that have arrived and their total."""

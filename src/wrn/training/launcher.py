@@ -79,10 +79,13 @@ def launch(torchrun: Sequence[str]) -> int:
     processes = int(next(flag for flag in torchrun if flag.startswith("--nproc-per-node=")).partition("=")[2])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     where = cluster()
-    if where and where.interface and len(where.hosts) > 1:
-        # Left alone, gloo takes the address of the host's own name, and loopback where that has none.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", where.interface)
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", where.interface)
+    if where and len(where.hosts) > 1:
+        # In a SageMaker job each host calls itself "aws" (changehostname.c of aws/deep-learning-containers). gloo takes
+        # the address of that name, which is none, and so loopback; and by it no process is told from another host's.
+        os.environ.setdefault("SM_CURRENT_HOST", where.hosts[where.current])
+        if where.interface:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", where.interface)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", where.interface)
     # A process that is started by the path of a file finds this package only where it is installed, and might find
     # another version there: a training container has ours unpacked somewhere.
     ours = str(Path(wrn.__file__).resolve().parents[1])

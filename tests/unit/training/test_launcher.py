@@ -124,12 +124,13 @@ def test_processes_share_the_threads_that_this_one_may_use(monkeypatch: pytest.M
 def test_hosts_meet_by_the_interface_that_sagemaker_names(
     hosts: list[str], interface: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = {"hosts": hosts, "current_host": "a", "network_interface_name": "eth1"}
+    facts = {"hosts": hosts, "current_host": hosts[-1], "network_interface_name": "eth1"}
     environ = {"SM_MODEL_DIR": "/x", "SM_RESOURCE_CONFIG": json.dumps(facts), "NCCL_SOCKET_IFNAME": "mine"}
     monkeypatch.setattr(os, "environ", environ)
     monkeypatch.setattr("torch.distributed.run.run", lambda arguments: None)
     assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 0
     assert (environ.get("GLOO_SOCKET_IFNAME"), environ["NCCL_SOCKET_IFNAME"]) == (interface, "mine")
+    assert environ.get("SM_CURRENT_HOST") == (interface and "b"), "else all would have the name that each calls itself"
 
 
 def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

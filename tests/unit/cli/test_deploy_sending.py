@@ -131,7 +131,7 @@ def test_auto_without_cifar_trains_on_the_synthetic_set(
         (["--budget", "5"], "budget: is one of the alarms; give --alarms"),
         (["--on-demand-after", "20m"], "on_demand_after: is for spot instances alone"),
         (["--full-access", "--role-arn", "arn:aws:iam::123456789012:role/x"], "full_access: a role given as"),
-        (["--profile", "nobody"], "--profile"),
+        (["--profile", "nobody"], "profile: there is no nobody in AWS's configuration"),
     ],
 )
 def test_mistakes(flags: list[str], words: str, faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:

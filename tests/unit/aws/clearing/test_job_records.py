@@ -159,7 +159,7 @@ def test_names_with_capitals(faults: Faults, capsys: pytest.CaptureFixture[str])
 def test_the_right_only_where_it_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     place = DeployOptions(name="any", account=ACCOUNT, region=REGION)
     for flags, there in (([], False), (["--records"], True)):
-        assert main(["teardown", "--print-policy", *flags, *HERE]) == 0
+        assert main(["teardown", "--print-policy", "--account", ACCOUNT, *flags, *HERE]) == 0
         printed = json.loads(capsys.readouterr().out)
         assert printed == clearing_policy([place], records=there)
         (statement,) = [entry for entry in printed["Statement"] if "sagemaker:StopTrainingJob" in entry["Action"]]

@@ -40,7 +40,7 @@ def test_random_erasing_hits_its_share_within_its_area() -> None:
     assert hit.float().mean().item() == pytest.approx(0.25, abs=0.03)
     share = erased[hit].flatten(1).float().mean(1)
     assert share.min() > 0.015
-    assert share.max() < 0.36
+    assert 0.38 < share.max() < 0.43  # the paper's 0.4, rounded to whole pixels
     boxes = erased[hit].any(2).sum(1) * erased[hit].any(1).sum(1)
     assert torch.equal(boxes, erased[hit].flatten(1).sum(1))
     noise = random_erasing(images, 1.0, rng(4000))

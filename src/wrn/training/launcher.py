@@ -7,7 +7,6 @@ own.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +16,10 @@ import wrn
 from wrn.config import Config
 from wrn.config.launch import cluster, in_rehearsal, torchrun_arguments, under_torchrun
 from wrn.errors import BUG, DONE, INTERRUPTED, USER, ConfigError
+from wrn.training.machine import unusable_driver
 
 SHUTDOWN_SECONDS = "100"
 """How long processes may save after SIGTERM; SageMaker allows 120 seconds before it kills everything."""
-
-DRIVER = Path("/proc/driver/nvidia/version")
-"""Where a machine has an NVIDIA GPU and its driver, also inside containers."""
 
 
 def several_processes(
@@ -53,24 +50,13 @@ def several_processes(
 def check_gpu() -> None:
     """Raises ConfigError where the machine has an NVIDIA driver and torch cannot use it.
 
-    On a machine of one's own `auto` then means the CPU; on SageMaker that would be days on a CPU at a GPU's price. Not
-    by the number of devices: torch has that from the driver, which counts even those that it is too old to run.
+    On a machine of one's own `auto` then means the CPU; on SageMaker that would be days on a CPU at a GPU's price.
     """
-    try:
-        driver = re.search(r"^NVRM[^.]* (\d+\.[\d.]+)", DRIVER.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return
-    if torch.cuda.is_available():
-        return
-    version = driver[1] if driver else "unknown"
-    if torch.version.cuda is None:
-        reason, fix = "the image's torch is built without CUDA", "an image with CUDA"
-    else:
-        reason, fix = f"the image has CUDA {torch.version.cuda}", "an image for an older CUDA"
-    raise ConfigError(
-        f"device: torch sees no CUDA device here (the driver is {version}, {reason}); give {fix} as --image-uri, or "
-        "--device cpu"
-    )
+    if (reason := unusable_driver()) is not None:
+        raise ConfigError(
+            f"device: torch sees no CUDA device here ({reason}); give an image with a CUDA for this driver as "
+            "--image-uri, or --device cpu"
+        )
 
 
 def launch(torchrun: Sequence[str]) -> int:

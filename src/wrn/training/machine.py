@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,25 @@ def choose_kernels(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
     # Without amp, products on a GPU are in TF32: as repeatable as those in fp32, and several times as fast.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Where a machine has an NVIDIA GPU and its driver, also inside containers."""
+
+
+def unusable_driver() -> str | None:
+    """What keeps torch from the NVIDIA GPU of this machine, in words; None where there is none, or torch can use it.
+
+    Not by the number of devices: torch has that from the driver, which counts even those that it is too old to run.
+    """
+    try:
+        driver = re.search(r"^NVRM[^.]* (\d+\.[\d.]+)", DRIVER.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    if torch.cuda.is_available():
+        return None
+    built = "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
+    return f"the driver is {driver[1] if driver else 'unknown'}, torch is built {built}"
 
 
 def peak_memory(device: torch.device) -> int:

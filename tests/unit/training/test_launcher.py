@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from wrn.config import Config
+from tiny import Recorder, tiny_config, tiny_dataset
+from wrn.config import Config, run_paths
 from wrn.config.launch import Place
 from wrn.errors import ConfigError
-from wrn.training import launcher
+from wrn.training import machine, parts
 from wrn.training.launcher import launch, several_processes
 from wrn.training.processes import DistributedProcesses, Processes
-from wrn.training.run import for_processes
+from wrn.training.run import for_processes, prepare
 
 HERE: dict[str, str] = {"SAGEMAKER_BASE_DIR": "/nowhere"}
 
@@ -69,15 +70,19 @@ PROPRIETARY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue A
 @pytest.mark.parametrize(
     ("driver", "cuda", "words"),
     [
-        (OPEN, "13.0", r"\(the driver is 580.95.05, the image has CUDA 13.0\); give an image for an older CUDA as"),
-        (PROPRIETARY, None, r"550.163.01, the image's torch is built without CUDA\); give an image with CUDA as"),
+        (
+            OPEN,
+            "13.0",
+            r"\(the driver is 580.95.05, torch is built for CUDA 13.0\); give an image with a CUDA for this",
+        ),
+        (PROPRIETARY, None, r"550.163.01, torch is built without CUDA\); give an image with"),
         ("?", "13.0", "the driver is unknown"),
     ],
 )
 def test_a_gpu_that_is_paid_for_and_cannot_be_used(
     driver: str, cuda: str | None, words: str, job: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # the driver counts it all the same
@@ -92,6 +97,27 @@ def test_a_gpu_that_is_paid_for_and_cannot_be_used(
     several_processes(Config(), [], {**job, "WRN_REHEARSAL": "1"})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     several_processes(Config(), [], job)
+
+
+def test_a_gpu_of_ones_own_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run would otherwise go on on the CPU, many times as slowly, with the word cpu as the only sign."""
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(parts, "open_dataset", lambda *arguments, **named: tiny_dataset())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "version").write_text(OPEN)
+
+    def notes(name: str, device: str) -> str:
+        recorder = Recorder()
+        config = tiny_config(tmp_path / name, device=device)
+        paths = run_paths(config, "tiny", HERE)
+        paths.run.mkdir()
+        prepare(config, paths, recorder, Processes(), torch.device("cpu"))
+        return "\n".join(recorder.notes)
+
+    assert "training on the CPU: torch cannot use this machine's NVIDIA GPU (the driver is 580.95.05" in notes(
+        "a", "auto"
+    )
+    assert "NVIDIA" not in notes("b", "cpu")
 
 
 def test_several_hosts_of_one_process(job: dict[str, str]) -> None:

@@ -10,10 +10,11 @@ import torch
 
 from wrn.config import Config
 from wrn.config.stages import parse_milestones, parse_stages
-from wrn.data.dataset import Dataset
+from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
-from wrn.model import Precision, WideResNet, predict_logits
+from wrn.model import Precision, WideResNet
 from wrn.training.checkpoint import Checkpoint
+from wrn.training.evaluation import evaluate
 from wrn.training.optimizer import Optimizers
 from wrn.training.schedule import make_schedule
 from wrn.training.step import TrainStep
@@ -54,12 +55,12 @@ def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precisio
 
 def seconds_per_evaluation(config: Config, model: WideResNet, dataset: Dataset, precision: Precision) -> float:
     """What scoring the test split takes, with mirror images where the run scores them too."""
-    images = dataset.test.images[:EVALUATED]
+    some = Split(dataset.test.images[:EVALUATED], dataset.test.labels[:EVALUATED])
     for _ in range(2):  # the first chooses kernels
         started = time.perf_counter()
-        predict_logits(model, images, mean=dataset.mean, std=dataset.std, precision=precision).sum().item()
+        evaluate(model, some, mean=dataset.mean, std=dataset.std, precision=precision, tta=config.tta)
         seconds = time.perf_counter() - started
-    return seconds * len(dataset.test) / len(images) * (2 if config.tta else 1)
+    return seconds * len(dataset.test) / len(some)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tiny import tiny_dataset
 from wrn.config import Config
 from wrn.config.launch import Place
 from wrn.data.augment.batch import Batch
+from wrn.data.dataset import Split
 from wrn.model import WideResNet, pick_precision
 from wrn.training.budget import (
     RESERVE,
@@ -41,9 +43,15 @@ def test_literals() -> None:
 
 @pytest.mark.parametrize("tta", [False, True])
 def test_mirror_images_are_an_evaluation_of_their_own(tta: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count()
+    spent = [0.0]
+
+    def timed(model: WideResNet, split: Split, *, tta: bool, **others: Any) -> None:
+        assert len(split) == 5
+        spent[0] += 2 if tta else 1
+
     monkeypatch.setattr("wrn.training.budget.EVALUATED", 5)  # of 20
-    monkeypatch.setattr("wrn.training.budget.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("wrn.training.budget.evaluate", timed)
+    monkeypatch.setattr("wrn.training.budget.time.perf_counter", lambda: spent[0])
     dataset, model = tiny_dataset(), WideResNet(10, 1)
     found = seconds_per_evaluation(Config(tta=tta), model, dataset, pick_precision(torch.device("cpu"), amp=False))
     assert found == (2 if tta else 1) * 20 / 5

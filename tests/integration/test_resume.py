@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "trivialaugment": {"augment": "trivialaugment", "cutout": 8, "random_erasing": 0.5},
     "accumulation": {"micro_batch": 6},
     "resolutions": {"resolutions": "16:0.5 24:0.5"},
-    "fp32 contiguous": {"amp": False, "channels_last": False},
+    "fp32": {"amp": False},
     "validation": {"val_fraction": 0.2, "patience": 1, "gradient_clip": 1.0},
 }
 

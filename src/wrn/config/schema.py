@@ -247,14 +247,11 @@ class MachineSection(Section):
     amp_dtype: Literal["auto", "bf16", "fp16"] = "auto"
     """auto: bf16 where the hardware computes it, fp16 on older GPUs, fp32 elsewhere."""
 
-    channels_last: bool = True
-    """Memory layout that the convolutions of GPUs and CPUs like best."""
-
     compile: bool | Literal["graphs"] = False
     """torch.compile: a minute of waiting for faster steps, worth it on a GPU. graphs: CUDA graphs too (one process)."""
 
     cpu_kernels: bool = True
-    """On a CPU, BN and activation as one operation of ours, compiled in a second (or torch's, without a compiler)."""
+    """On a CPU, our own kernels for BN with activation and 3x3 convolutions, compiled at the first start."""
 
     processes: int | Literal["auto"] = "auto"
     """Processes that train together on each host. auto: on SageMaker one for each GPU, elsewhere one."""
@@ -337,10 +334,22 @@ class Config(
             problems.append(f"min_lr: {self.min_lr:g} is above lr ({self.lr:g}); lower min_lr or raise lr")
         if self.warmup_epochs > self.epochs:
             problems.append(
-                f"warmup_epochs: {self.warmup_epochs:g} is longer than the run ({self.epochs} epochs); lower it"
+                f"warmup_epochs: {self.warmup_epochs:g} is longer than the run ({self.epochs} epochs); "
+                f"give --warmup-epochs {self.epochs / 10:g}, or more --epochs"
             )
         if self.schedule == "step" and not self.milestones:
             problems.append('milestones: empty, but schedule step needs some, for example "60 120 160"')
+        late = [epoch for epoch in parse_milestones(self.milestones) if epoch >= self.epochs]
+        if self.schedule == "step" and late:
+            problems.append(
+                f"milestones: the rate would never fall at {late[0]:g}, as the run ends at {self.epochs}; "
+                "give earlier --milestones, or more --epochs"
+            )
+        if self.albumentations_file and self.augment != "albumentations":
+            problems.append(
+                f"albumentations_file: augment {self.augment} does not read it; give --augment albumentations, "
+                "or omit it"
+            )
         if self.target_accuracy and not self.val_fraction:
             problems.append("target_accuracy: needs a validation split; set val_fraction, for example 0.1")
         if self.nesterov and not self.momentum:

@@ -84,6 +84,5 @@ def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideR
         zero_init_residual=config.zero_init_residual,
         bn_momentum=config.bn_momentum,
     )
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.to(device)
+    # As the images come: convolutions are fastest so, on GPUs and CPUs.
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

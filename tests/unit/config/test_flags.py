@@ -37,7 +37,7 @@ def parse(*arguments: str) -> Resolved:
         (["--output-dir", "None"], "output_dir", None),
         (["--resolutions", '""'], "resolutions", ""),
         (["--micro-batch", "64"], "micro_batch", 64),
-        (["--no_channels_last"], "channels_last", False),
+        (["--no_cpu_kernels"], "cpu_kernels", False),
         (["--compile"], "compile", True),
         (["--compile", "graphs"], "compile", "graphs"),
         (["--no-compile"], "compile", False),

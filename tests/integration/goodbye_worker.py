@@ -10,11 +10,12 @@ import torch
 from wrn.config.launch import place
 from wrn.model import WideResNet
 from wrn.training.processes import DistributedProcesses
+from wrn.training.replica import Replica
 
 
 def come_and_go(number: int) -> None:
     processes = DistributedProcesses(replace(place(), attempt=number), torch.device("cpu"))
-    forward = processes.replica(WideResNet(10, 1), compile=False).forward
+    forward = Replica(processes.shared(WideResNet(10, 1)), compile=False).forward
     forward(torch.randn(4, 3, 8, 8)).sum().backward()
     processes.total(torch.ones(100_000))
     processes.close()

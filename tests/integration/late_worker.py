@@ -12,6 +12,7 @@ import wrn.training.processes as processes
 from wrn.config.launch import place
 from wrn.errors import LostProcess
 from wrn.model import WideResNet
+from wrn.training.replica import Replica
 
 processes.PATIENCE = timedelta(seconds=2)
 LATE = 5.0
@@ -19,7 +20,7 @@ LATE = 5.0
 
 def main() -> None:
     together = processes.join(place(), torch.device("cpu"))
-    replica = together.replica(WideResNet(10, 1), compile=False)
+    replica = Replica(together.shared(WideResNet(10, 1)), compile=False)
 
     def step(number: int, late: float) -> None:
         loss = replica.forward(torch.randn(4, 3, 8, 8)).sum()

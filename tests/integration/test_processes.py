@@ -63,8 +63,10 @@ def run_worker(processes: int, out: Path, **keys: Any) -> dict[str, Any]:
         (2, {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "ema_decay": 0.9, "micro_batch": 3, "gradient_clip": 0.5}),
         (2, {"sam_rho": 0.05, "sam_batch": 2}),
         (2, {"optimizer": "muon", "augment": "trivialaugment"}),
+        (2, {"compile": True, "micro_batch": 3}),
+        (2, {"compile": True, "sam_rho": 0.05, "sam_batch": 2}),
     ],
-    ids=["2", "4", "mix, accumulation, clipping", "sam", "muon"],
+    ids=["2", "4", "mix, accumulation, clipping", "sam", "muon", "compiled", "compiled sam"],
 )
 def test_twenty_steps_agree_with_one_process(processes: int, keys: dict[str, Any], tmp_path: Path) -> None:
     """BN is frozen: its statistics are each process's own. SAM's units are the same in both."""
@@ -151,6 +153,7 @@ def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_p
     assert process.returncode == 3, out + error
     assert "Traceback" not in error
     assert re.search(r"stopped by .* after step \d+; saved", error)
+    assert error.count("stopped by") == 1, "once, not by each process"
     assert list((run / "checkpoints").glob("*.sha256"))
 
 

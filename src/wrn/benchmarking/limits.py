@@ -109,8 +109,9 @@ def convolutions_alone(
 ) -> float:
     """Seconds of all convolutions of one forward and backward pass, each shape measured in isolation.
 
-    No step can be faster: BN, ReLU, the optimiser and the data come on top. It is a fairer limit than the peak of
-    one large convolution, since small and narrow layers fill no machine.
+    No step can be faster with torch's convolutions, as BN, ReLU, the optimiser and the data come on top; with our own
+    in fp32 it can (Winograd). A fairer limit than the peak of one large convolution, since small and narrow layers
+    fill no machine.
     """
     return sum(
         count * seconds_alone(layer, batch, precision, at_least) for layer, count in convolutions(network, side).items()

@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import traceback
 
             _complain(traceback.format_exc())
-        lines = str(error).split("\n")
+        lines = str(error).split("\n") if str(error) else []
         _complain("".join(f"wrn {name}: {line}\n" for line in lines))
         return error.exit_code
     except KeyboardInterrupt:

@@ -25,7 +25,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from wrn.config.launch import Place
 from wrn.errors import Interrupted, LostProcess, WrnError
-from wrn.training.replica import Compile, Replica
 from wrn.training.sam import statistics_kept
 
 PATIENCE = timedelta(seconds=40)
@@ -52,10 +51,9 @@ class Processes:
         """Whether this is the process that writes and reports."""
         return self.place.rank == 0
 
-    def replica(
-        self, model: nn.Module, compile: Compile, on_note: Callable[[str], None] = lambda note: None
-    ) -> Replica:
-        return Replica(model, compile, on_note)
+    def shared(self, model: nn.Module) -> nn.Module:
+        """The model as it is trained: its backward pass averages the gradients over all processes."""
+        return model
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
         """(any process wants to stop, the first process wants to save): the same answer in all of them."""
@@ -121,9 +119,7 @@ class DistributedProcesses(Processes):
         self._word = PrefixStore("wrn", store)
         self._say("step", 0)
 
-    def replica(
-        self, model: nn.Module, compile: Compile, on_note: Callable[[str], None] = lambda note: None
-    ) -> Replica:
+    def shared(self, model: nn.Module) -> nn.Module:
         # BN's statistics stay each process's own, so nothing is sent before a forward pass (torch 2.13 has a new name
         # for that). Gradients go out in buckets of 25 MB, six for WRN-28-10, while the rest is being computed.
         wrapper = nn.parallel.DistributedDataParallel
@@ -134,7 +130,7 @@ class DistributedProcesses(Processes):
         devices = [self._device] if self._device.type == "cuda" else None
         shared = wrapper(model, device_ids=devices, bucket_cap_mb=25, **quiet)
         self._settle_buckets(shared)
-        return Replica(shared, compile, on_note)
+        return shared
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
         self._step = step

@@ -2,7 +2,8 @@
 
 1. The newest valid checkpoint of the run's checkpoint folder is taken (`--resume auto`), the named one, or none.
 2. Keys that do not change what is learned may differ; so may `epochs`, upwards, and `micro_batch`, which changes only
-   which images share BN's statistics: a smaller GPU must be able to go on.
+   which images share BN's statistics (and, with `sam_rho` and no `sam_batch`, a perturbation of SAM): a smaller GPU
+   must be able to go on.
 3. Any other difference is listed and stops the run, unless `--resume-anyway`.
 4. So does other data. Where an epoch would have another number of steps, the run never goes on: its step would stand
    for another place in the schedule and the order of images.

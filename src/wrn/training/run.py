@@ -22,7 +22,7 @@ from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
 from wrn.training.evaluation import Evaluation
 from wrn.training.folders import has_own_folder, held, remove_empty, set_results_aside, writable_paths
-from wrn.training.machine import choose_kernels, device_name, provenance
+from wrn.training.machine import choose_kernels, device_name, provenance, unusable_driver
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
 from wrn.training.processes import Processes, join
@@ -147,9 +147,16 @@ def prepare(
     """Everything before the first step: precision, data, network, and the checkpoint to go on from."""
     config, checkpoint = go_on(config, paths, reporter, processes)
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
+    if config.device == "auto" and (reason := unusable_driver()) is not None:
+        reporter.note(
+            f"training on the CPU: torch cannot use this machine's NVIDIA GPU ({reason}); install a torch built for "
+            "this driver, or give --device cpu"
+        )
     wanted = config.cpu_kernels and device.type == "cpu"
     if not use_own_kernels(wanted) and wanted:
-        reporter.note("convolutions and BN by torch's kernels, which are slower: ours need Linux and a C++ compiler")
+        reporter.note(
+            "using torch's kernels, which are slower: ours need Linux, a C++ compiler and a writable cache folder"
+        )
     elif wanted and config.compile:
         reporter.note("compile: on a CPU, compiled steps do without our own kernels and are slower; omit --compile")
     dataset, validation = same_data(config, checkpoint, paths, reporter, processes)
@@ -172,7 +179,18 @@ def prepare(
         f"{model.architecture}, {parameters:,} parameters, on {f'{number} x ' if number > 1 else ''}"
         f"{device_name(device)}; {precision.name} ({precision.reason}); peak {peak / 1e12:.3g} TFLOP/s ({peak_source})"
     )
-    trainer = Trainer(config, paths, dataset, validation, loader, model, precision, peak * number, reporter, processes)
+    trainer = Trainer(
+        config=config,
+        paths=paths,
+        dataset=dataset,
+        validation=validation,
+        loader=loader,
+        model=model,
+        precision=precision,
+        peak=peak * number,
+        reporter=reporter,
+        processes=processes,
+    )
     if checkpoint is not None:
         trainer.restore(checkpoint)
         age, epoch = time.time() - checkpoint.state["time"], len(checkpoint.state["history"])

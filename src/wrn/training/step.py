@@ -18,6 +18,7 @@ from wrn.model import AveragedModel, Precision, WideResNet
 from wrn.training.meters import Meters
 from wrn.training.optimizer import Optimizers
 from wrn.training.processes import Processes
+from wrn.training.replica import Replica
 from wrn.training.sam import perturbed, statistics_kept
 from wrn.training.schedule import Schedule
 
@@ -92,7 +93,7 @@ class TrainStep:
         self._schedule = schedule
         self._on_note = on_note
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._replica = processes.replica(model, config.compile, on_note)
+        self._replica = Replica(processes.shared(model), config.compile, on_note)
         self._processes = processes
         self.on_phase: Callable[[str], None] = lambda phase: None
 
@@ -140,7 +141,7 @@ class TrainStep:
         self._optimizers.set_rate(self._schedule.lr_at(step) / self._schedule.peak)
         counted = self.meters.values.clone()
         while not self._gradients_fit(step, batch):
-            self._halve_micro_batch()
+            self._halve_micro_batch(min(self.micro_batch, self._config.sam_batch or batch.size, batch.size))
             self.meters.values.copy_(counted)
         self.on_phase("optimizer")
         self.scaler.unscale_(self._optimizers)  # type: ignore[arg-type]
@@ -211,13 +212,14 @@ class TrainStep:
             if measured:
                 self.meters.add_pass(step, loss_sum.detach(), mixed_hits(logits.detach(), part), part.size)
 
-    def _halve_micro_batch(self) -> None:
-        if not self._may_halve or self.micro_batch == 1:
+    def _halve_micro_batch(self, tried: int) -> None:
+        """tried: images of the pass that did not fit: fewer than `micro_batch` where the batch or SAM's unit is."""
+        if not self._may_halve or tried == 1:
             raise TrainingError(
-                f"out of memory with {self.micro_batch} images per forward pass; give a smaller --micro-batch, "
+                f"out of memory with {tried} images per forward pass; give a smaller --micro-batch, "
                 "a smaller network, or --device cpu"
             )
-        self.micro_batch = (self.micro_batch + 1) // 2
+        self.micro_batch = (tried + 1) // 2
         self._clear_gradients()
         if self._precision.device.type == "cuda":
             torch.cuda.empty_cache()

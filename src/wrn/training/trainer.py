@@ -40,6 +40,7 @@ class Trainer:
 
     def __init__(
         self,
+        *,
         config: Config,
         paths: RunPaths,
         dataset: Dataset,
@@ -258,6 +259,8 @@ class Trainer:
             self._processes.wait()
         self._saved = state
         self._save_pending = False
+        if stopping and not self._processes.is_first:
+            raise Interrupted("")  # the first process tells, once for all
         if stopping:
             raise Interrupted(
                 f"stopped by {self._stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "

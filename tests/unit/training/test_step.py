@@ -105,6 +105,21 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
     assert step.meters.values[2] == 8  # no image counted twice
 
 
+def test_what_is_halved_is_what_went_through_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAM's units are smaller than the batch: halving that would try the same pass again, three times."""
+    step, notes = make(WideResNet(10, 1, 0.0, 5), sam_rho=0.05, sam_batch=2)
+    forward = step._replica.forward
+
+    def small_device(images: torch.Tensor, usual: bool) -> torch.Tensor:
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("too much")
+        return forward(images)
+
+    monkeypatch.setattr(step._replica, "forward", small_device)
+    step(0, batch())
+    assert notes == ["out of memory: going on with micro-batches of 1 images"]
+
+
 def test_what_a_failed_pass_held_is_let_go_before_memory_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     step, _ = make(WideResNet(10, 1, 0.0, 5))
     forward, held, alive = step._replica.forward, [], []
@@ -270,7 +285,7 @@ def one_of_two(rank: int) -> Processes:
 
 def test_processes_that_share_a_batch_do_not_halve_it_each_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their numbers of passes would differ from then on, and each would wait for the other for ever."""
-    step, _ = make(WideResNet(10, 1, 0.0, 5), processes=one_of_two(1))
+    step, _ = make(WideResNet(10, 1, 0.0, 5), processes=one_of_two(1), batch_size=16)
 
     def full(images: torch.Tensor, usual: bool) -> torch.Tensor:
         raise torch.OutOfMemoryError("too much")

@@ -85,9 +85,9 @@ def data_headline(record: Record) -> Row:
 def training_speed(record: Record) -> list[Row]:
     return [
         (
-            f"a step of training, {workload(record)}, {stage['side']} px",
+            f"training step, {workload(record)}, {stage['side']} px",
             f"{stage['images_per_s']['median']:,.1f} images/s, **{stage['share_of_convolutions_alone']:.1%}** of "
-            f"the speed of its convolutions alone by torch, MFU {stage['mfu']:.1%} of the peak measured there",
+            f"the speed of torch's convolutions alone, MFU {stage['mfu']:.1%} of the peak measured there",
         )
         for stage in record["stages"]
     ]
@@ -96,8 +96,8 @@ def training_speed(record: Record) -> list[Row]:
 def training_speed_headline(record: Record) -> Row:
     shares = [stage["share_of_convolutions_alone"] for stage in record["stages"]]
     several = f"{min(shares):.1%} to {max(shares):.1%}" if len(shares) > 1 else f"{shares[0]:.1%}"
-    what = f"a step of training, {workload(record)}"
-    speed = f"**{several}** of the speed of its convolutions alone by torch"
+    what = f"training step, {workload(record)}"
+    speed = f"**{several}** of the speed of torch's convolutions alone"
     return what, f"{speed}, {record['seconds_per_epoch']:,.0f} s an epoch"
 
 
@@ -105,7 +105,7 @@ def inference_speed(record: Record) -> list[Row]:
     what = f"prediction, {record['network']}, {record['precision']}"
     return [
         (
-            f"{what}, {result['batch_size']} at once",
+            f"{what}, batch {result['batch_size']}",
             f"{1e3 * result['seconds']['median']:.1f} ms (p99 {1e3 * result['seconds']['p99']:.1f} ms), "
             f"{result['images_per_s']:,.1f} images/s",
         )
@@ -116,8 +116,8 @@ def inference_speed(record: Record) -> list[Row]:
 def inference_headline(record: Record) -> Row:
     first, last = record["results"][0], record["results"][-1]
     milliseconds = {name: 1e3 * first["seconds"][name] for name in ("median", "p99")}
-    one = f"**{milliseconds['median']:.1f} ms** for {first['batch_size']} (p99 {milliseconds['p99']:.1f} ms)"
-    many = f"{last['images_per_s']:,.1f} images/s {last['batch_size']} at once"
+    one = f"**{milliseconds['median']:.1f} ms** at batch {first['batch_size']} (p99 {milliseconds['p99']:.1f} ms)"
+    many = f"{last['images_per_s']:,.1f} images/s at batch {last['batch_size']}"
     return f"prediction, {record['network']}, {record['precision']}", f"{one}, {many}"
 
 
@@ -128,10 +128,10 @@ def checkpoint(record: Record) -> list[Row]:
     return [
         (f"{what}: the step after it", f"**{ratio['median']:.2f}x** the median step (at most {ratio['max']:.2f}x)"),
         (
-            f"{what}: written, flushed, checked",
-            f"{took['save']:.2f} s (`torch.save` in place {took['torch_save']:.2f} s)",
+            f"{what}: written, flushed, verified",
+            f"{took['save']:.2f} s (`torch.save` without those {took['torch_save']:.2f} s)",
         ),
-        (f"{what}: checked and loaded", f"{took['load']:.2f} s (`torch.load` {took['torch_load']:.2f} s)"),
+        (f"{what}: verified and loaded", f"{took['load']:.2f} s (`torch.load` {took['torch_load']:.2f} s)"),
     ]
 
 
@@ -139,11 +139,11 @@ def faults(record: Record) -> list[Row]:
     kills = record["kills"]
     repeated, worst = sum(kill["steps_lost"] for kill in kills), max(kills, key=lambda kill: kill["seconds_lost"])
     what = f"a run killed {len(kills)} times, a checkpoint every {record['interval_s']:g} s"
-    same = "the same history" if not record["history_differs"] else "ANOTHER history"
-    lost = f"{repeated} steps repeated, at most {worst['seconds_lost']:.2f} s of work lost at once"
+    same = "the same history" if not record["history_differs"] else "a DIFFERENT history"
+    lost = f"{repeated} steps repeated, at most {worst['seconds_lost']:.2f} s of work lost by a kill"
     if worst["seconds_lost"] > record["interval_s"] and "longest_step_s" in worst:
         lost += f", where the machine stalled for {worst['longest_step_s']:.2f} s"
-    return [(what, f"**{record['bytes_differing']} bytes differ** from the run in peace, {same}; {lost}")]
+    return [(what, f"**{record['bytes_differing']} bytes differ** from an uninterrupted run, {same}; {lost}")]
 
 
 def scaling(record: Record) -> list[Row]:

@@ -22,7 +22,10 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def accuracy_rows(records: Records) -> list[list[str]]:
-    """A row for each recipe, machine and number of processes, over all its seeds."""
+    """A row for each recipe, machine and number of processes, over all its seeds.
+
+    Raises ValueError if a figure is not of CIFAR-100's whole test split, as the table's heading says.
+    """
     runs: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for name, record in records.items():
         if record["benchmark"] == "accuracy":
@@ -31,16 +34,18 @@ def accuracy_rows(records: Records) -> list[list[str]]:
             what = f"`{record['recipe']}` ({record['network']}, {record['epochs']} epochs{together})"
             key = (what, machine(record["environment"]))
             runs.setdefault(key, {})[name] = record
-    rows = [["recipe", "data", "top-1", "top-1 with mirror images", "top-5", "training time", "on", "records"]]
+    rows = [["recipe", "test top-1", "with TTA", "test top-5", "training time", "on", "records"]]
     for (what, on), of_seeds in sorted(runs.items()):
         metrics = [record["metrics"] for record in of_seeds.values()]
         mirrored = [scores["tta"]["top1"] for scores in metrics if "tta" in scores]
         minutes = [record["training_seconds"] / 60 for record in of_seeds.values()]
-        links = "; ".join(f"seed {record['seed']}: {link(name, record)}" for name, record in of_seeds.items())
+        if any((s["dataset"], s["split"], s["images"]) != ("cifar100", "test", 10_000) for s in metrics):
+            raise ValueError(f"not of CIFAR-100's whole test split: {', '.join(of_seeds)}")
+        by_seed = sorted(of_seeds.items(), key=lambda item: item[1]["seed"])
+        links = ", ".join(f"[seed {record['seed']}]({name})" for name, record in by_seed)
         rows.append(
             [
                 what,
-                f"{metrics[0]['dataset']}, {metrics[0]['split']}, {metrics[0]['images']:,} images",
                 f"**{mean_of([scores['top1'] for scores in metrics])}**",
                 mean_of(mirrored),
                 mean_of([scores["top5"] for scores in metrics]),
@@ -61,8 +66,11 @@ def mean_of(shares: list[float]) -> str:
 
 
 def headline_rows(records: Records) -> list[list[str]]:
-    """A row for each record."""
-    return table_of({path: [headline(record)] for path, record in measured(records).items()}, records)
+    """A row for the newest record of each benchmark."""
+    oldest_first = sorted(measured(records).items(), key=lambda item: item[1]["environment"]["date"])
+    newest = {record["benchmark"]: path for path, record in oldest_first}
+    chosen = {path: record for path, record in measured(records).items() if path in newest.values()}
+    return table_of({path: [headline(record)] for path, record in chosen.items()}, records)
 
 
 def all_rows(records: Records) -> list[list[str]]:

@@ -81,6 +81,15 @@ def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.C
     assert main(["predict", *model, picture]) == 0
     assert capsys.readouterr().out.split("\n")[1].split()[0] == "green"
 
+    (tmp_path / "bad.png").write_text("hello")
+    for flags in ([], ["--json"]):
+        assert main(["predict", *model, "none.png", picture, str(tmp_path / "bad.png"), *flags]) == 2
+        told = capsys.readouterr()
+        assert (told.out.count(picture), told.out.count(".png")) == (1, 1)
+        first, second = told.err.splitlines()
+        assert first == "wrn predict: none.png: there is no such file; give the path of a picture"
+        assert second.startswith(f"wrn predict: {tmp_path / 'bad.png'}: cannot be read as a picture")
+
 
 def test_validation_leaves_the_best_and_the_last_model(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wrn.cli.report import percent, table
 from wrn.config.flags import Parser
-from wrn.errors import DONE, ConfigError
+from wrn.errors import DONE, ConfigError, DataError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,16 +26,20 @@ def main(arguments: Sequence[str]) -> int:
     from wrn.serving.predictor import Predictor
 
     predictor = Predictor(options.model_dir, device=options.device)
-    answers = predictor.predict_files(options.images, top=options.top)
+    results = predictor.predict_files(options.images, top=options.top)
+    pairs = list(zip(options.images, results, strict=True))
+    answers = [(path, result) for path, result in pairs if not isinstance(result, DataError)]
     if options.json:
         listed = [
             {"image": str(path), "predictions": [{"class": name, "probability": p} for name, p in answer]}
-            for path, answer in zip(options.images, answers, strict=True)
+            for path, answer in answers
         ]
         sys.stdout.write(json.dumps(listed, indent=2) + "\n")
-        return DONE
-    if predictor.info.dataset == "synthetic":
-        sys.stdout.write("NOTE: the model was trained on the synthetic set; it knows no real pictures\n")
-    for path, answer in zip(options.images, answers, strict=True):
-        sys.stdout.write(f"{path}\n" + table([(f"  {name}", percent(p)) for name, p in answer]) + "\n")
+    else:
+        if predictor.info.dataset == "synthetic":
+            sys.stdout.write("NOTE: the model was trained on the synthetic set; it knows no real pictures\n")
+        for path, answer in answers:
+            sys.stdout.write(f"{path}\n" + table([(f"  {name}", percent(p)) for name, p in answer]) + "\n")
+    if broken := [str(result) for result in results if isinstance(result, DataError)]:
+        raise DataError("\n".join(broken))
     return DONE

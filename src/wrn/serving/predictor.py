@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wrn.data.pictures import large_ones_unremarked, read_picture
+from wrn.data.pictures import read_pictures
+from wrn.errors import DataError
 from wrn.model import load_model, pick_device, pick_precision, predict_logits, tune_cpu, use_own_kernels
 
 Answer = list[tuple[str, float]]
@@ -39,8 +40,9 @@ class Predictor:
             for row, shares in zip(labels.tolist(), chances.tolist(), strict=True)
         ]
 
-    def predict_files(self, paths: Sequence[Path], top: int = 5) -> list[Answer]:
-        """The same for picture files. Raises DataError naming the first that cannot be read."""
-        with large_ones_unremarked():
-            pictures = [read_picture(path) for path in paths]
-        return self.predict(torch.stack(pictures), top)
+    def predict_files(self, paths: Sequence[Path], top: int = 5) -> list[Answer | DataError]:
+        """The same for picture files: for each its answer, or what is wrong with the file."""
+        pictures = read_pictures(paths)
+        whole = [picture for picture in pictures if isinstance(picture, Tensor)]
+        answers = iter(self.predict(torch.stack(whole), top) if whole else [])
+        return [picture if isinstance(picture, DataError) else next(answers) for picture in pictures]

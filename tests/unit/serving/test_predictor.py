@@ -58,10 +58,17 @@ def test_a_large_picture_is_read_without_a_warning(
     assert len(predictor.predict_files([tmp_path / "large.png"])) == 1
 
 
-def test_a_file_that_is_no_picture_is_named(predictor: Predictor, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_text("hello")
-    with pytest.raises(DataError, match=r"bad\.png"):
-        predictor.predict_files([tmp_path / "bad.png"])
+def test_files_that_are_no_pictures_cost_no_answer(predictor: Predictor, tmp_path: Path) -> None:
+    for name, colour in (("a.png", "red"), ("c.png", "blue")):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / name)
+    (tmp_path / "b.png").write_text("hello")
+    files = [tmp_path / name for name in ("a.png", "b.png", "c.png", "none.png")]
+    first, second, third, fourth = predictor.predict_files(files)
+    assert [first, third] == predictor.predict_files([files[0], files[2]])
+    assert isinstance(second, DataError)
+    assert str(second).startswith(f"{files[1]}: cannot be read as a picture")
+    assert [str(error) for error in predictor.predict_files(files[3:])] == [str(fourth)]
+    assert "there is no such file" in str(fourth)
 
 
 def test_pictures_are_normalised_as_in_training(predictor: Predictor, tmp_path: Path) -> None:

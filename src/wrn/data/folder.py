@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from wrn.data.cache import load_cached
 from wrn.data.dataset import Dataset, Split, channel_statistics
 from wrn.data.layout import Files, list_pictures, some
-from wrn.data.pictures import large_ones_unremarked, read_picture
+from wrn.data.pictures import read_pictures
 from wrn.errors import DataError
 
 
@@ -25,9 +24,19 @@ def load_folder(directory: Path, *, skip_broken: bool = False) -> Dataset:
     train, test, classes = list_pictures(directory)
 
     def build() -> Dataset:
-        (train_split, broken_train), (test_split, broken_test) = (_read_all(f, skip_broken) for f in (train, test))
-        broken = broken_train + broken_test
-        origin = str(directory) + (f", {broken} broken pictures left out" if broken else "")
+        parts = [(files, read_pictures([path for path, _ in files])) for files in (train, test)]
+        broken = [
+            [(path, result) for (path, _), result in zip(*part, strict=True) if isinstance(result, DataError)]
+            for part in parts
+        ]
+        if any(broken) and not skip_broken:
+            raise _refusal([*broken[0], *broken[1]])
+        origin = str(directory)
+        if any(broken):
+            origin += (
+                f", broken and left out: {len(broken[0])} of the training split, {len(broken[1])} of the test split"
+            )
+        train_split, test_split = (_whole(*part) for part in parts)
         mean, std = channel_statistics(train_split.images)
         return Dataset("folder", origin, train_split, test_split, tuple(classes), (), (), mean, std)
 
@@ -35,22 +44,16 @@ def load_folder(directory: Path, *, skip_broken: bool = False) -> Dataset:
     return load_cached(source, (path for path, _ in train + test), directory, build)
 
 
-def _read_all(files: Files, skip_broken: bool) -> tuple[Split, int]:
-    """The split, and how many broken pictures were left out of it."""
+def _refusal(broken: list[tuple[Path, DataError]]) -> DataError:
+    """What is wrong with the first of the broken pictures, and which others there are."""
+    others = [str(path) for path, _ in broken[1:]]
+    more = f" (and {len(others)} more: {some(others)})" if others else ""
+    return DataError(f"{broken[0][1]}, or give --skip-broken{more}")
 
-    def read(path: Path) -> Tensor | DataError:
-        try:
-            return read_picture(path)
-        except DataError as error:
-            return error
 
-    with large_ones_unremarked(), ThreadPoolExecutor() as pool:
-        results = list(pool.map(read, (path for path, _ in files)))
-    broken = [result for result in results if isinstance(result, DataError)]
-    if broken and not skip_broken:
-        more = f" (and {len(broken) - 1} more: {some([str(b).partition(':')[0] for b in broken[1:]])})"
-        raise DataError(f"{broken[0]}, or give --skip-broken{more if len(broken) > 1 else ''}")
-    if len(broken) == len(files):
-        raise DataError(f"{files[0][0].parent.parent}: not one of its pictures can be read; fix them")
+def _whole(files: Files, results: list[Tensor | DataError]) -> Split:
+    """The pictures that could be read. Raises DataError when there are none."""
     whole = [(result, label) for result, (_, label) in zip(results, files, strict=True) if isinstance(result, Tensor)]
-    return Split(torch.stack([image for image, _ in whole]), torch.tensor([label for _, label in whole])), len(broken)
+    if not whole:
+        raise DataError(f"{files[0][0]}: cannot be read as a picture, nor can any other of its split; fix them")
+    return Split(torch.stack([image for image, _ in whole]), torch.tensor([label for _, label in whole]))

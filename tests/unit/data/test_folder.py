@@ -94,16 +94,18 @@ def test_broken_pictures_are_named_or_left_out(tmp_path: Path) -> None:
     write_pictures(tmp_path, each=5)
     for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/0.png", "train/dog/1.png", "train/dog/3.png"):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (tmp_path / "test/cat/4.png").write_bytes(b"broken")
     text = refusal(tmp_path)
     assert text.startswith(f"{tmp_path / 'train/cat/1.png'}: cannot be read as a picture")
-    assert "--skip-broken (and 4 more: " in text
+    assert "--skip-broken (and 5 more: " in text
     assert "dog/1.png, ..." in text
     dataset = load_folder(tmp_path, skip_broken=True)
-    assert dataset.origin == f"{tmp_path}, 5 broken pictures left out"
+    assert dataset.origin == f"{tmp_path}, broken and left out: 5 of the training split, 1 of the test split"
     assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert dataset.test.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
     for path in (tmp_path / "test").rglob("*.png"):
         path.write_bytes(b"broken")
-    with pytest.raises(DataError, match="not one of its pictures can be read"):
+    with pytest.raises(DataError, match=r"test/cat/0\.png: cannot be .* nor can any other of its split"):
         load_folder(tmp_path, skip_broken=True)
 
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +71,10 @@ def fetch(
     Raises Unreachable, with what each address answered, and DataError where `directory` cannot be written or another
     process never ends.
     """
-    path = directory / archive.name
+    path, lock = directory / archive.name, directory / f".{archive.name}.lock"
     deadline = time.monotonic() + limit_s
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory / f".{archive.name}.lock", timeout=min(limit_s, LONGEST_WAIT_S)):
+        with _made(directory, lock), FileLock(lock, timeout=min(limit_s, LONGEST_WAIT_S)):
             if not path.is_file():
                 progress = on_progress or (lambda done, total: None)
                 _Fetch(archive, path, timeout_s, deadline, progress).run()
@@ -92,6 +92,21 @@ def fetch(
             f"{directory}: the data cannot be written there ({error.strerror or error}); free space or give --data-dir"
         ) from None
     return path
+
+
+@contextmanager
+def _made(folder: Path, lock: Path) -> Iterator[None]:
+    """The folder, made for the time of the block, and for good where that leaves more in it than the lock."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):
+            if folder in new and list(folder.iterdir()) == [lock]:
+                lock.unlink()
+            for place in new:  # the innermost first; one that holds anything stays
+                place.rmdir()
 
 
 class _Broken(Exception):

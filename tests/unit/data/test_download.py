@@ -120,6 +120,7 @@ def test_fetches_once_and_tells_how_far_it_is(server: Server, tmp_path: Path) ->
 
 
 def test_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
+    tmp_path /= "new"
     server.tricks["/a"] = breaks(after=600_000)
     with pytest.raises(Unreachable, match=r"broke off after \d+ of 1024000 bytes"):
         fetch(server.archive("/a"), tmp_path)
@@ -230,7 +231,8 @@ def test_a_silent_server(server: Server, tmp_path: Path) -> None:
 
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(Unreachable) as caught:
-        fetch(Archive("x.tar.gz", MD5, ("http://127.0.0.1:9/x",)), tmp_path)
+        fetch(Archive("x.tar.gz", MD5, ("http://127.0.0.1:9/x",)), tmp_path / "mistyped/deep")
+    assert list(tmp_path.iterdir()) == []
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 

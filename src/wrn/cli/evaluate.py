@@ -10,6 +10,7 @@ from pathlib import Path
 from wrn.cli.report import percent, table
 from wrn.config.flags import Parser
 from wrn.config.paths import data_search
+from wrn.data.layout import some
 from wrn.errors import DONE, DataError
 
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         choices=("cifar100", "cifar10", "folder", "synthetic"),
         help="score on this data set [the one that the model was trained on]",
     )
+    parser.add_argument("--skip-broken", action="store_true", help="leave out pictures that cannot be read")
     parser.add_argument("--tta", action="store_true", help="also with mirrored test-time augmentation")
     parser.add_argument("--per-class", action="store_true", help="also the top-1 of each class")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [auto]")
@@ -41,13 +43,13 @@ def main(arguments: Sequence[str]) -> int:
         options.dataset or info.dataset,
         data_dir=options.data_dir,
         search=data_search(),
-        skip_broken=bool(info.config.get("skip_broken")),
+        skip_broken=options.skip_broken or bool(info.config.get("skip_broken")),
     )
     if dataset.classes != info.classes:
-        raise DataError(
-            f"{options.model_dir}: the model knows {len(info.classes)} classes of {info.dataset}, the data is "
-            f"{dataset.name} with {dataset.num_classes}; give the --data-dir or --dataset that it was trained on"
-        )
+        fix = "give what it was trained on as --data-dir"
+        if dataset.name != info.dataset:
+            fix = f"omit --dataset: it was trained on {info.dataset}"
+        raise DataError(f"{options.model_dir}: {difference(info.classes, dataset.classes)}; {fix}")
     result = evaluate(
         model.to(precision.device),
         dataset.test,
@@ -81,3 +83,12 @@ def main(arguments: Sequence[str]) -> int:
         ranked = sorted(known, key=lambda pair: pair[1])
         sys.stdout.write("\n" + table([(f"  {name}", percent(share)) for name, share in ranked]) + "\n")
     return DONE
+
+
+def difference(model: Sequence[str], data: Sequence[str]) -> str:
+    """How the classes differ, as in: the model does not know dog, which the data has."""
+    lacks = [name for name in data if name not in model]
+    alone = [name for name in model if name not in data]
+    parts = [f"does not know {some(lacks)}, which the data has"] if lacks else []
+    parts += [f"knows {some(alone)}, which the data lacks"] if alone else []
+    return "the model " + (", and ".join(parts) or "has the classes of the data in another order")

@@ -82,7 +82,7 @@ def fetch(
         if limit_s < math.inf:
             raise Unreachable(
                 f"{archive.name} is being fetched by another process, which has not ended within {limit_s:.0f} s; wait "
-                "for that one and try again, or train with --dataset synthetic"
+                "for that one and try again"
             ) from None
         raise DataError(
             f"{path}: another process has been fetching it for an hour; stop that one and try again"
@@ -157,7 +157,7 @@ class _Fetch:
             answers.append("it took too long; what has come is kept, and the next try goes on from there")
         raise Unreachable(
             f"{self.archive.name} could not be fetched ({'; '.join(answers)}); copy the archive to a folder by hand "
-            "and give that as --data-dir, or train with --dataset synthetic"
+            "and give that as --data-dir"
         )
 
     def _append(self, url: str, part: Path, *, patient: bool) -> None:

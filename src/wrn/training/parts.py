@@ -8,6 +8,7 @@ from wrn.config import Config, RunPaths
 from wrn.config.launch import Place
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
+from wrn.data.locate import OutOfReach
 from wrn.data.order import steps_in_epoch
 from wrn.data.random import generator
 from wrn.data.sources import open_dataset
@@ -25,14 +26,17 @@ def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) ->
 
     Raises DataError when the data is not to be had or does not fit the configuration.
     """
-    dataset = open_dataset(
-        name,
-        data_dir=paths.data_dir,
-        search=paths.search,
-        download=config.download,
-        skip_broken=config.skip_broken,
-        on_progress=reporter.download,
-    )
+    try:
+        dataset = open_dataset(
+            name,
+            data_dir=paths.data_dir,
+            search=paths.search,
+            download=config.download,
+            skip_broken=config.skip_broken,
+            on_progress=reporter.download,
+        )
+    except OutOfReach as error:
+        raise DataError(f"{error}, or train with --dataset synthetic") from None
     if config.num_classes not in (0, dataset.num_classes):
         raise DataError(
             f"num_classes {config.num_classes} does not fit: {dataset.name} has {dataset.num_classes} classes; "

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_files import write_pictures
+from tiny import tiny_dataset
+from wrn.cli import main
+from wrn.cli.evaluate import difference
+from wrn.data import locate
+from wrn.data.download import ARCHIVES
+from wrn.model import ModelInfo, WideResNet, save_model, use_own_kernels
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where an untrained model of cats and dogs lies, and their pictures."""
+    model = WideResNet(10, 1, 0.0, 2)
+    info = ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, ("cat", "dog"), (), (), "folder")
+    save_model(tmp_path / "m", model, info)
+    write_pictures(tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    use_own_kernels(False)
+
+
+def evaluate(*flags: str) -> int:
+    return main(["evaluate", "--model-dir", "m", "--device", "cpu", *flags])
+
+
+def test_how_classes_differ() -> None:
+    assert difference("ab", "bc") == "the model does not know c, which the data has, and knows a, which the data lacks"
+    assert difference("a", "abcde") == "the model does not know b, c, d, ..., which the data has"
+    assert difference("ab", "ba") == "the model has the classes of the data in another order"
+
+
+def test_data_of_other_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(folder / "others", ("cat", "eel"))
+    assert evaluate("--data-dir", "others") == 2
+    assert capsys.readouterr().err == (
+        "wrn evaluate: m: the model does not know eel, which the data has, and knows dog, which the data lacks; "
+        "give what it was trained on as --data-dir\n"
+    )
+
+
+def test_data_of_another_name(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(tiny_dataset(), name="synthetic")
+    monkeypatch.setattr("wrn.data.synthetic.make_synthetic", lambda: other)
+    assert evaluate("--dataset", "synthetic") == 2
+    assert capsys.readouterr().err.endswith("; omit --dataset: it was trained on folder\n")
+
+
+def test_no_data(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other data, which would do for training, is none to score a model on."""
+    nowhere = replace(ARCHIVES["cifar100"], urls=("http://127.0.0.1:9/x",))
+    monkeypatch.setitem(locate.ARCHIVES, "cifar100", nowhere)
+    assert evaluate("--dataset", "cifar100") == 2
+    assert capsys.readouterr().err.endswith("; copy the archive to a folder by hand and give that as --data-dir\n")
+    assert main(["train", "--dataset", "cifar100", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.endswith("give that as --data-dir, or train with --dataset synthetic\n")
+    assert {path.name for path in folder.iterdir()} == {"m", "pictures"}
+
+
+def test_a_broken_picture_can_be_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "pictures/test/cat/0.png").write_text("hello")
+    assert evaluate("--data-dir", "pictures") == 2
+    assert capsys.readouterr().err.endswith("fix or remove it, or give --skip-broken\n")
+    assert evaluate("--data-dir", "pictures", "--skip-broken", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 5

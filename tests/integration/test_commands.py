@@ -231,6 +231,8 @@ def test_a_run_that_never_began_leaves_no_folder(
     Path("mine").mkdir()
     assert main([*before, *flags, "--output-dir", "mine"]) == 2
     assert Path("mine").is_dir()
+    assert main([*before, "--output-dir", "new", "--model-dir", "/proc/no"]) == 2
+    assert not Path("new").exists()
 
 
 def test_tensorboard_that_is_not_installed_is_told_before_anything_is_made(

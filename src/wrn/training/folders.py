@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -59,9 +59,10 @@ def taken(folder: Path) -> bool:
 
 
 @contextmanager
-def held(folders: Sequence[Path]) -> Iterator[None]:
+def held(folders: Sequence[Path], note: Callable[[str], None]) -> Iterator[None]:
     """Keep other runs out of these folders for the time of the block; the system lets go when this process ends.
 
+    note: is told what is waited for.
     Raises ConfigError where another run holds one of them.
     """
     with ExitStack() as stack:
@@ -69,12 +70,12 @@ def held(folders: Sequence[Path]) -> Iterator[None]:
             descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)
             with suppress(OSError):  # of a file system without locks
-                _lock(descriptor, folder)
+                _lock(descriptor, folder, note)
         yield
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def _lock(descriptor: int, folder: Path, note: Callable[[str], None]) -> None:
+    deadline, waiting = time.monotonic() + PATIENCE_S, False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,6 +85,9 @@ def _lock(descriptor: int, folder: Path) -> None:
                 raise ConfigError(
                     f"{folder}: another run is writing there; wait for its end, or give another --output-dir"
                 ) from None
+            if not waiting:
+                note(f"{folder}: another run is writing there; waiting up to {PATIENCE_S:.0f} s for its end")
+                waiting = True
             time.sleep(0.2)
 
 

@@ -85,12 +85,12 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
     try:
         with processes.watched(), ExitStack() as locks:
             new: list[Path] = []
-            paths = processes.first_does(lambda: writable_paths(config, resolved.recipe, new))
-            if processes.is_first:
-                locks.enter_context(held((paths.run, paths.checkpoints)))
-            if config.tensorboard and processes.is_first:
-                reporter = TensorBoardReporter(reporter, paths.run / "tensorboard")
             try:
+                paths = processes.first_does(lambda: writable_paths(config, resolved.recipe, new))
+                if processes.is_first:
+                    locks.enter_context(held((paths.run, paths.checkpoints), reporter.note))
+                if config.tensorboard and processes.is_first:
+                    reporter = TensorBoardReporter(reporter, paths.run / "tensorboard")
                 trainer, dataset, precision = prepare(config, paths, reporter, processes, device)
             except Exception:
                 remove_empty(new)

@@ -13,27 +13,31 @@ from wrn.training.folders import held, remove_empty, set_results_aside, writable
 
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "PATIENCE_S", 0.3)
-    with held((tmp_path,)), pytest.raises(ConfigError, match="another run is writing there"), held((tmp_path,)):
+    monkeypatch.setattr(folders, "PATIENCE_S", 1.0)
+    told: list[str] = []
+    refused = pytest.raises(ConfigError, match="another run is writing there; wait for its end, or give another")
+    with held((tmp_path,), told.append), refused, held((tmp_path,), told.append):
         pass
-    with held((tmp_path, tmp_path)):
+    assert told == [f"{tmp_path}: another run is writing there; waiting up to 1 s for its end"]
+    with held((tmp_path, tmp_path), told.append):
         pass
+    assert len(told) == 1
 
 
 def test_the_next_run_waits_for_one_that_is_about_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = held((tmp_path,))
+    first = held((tmp_path,), pytest.fail)
     first.__enter__()
     monkeypatch.setattr(folders.time, "sleep", lambda seconds: first.__exit__(None, None, None))
-    with held((tmp_path,)):
+    with held((tmp_path,), print):
         pass
 
 
 def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
     if (child := os.fork()) == 0:
-        held((tmp_path,)).__enter__()
+        held((tmp_path,), print).__enter__()
         os._exit(0)
     os.waitpid(child, 0)
-    with held((tmp_path,)):
+    with held((tmp_path,), pytest.fail):
         pass
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,6 +95,12 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def fitting(parts: Sequence[str], width: int) -> str:
+    """The first of the parts, as many as fit into so many columns, two spaces apart."""
+    ends = accumulate(len(part) + 2 for part in parts)
+    return "  ".join(part for part, end in zip(parts, ends, strict=True) if end - 2 <= width)
+
+
 class SilentReporter:
     """Shows nothing: for all processes but the first."""
 
@@ -174,8 +181,12 @@ class PlainReporter(SilentReporter):
         self._tenth = tenth
 
 
+BAR, BAR_FROM = 10, 60
+"""Columns of the live view's bar, and of the narrowest terminal that has one: figures say more."""
+
+
 class RichReporter:
-    """A live view: the bar of the whole run, and under it a line for each epoch that ended.
+    """A live view: the bar of the whole run, and above it a line for each epoch that ended.
 
     stages: the sizes of the run's pictures, by which the time left is reckoned.
     """
@@ -185,11 +196,11 @@ class RichReporter:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._console = Console(highlight=False)
+        self._bar = BAR if self._console.width >= BAR_FROM else 0
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=10),  # all of it fits into 80 columns
-            TextColumn("[progress.remaining]{task.fields[left]}"),
-            TextColumn("left"),
+            *([BarColumn(bar_width=self._bar)] if self._bar else []),
+            TextColumn("[progress.remaining]{task.fields[left]}[/] left"),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
             refresh_per_second=4,
@@ -201,7 +212,7 @@ class RichReporter:
         self._steps_per_epoch = 1
         self._epochs = 0
         self._stepped = time.monotonic()
-        self._latest = ""
+        self._latest: list[str] = []
 
     def note(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)
@@ -220,13 +231,10 @@ class RichReporter:
         # A speed takes several steps, however long one is.
         self._progress.speed_estimate_period = max(30.0, 5 * took)
         speed = next(task.speed for task in self._progress.tasks if task.id == self._task) or 0.0
-        self._progress.update(
-            self._task,
-            completed=step + 1,
-            description=f"epoch {step // self._steps_per_epoch + 1}/{self._epochs}",
-            left=clock(self._left(step)),
-            figures=f"{speed * images:,.0f} img/s  lr {lr:.3g}  {self._latest}",
-        )
+        epoch, left = f"epoch {step // self._steps_per_epoch + 1}/{self._epochs}", clock(self._left(step))
+        room = self._console.width - self._bar - len(f"{epoch}  {left} left ")
+        figures = fitting([*self._latest, f"{speed * images:,.0f} img/s", f"lr {lr:.3g}"], room)
+        self._progress.update(self._task, completed=step + 1, description=epoch, left=left, figures=figures)
 
     def _left(self, step: int) -> float | None:
         if self._remaining is None:
@@ -238,17 +246,17 @@ class RichReporter:
         if self._remaining is not None:
             self._remaining.epoch(row.get("seconds"))
         split = "val" if "val_top1" in row else "test"
-        self._latest = f"loss {row['train_loss']:.2f}"
+        self._latest = [f"loss {row['train_loss']:.2f}"]
         line = f"epoch {row['epoch']:>3}  train loss {row['train_loss']:.3f}  train top-1 {row['train_top1']:6.2%}"
         if f"{split}_top1" in row:
-            self._latest += f"  top-1 {row[f'{split}_top1']:.1%}"
+            self._latest.insert(0, f"top-1 {row[f'{split}_top1']:.1%}")
             line += f"  {split} top-1 {row[f'{split}_top1']:6.2%}  top-5 {row[f'{split}_top5']:6.2%}"
         self.note(f"{line}  {row['images_per_s']:,.0f} images/s  {row['seconds']:.1f} s")
 
     def download(self, done: int, total: int | None) -> None:
         if self._download is None:
             self._progress.start()
-            self._download = self._progress.add_task("downloading", total=total, figures="", left="")
+            self._download = self._progress.add_task("downloading", total=total, figures="", left=clock(None))
         task = next(task for task in self._progress.tasks if task.id == self._download)
         self._progress.update(
             self._download, completed=done, left=clock(task.time_remaining), figures=f"{done / 1e6:.0f} MB"

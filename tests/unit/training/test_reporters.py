@@ -131,6 +131,35 @@ def test_the_live_view_knows_the_speed_of_long_steps(seconds: float, clock: list
         reporter.close()
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (40, "epoch 101/200 0:39:59 left top-1 25.0%"),
+        (60, "epoch 101/200 ━━━━━      0:39:59 left top-1 25.0%  loss 1.50"),
+        (80, "epoch 101/200 ━━━━━      0:39:59 left top-1 25.0%  loss 1.50  1,000,000 img/s"),
+        (120, "epoch 101/200 ━━━━━      0:39:59 left top-1 25.0%  loss 1.50  1,000,000 img/s  lr 0.0123"),
+    ],
+)
+def test_a_narrow_terminal_shows_what_says_most(
+    columns: int, shown: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    reporter = RichReporter()
+    reporter._progress.get_time = lambda: clock[0]
+    try:
+        reporter.begin(4800, 2398, 24)
+        row = {"epoch": 99, "train_loss": 1.5, "train_top1": 0.5, "images_per_s": 10.0, "seconds": 1.0}
+        reporter.epoch({**row, "test_top1": 0.25, "test_top5": 0.75})
+        for step in range(2398, 2400 + 1):
+            clock[0] += 1
+            reporter.step(step, 0.0123, 1_000_000)
+        with reporter._console.capture() as capture:
+            reporter._console.print(reporter._progress.get_renderable())
+        assert capture.get().rstrip() == shown
+    finally:
+        reporter.close()
+
+
 def test_a_run_that_never_began_has_no_tensorboard_events(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     folder = tmp_path / "tensorboard"

@@ -75,7 +75,8 @@ def find_recipe(recipe: str) -> Path:
         shipped = recipe_root() / recipe
         path = path if path.is_file() or not shipped.is_file() else shipped
         if not path.is_file():
-            raise ConfigError(f"recipe: there is no file {recipe}; give an existing YAML file")
+            named = nearest(path.stem, recipe_names()).replace("mean ", "mean --recipe ")
+            raise ConfigError(f"recipe: there is no file {recipe}{named or '; give an existing YAML file'}")
         return path
     path = recipe_root() / "configs" / f"{recipe}.yaml"
     if not path.is_file():

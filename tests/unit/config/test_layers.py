@@ -94,7 +94,9 @@ def test_a_recipe_file_lies_anywhere(tmp_path: Path) -> None:
     ("recipe", "sentence"),
     [
         ("quikstart", 'recipe: "quikstart" is not known; did you mean quickstart?'),
-        ("nowhere.yaml", "there is no file nowhere.yaml"),
+        ("nowhere.yaml", "there is no file nowhere.yaml; give an existing YAML file"),
+        ("record.yaml", "there is no file record.yaml; did you mean --recipe record?"),
+        ("mine/standart.yml", "there is no file mine/standart.yml; did you mean --recipe standard?"),
     ],
 )
 def test_unknown_recipes(recipe: str, sentence: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.config.flags import Parser, add_config_flags, parse_config
+from wrn.config.layers import nearest
 from wrn.errors import DONE, ConfigError
 from wrn.wrapping import entry, paragraph
 
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     if not arguments or arguments[0] not in kinds:
         parser.parse_known_args(arguments)  # --help ends here
-        parser.error(f"which benchmark? There are {', '.join(kinds)}")
+        hint = nearest(arguments[0], list(kinds)) if arguments else ""
+        parser.error(f"which benchmark? There are {', '.join(kinds)}{hint}")
     kind, *rest = arguments
     return kinds[kind](rest)
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 
-from wrn.config.layers import Resolved, canonical, nearest, recipe_names, resolve
+from wrn.config.layers import Resolved, nearest, recipe_names, resolve
 from wrn.config.schema import ALIASES, SECTIONS, Config
 from wrn.errors import ConfigError
 from wrn.wrapping import usage_line
@@ -44,7 +47,37 @@ class Parser(argparse.ArgumentParser):
         finally:
             self.usage = usage
 
+    def parse_args(  # type: ignore[override]  # argparse's is overloaded by what the namespace is
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """As argparse does it, but a mistyped flag is told before the required one that it may stand for."""
+        words = sys.argv[1:] if args is None else list(args)
+        self._refuse(self.strays(word for word in takewhile(lambda word: word != "--", words) if word.startswith("--")))
+        options, unknown = self.parse_known_args(words, namespace)
+        self._refuse(self.strays(unknown))
+        return options
+
+    def strays(self, words: Iterable[str]) -> list[str]:
+        """One line for each flag among the words that there is not. Its value is not told: it may be a secret."""
+        known = [flag.removeprefix("--") for flag in self._option_string_actions]
+        lines = []
+        for word in words:
+            flag = word.partition("=")[0]
+            if flag.startswith("-") and flag.strip("-"):
+                if flag not in self._option_string_actions:
+                    hint = nearest(flag.lstrip("-").replace("_", "-"), known).replace("mean ", "mean --")
+                    lines.append(f"{flag}: is not a known flag{hint or f'; see {self.prog} --help'}")
+            elif not lines:
+                lines.append(f'"{word}": stands alone, without a flag that takes it; see {self.prog} --help')
+        return lines
+
+    @staticmethod
+    def _refuse(lines: Sequence[str]) -> None:
+        if lines:
+            raise ConfigError("\n".join(lines))
+
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"ignored explicit argument .*", "takes no value", message.removeprefix("argument "))
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
@@ -80,7 +113,7 @@ def _may_be_bool(field: FieldInfo) -> bool:
     return field.annotation is bool or bool in get_args(field.annotation)
 
 
-def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Resolved:
+def parse_config(parser: Parser, arguments: Sequence[str]) -> Resolved:
     """The configuration that these arguments ask for.
 
     Raises ConfigError listing every unknown flag and every wrong value at once.
@@ -92,7 +125,7 @@ def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> R
         for key, value in vars(known).items()
         if key in Config.model_fields and value is not None
     }
-    stray = _stray_flags(unknown, list(vars(known)))
+    stray = parser.strays(unknown)
     try:
         resolved = resolve(None if known.recipe is None else plain(known.recipe), flags)
     except ConfigError as error:
@@ -122,26 +155,3 @@ def plain(text: str) -> str:
 def unset(key: str, text: str) -> bool:
     """Whether the text means "no value", for a key that may have none."""
     return Config.model_fields[key].default is None and plain(text).lower() in ("", "none", "null")
-
-
-def _stray_flags(unknown: Sequence[str], others: Sequence[str]) -> list[str]:
-    """One line per unknown flag. Its value is not repeated: it may be somebody's secret.
-
-    others: what the command takes beside the configuration.
-    """
-    negatives = [f"no_{key}" for key, field in Config.model_fields.items() if _may_be_bool(field)]
-    known = [*Config.model_fields, *ALIASES, *negatives, *others]
-    lines = []
-    for argument in unknown:
-        if argument.startswith("-") and argument.strip("-"):
-            name = argument.partition("=")[0]
-            lines.append(f"{name}: is not a known flag{_as_flag(nearest(canonical(name.lstrip('-')), known))}")
-        elif not lines:
-            lines.append(f'"{argument}": stands alone; give it after a flag, as in --epochs 10')
-    return lines
-
-
-def _as_flag(hint: str) -> str:
-    """The hint with the key spelled as a flag."""
-    head, middle, key = hint.partition("mean ")
-    return f"{head}{middle}--{key.replace('_', '-')}" if middle else hint

@@ -152,7 +152,7 @@ def canonical(key: str) -> str:
 
 def nearest(word: str, known: list[str]) -> str:
     """`"; did you mean X?"` when something known is close, else nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -99,3 +99,41 @@ def test_json_quotes_are_taken_off(text: str) -> None:
 def test_text_without_quotes_is_only_stripped(text: str) -> None:
     if not text.strip().startswith('"'):
         assert plain(text) == text.strip()
+
+
+def command() -> Parser:
+    parser = Parser(prog="wrn some", allow_abbrev=False)
+    parser.add_argument("--model-dir", required=True)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--top", type=int)
+    parser.add_argument("images", nargs="*")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model-dri", "x"], "--model-dri: is not a known flag; did you mean --model-dir?"),  # it was required
+        (["--model_dir=x"], "--model_dir: is not a known flag; did you mean --model-dir?"),
+        (["--MODEL-DIR=x"], "--MODEL-DIR: is not a known flag; did you mean --model-dir?"),
+        (["--model-dir", "x", "-top=5"], "-top: is not a known flag; did you mean --top?"),
+        (["--hub-token=SECRET"], "--hub-token: is not a known flag; see wrn some --help"),
+        (["--model-dir", "x", "--json=SECRET"], "--json: takes no value; see wrn some --help"),
+        (["--top"], "--top: expected one argument; see wrn some --help"),
+        ([], "the following arguments are required: --model-dir; see wrn some --help"),
+    ],
+)
+def test_every_command_tells_a_mistyped_flag(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        command().parse_args(arguments)
+    assert str(caught.value) == sentence
+
+
+def test_what_looks_like_a_flag_may_be_a_file() -> None:
+    assert command().parse_args(["--model-dir", "x", "--", "--odd"]).images == ["--odd"]
+
+
+def test_a_word_too_many() -> None:
+    parser = Parser(prog="wrn jobs", allow_abbrev=False)
+    with pytest.raises(ConfigError, match='"x": stands alone, without a flag that takes it; see wrn jobs --help'):
+        parser.parse_args(["x"])

@@ -26,6 +26,7 @@ from wrn.benchmarking.environment import environment, write_json
 from wrn.benchmarking.limits import copy_bytes_per_second
 from wrn.benchmarking.timing import interleaved, spread
 from wrn.benchmarking.workload import MEAN, STD, noise
+from wrn.cli.values import whole, writable
 from wrn.config.schema import AugmentSection
 from wrn.data.dataset import Split
 from wrn.data.loader import make_loader
@@ -144,10 +145,10 @@ def candidates(split: Split, batch_size: int, our_batches: int, peer_batches: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate; the median counts")
-    parser.add_argument("--batches", type=int, default=20, help="batches per turn of ours; the peers make a tenth")
-    parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
+    parser.add_argument("--batch-size", type=whole, default=256)
+    parser.add_argument("--rounds", type=whole, default=9, help="turns of each candidate; the median counts")
+    parser.add_argument("--batches", type=whole, default=20, help="batches per turn of ours; the peers make a tenth")
+    parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
     args = parser.parse_args()
     if not 0 < args.batch_size <= IMAGES:
         parser.error(f"--batch-size {args.batch_size} does not fit the {IMAGES} images of this benchmark")

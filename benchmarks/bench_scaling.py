@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ import torch.distributed as dist
 from wrn.benchmarking.environment import environment, write_json
 from wrn.benchmarking.timing import interleaved, seconds, spread
 from wrn.benchmarking.workload import Workload
+from wrn.cli.values import whole, writable
 from wrn.config import Config
 from wrn.config.launch import place
 from wrn.training.processes import join
@@ -93,13 +93,13 @@ class Group:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depth", type=int, default=16)
-    parser.add_argument("--widen-factor", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=128, help="over all processes")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=2, help="steps per turn")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each group; the median counts")
-    parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
+    parser.add_argument("--depth", type=whole, default=16)
+    parser.add_argument("--widen-factor", type=whole, default=4)
+    parser.add_argument("--batch-size", type=whole, default=128, help="over all processes")
+    parser.add_argument("--processes", type=whole, default=2)
+    parser.add_argument("--steps", type=whole, default=2, help="steps per turn")
+    parser.add_argument("--rounds", type=whole, default=5, help="turns of each group; the median counts")
+    parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from wrn.benchmarking.environment import environment, write_json
 from wrn.benchmarking.limits import measured_peaks
 from wrn.benchmarking.timing import interleaved, spread, wait_for
 from wrn.benchmarking.workload import Workload
+from wrn.cli.values import whole, writable
 from wrn.config import Config
 from wrn.model import multiply_adds
 
@@ -83,15 +83,15 @@ COMPARED = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depth", type=int, default=16)
-    parser.add_argument("--widen-factor", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=2, help="steps per turn")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each candidate; the median counts")
+    parser.add_argument("--depth", type=whole, default=16)
+    parser.add_argument("--widen-factor", type=whole, default=4)
+    parser.add_argument("--batch-size", type=whole, default=128)
+    parser.add_argument("--steps", type=whole, default=2, help="steps per turn")
+    parser.add_argument("--rounds", type=whole, default=5, help="turns of each candidate; the median counts")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the peer's DataLoader")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--compile", action="store_true", help="compile our step (the peers' stay as they are)")
-    parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
+    parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
     args = parser.parse_args()
     if args.batch_size > IMAGES:
         parser.error(f"--batch-size {args.batch_size} is more than the {IMAGES} images of this benchmark")

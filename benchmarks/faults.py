@@ -27,6 +27,7 @@ from typing import Any
 
 from wrn.benchmarking.environment import environment, write_json
 from wrn.benchmarking.timing import spread
+from wrn.cli.values import writable
 from wrn.training.checkpoint import CheckpointStore
 
 PHASES = ("loading", "stepping", "evaluating", "writing", "exporting")
@@ -283,7 +284,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--interval", type=float, default=1.5, help="seconds between checkpoints")
     parser.add_argument("--images", type=int, default=2000, help="training images of the small run")
-    parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
+    parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = torment(Path(folder), args.data_dir, args.dataset, args.kills, args.interval, args.images)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wrn.cli.values import seconds, sizes, whole, writable
 from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.layers import nearest
-from wrn.errors import DONE, ConfigError
+from wrn.errors import DONE
 from wrn.wrapping import entry, paragraph
 
 KINDS = {
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
 def train(arguments: Sequence[str]) -> int:
     own = common()
     own.prog = "wrn bench train"  # named where one of its own flags is wrong
-    own.add_argument("--rounds", type=positive, default=5, metavar="N", help="whose median counts [5]")
-    own.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="length of a round [2.0]")
+    own.add_argument("--rounds", type=whole, default=5, metavar="N", help="whose median counts [5]")
+    own.add_argument("--round-seconds", type=seconds, default=2.0, metavar="S", help="length of a round [2.0]")
     parser = Parser(
         prog="wrn bench train", parents=[own], allow_abbrev=False, usage="wrn bench train [--KEY VALUE ...]"
     )
@@ -56,7 +57,6 @@ def train(arguments: Sequence[str]) -> int:
         parser.print_help()
         return DONE
     config = parse_config(parser, rest).config
-    check_output(options)
     from wrn.benchmarking import train as benchmark
 
     return report(benchmark.measure(config, rounds=options.rounds, round_s=options.round_seconds), benchmark, options)
@@ -68,9 +68,8 @@ def inference(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--batch-sizes", type=sizes, default=(1, 8, 64, 512), metavar="LIST", help='pictures at once ["1 8 64 512"]'
     )
-    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="time for each of them [2.0]")
+    parser.add_argument("--seconds", type=seconds, default=2.0, metavar="S", help="time for each of them [2.0]")
     options = parser.parse_args(arguments)
-    check_output(options)
     from wrn.benchmarking import inference as benchmark
 
     record = benchmark.measure(
@@ -86,13 +85,12 @@ def inference(arguments: Sequence[str]) -> int:
 
 def data(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn bench data", parents=[common()], allow_abbrev=False)
-    parser.add_argument("--batch-size", type=positive, default=256, metavar="N", help="images of a batch [256]")
+    parser.add_argument("--batch-size", type=whole, default=256, metavar="N", help="images of a batch [256]")
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 or mps [auto]")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads on a CPU [all cores]")
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each policy [5]")
-    parser.add_argument("--batches", type=positive, default=20, metavar="N", help="batches of a turn [20]")
+    parser.add_argument("--threads", type=whole, metavar="N", help="threads on a CPU [all cores]")
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="turns of each policy [5]")
+    parser.add_argument("--batches", type=whole, default=20, metavar="N", help="batches of a turn [20]")
     options = parser.parse_args(arguments)
-    check_output(options)
     from wrn.benchmarking import data as benchmark
 
     record = benchmark.measure(
@@ -107,12 +105,11 @@ def data(arguments: Sequence[str]) -> int:
 
 def checkpoint(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn bench checkpoint", parents=[common(), machine(28, 10)], allow_abbrev=False)
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images of a step [16]")
-    parser.add_argument("--steps", type=positive, default=6, metavar="N", help="steps around each checkpoint [6]")
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="checkpoints [5]")
+    parser.add_argument("--batch-size", type=whole, default=16, metavar="N", help="images of a step [16]")
+    parser.add_argument("--steps", type=whole, default=6, metavar="N", help="steps around each checkpoint [6]")
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="checkpoints [5]")
     parser.add_argument("--folder", type=Path, metavar="D", help="where to write [a temporary folder]")
     options = parser.parse_args(arguments)
-    check_output(options)
     from wrn.benchmarking import checkpoint as benchmark
 
     record = benchmark.measure(
@@ -125,21 +122,6 @@ def checkpoint(arguments: Sequence[str]) -> int:
         folder=options.folder,
     )
     return report(record, benchmark, options)
-
-
-def check_output(options: argparse.Namespace) -> None:
-    """Raises ConfigError where the record could not be written: after minutes of measuring it would be lost."""
-    path: Path | None = options.output
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        path.open("a").close()
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise ConfigError(f"output: {path} cannot be written ({error.strerror}); give another --output") from None
 
 
 def report(record: dict[str, Any], benchmark: Any, options: argparse.Namespace) -> int:
@@ -155,25 +137,14 @@ def report(record: dict[str, Any], benchmark: Any, options: argparse.Namespace) 
 def common() -> Parser:
     """The flag of all kinds."""
     parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="keep the figures as JSON")
+    parser.add_argument("--output", type=writable, metavar="FILE", help="keep the figures as JSON")
     return parser
 
 
 def machine(depth: int, widen_factor: int) -> Parser:
     """The flags of kinds that take a network and a device, but no configuration."""
     parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--depth", type=int, default=depth, metavar="N", help=f"6n+4 [{depth}]")
-    parser.add_argument("--widen-factor", type=positive, default=widen_factor, metavar="N", help=f"[{widen_factor}]")
+    parser.add_argument("--depth", type=whole, default=depth, metavar="N", help=f"6n+4 [{depth}]")
+    parser.add_argument("--widen-factor", type=whole, default=widen_factor, metavar="N", help=f"[{widen_factor}]")
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 or mps [auto]")
     return parser
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not allowed; give at least 1")
-    return number
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    return tuple(positive(word) for word in text.replace(",", " ").split())

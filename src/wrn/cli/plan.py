@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_price
 from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, Source, bundled_prices, live_prices
 from wrn.cli.pictures import counted
 from wrn.cli.report import table
+from wrn.cli.values import dollars, hours, share
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.paths import aws_region
 from wrn.config.schema import Config
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
         usage="wrn plan [--recipe NAME|FILE] [--max-hours H] [--max-cost C] [--region R] [--KEY VALUE ...]",
     )
     group = parser.add_argument_group("Plan")
-    group.add_argument("--max-hours", type=positive, metavar="H", help="only what is done within H hours")
-    group.add_argument("--max-cost", type=positive, metavar="C", help="only what costs at most C dollars on demand")
+    group.add_argument("--max-hours", type=hours, metavar="H", help="only what is done within H hours")
+    group.add_argument("--max-cost", type=dollars, metavar="C", help="only what costs at most C dollars on demand")
     group.add_argument(
         "--region", type=known_region, metavar="R", help=f"AWS region [$AWS_REGION, else {BUNDLED_REGION}]"
     )
@@ -72,20 +72,6 @@ def main(arguments: Sequence[str]) -> int:
     lines += left_out_lines(plan.left_out)
     sys.stdout.write("\n".join([*lines, *notes]) + "\n")
     return DONE
-
-
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def share(text: str) -> float:
-    value = positive(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text} is above 1; give a share, 0.4 for 40%")
-    return value
 
 
 def known_region(text: str) -> str:

@@ -8,20 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wrn.cli.report import percent, table
+from wrn.cli.values import whole
 from wrn.config.flags import Parser
-from wrn.errors import DONE, ConfigError, DataError
+from wrn.errors import DONE, DataError
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn predict", description="Name what is in pictures.", allow_abbrev=False)
     parser.add_argument("--model-dir", required=True, type=Path, metavar="D", help="the model/ folder of a run")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files; resized to 32x32")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to show [5]")
+    parser.add_argument("--top", type=whole, default=5, metavar="K", help="how many classes to show [5]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [auto]")
     parser.add_argument("--json", action="store_true", help="one JSON list, and nothing else")
     options = parser.parse_args(arguments)
-    if options.top < 1:
-        raise ConfigError(f"--top: {options.top} is not allowed; give 1 or more")
 
     from wrn.serving.predictor import Predictor
 

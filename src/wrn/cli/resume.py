@@ -17,6 +17,7 @@ from wrn.aws.requests.validate import check_request
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, confirm, may_run, where, with_session
 from wrn.cli.follow_views import price_words
+from wrn.cli.values import whole
 from wrn.errors import DONE, AwsError
 
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("job", metavar="JOB", help="the job that ended; `wrn jobs` lists them")
     parser.add_argument("--name", metavar="N", help="of the new job [JOB-r2, JOB-r3, ...]")
     parser.add_argument("--instance-type", metavar="T", default="", help="another machine [as before]")
-    parser.add_argument("--max-minutes", metavar="M", type=int, default=0, help="another time limit [as before]")
+    parser.add_argument("--max-minutes", metavar="M", type=whole, default=0, help="another time limit [as before]")
     parser.add_argument("--monitor", action="store_true", help="follow the new job until it ends")
     parser.add_argument("--yes", action="store_true", help="start without asking")
     parser.add_argument("--dry-run", action="store_true", help="print the request as JSON and send nothing")

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+import bench_data
+import bench_scaling
+import bench_train
 from bench_data import augmentation, load_images, ours
 from wrn.benchmarking import checkpoint, data, inference, train
 from wrn.benchmarking.workload import Workload
@@ -109,8 +112,20 @@ def test_a_record_that_could_not_be_kept_is_not_measured(
     (tmp_path / "file").touch()
     assert main(["bench", kind, *KINDS[kind], "--output", str(tmp_path / "file/x.json")]) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"wrn bench: output: {tmp_path}/file/x.json cannot be written (")
+    assert told.startswith(f"wrn bench: --output: {tmp_path}/file/x.json cannot be written (")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", [bench_data, bench_scaling, bench_train])
+def test_nor_is_it_beside_the_peers(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(script, "interleaved")
+    monkeypatch.setattr("sys.argv", ["x", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        script.main()
+    assert caught.value.code == 2
+    assert f"argument --output: {tmp_path} cannot be written (Is a directory)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,9 @@ def test_a_full_disk_behind_the_output_is_no_bug(
 
 def test_a_benchmark_is_named_where_its_own_flag_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "train", "--rounds", "0"]) == 2
-    assert capsys.readouterr().err.endswith("0 is not allowed; give at least 1; see wrn bench train --help\n")
+    assert capsys.readouterr().err.endswith(
+        "'0' is not allowed; give a whole number above 0; see wrn bench train --help\n"
+    )
 
 
 def test_closed_output(monkeypatch: pytest.MonkeyPatch) -> None:

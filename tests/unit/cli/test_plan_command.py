@@ -80,9 +80,9 @@ def test_limits_that_leave_nothing_name_what_there_is(capsys: pytest.CaptureFixt
     ("arguments", "words"),
     [
         (["--region", "us-wst-2"], "did you mean us-west-2?"),
-        (["--max-cost", "0"], "--max-cost: 0 is not above 0"),
-        (["--max-hours", "soon"], "--max-hours: invalid"),
-        (["--mfu", "40"], "40 is above 1; give a share, 0.4 for 40%"),
+        (["--max-cost", "0"], "--max-cost: '0' is not allowed; give US dollars above 0"),
+        (["--max-hours", "soon"], "--max-hours: 'soon' is not allowed; give hours above 0, such as 1.5"),
+        (["--mfu", "40"], "--mfu: '40' is not allowed; give a share above 0 and at most 1, 0.4 for 40%"),
         (["--epocs", "3"], "--epocs: is not a known flag; did you mean --epochs?"),
         (["--image", "9.9"], 'version "9.9" is not known'),
     ],

@@ -1,0 +1,66 @@
+"""What flags of the commands take: text to a value, or an ArgumentTypeError that says what would be one."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+
+def refusal(text: str, wanted: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{text!r} is not allowed; give {wanted}")
+
+
+def whole(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII) or not int(text):
+        raise refusal(text, "a whole number above 0")
+    return int(text)
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    found = tuple(whole(word) for word in text.replace(",", " ").split())
+    if not found:
+        raise refusal(text, 'whole numbers above 0, such as "1 8 64"')
+    return found
+
+
+def seconds(text: str) -> float:
+    return _number(text, "seconds, 0 or more", lambda value: value >= 0)
+
+
+def hours(text: str) -> float:
+    return _number(text, "hours above 0, such as 1.5", lambda value: value > 0)
+
+
+def dollars(text: str) -> float:
+    return _number(text, "US dollars above 0, such as 5 or 1.41", lambda value: value > 0, unit="$")
+
+
+def share(text: str) -> float:
+    return _number(text, "a share above 0 and at most 1, 0.4 for 40%", lambda value: 0 < value <= 1)
+
+
+def _number(text: str, wanted: str, allowed: Callable[[float], bool], unit: str = "") -> float:
+    try:
+        value = float(text.strip().removeprefix(unit))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and allowed(value)):
+        raise refusal(text, wanted)
+    return value
+
+
+def writable(text: str) -> Path:
+    """A file that can be written, tried before minutes of measuring whose figures would be lost."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be written ({error.strerror}); give another file") from None
+    return path

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
+from pathlib import Path
+from types import NoneType
 from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
@@ -102,11 +104,22 @@ def _add_flag(group: argparse._ArgumentGroup, key: str, field: FieldInfo) -> Non
     text = f"{field.description} [{default}]".replace("%", "%%")
     common: dict[str, Any] = {"dest": key, "default": argparse.SUPPRESS}
     if _may_be_bool(field):
-        group.add_argument(*spelled, nargs="?", const="true", metavar="BOOL", help=text, **common)
+        group.add_argument(*spelled, nargs="?", const="true", metavar=_metavar(field.annotation), help=text, **common)
         negative = f"--no-{spelled[0][2:]}"
         group.add_argument(negative, action="store_const", const="false", help=argparse.SUPPRESS, **common)
     else:
-        group.add_argument(*spelled, metavar="X", help=text, **common)
+        group.add_argument(*spelled, metavar=_metavar(field.annotation), help=text, **common)
+
+
+METAVARS = {bool: "BOOL", int: "N", float: "X", str: "TEXT", Path: "PATH"}
+
+
+def _metavar(annotation: Any) -> str:
+    """The choices where they are fixed, else what kind of value it is: `N|auto`."""
+    if isinstance(annotation, str):
+        return annotation
+    parts = [part for part in get_args(annotation) if part is not NoneType]
+    return METAVARS.get(annotation) or "|".join(map(_metavar, parts))
 
 
 def _may_be_bool(field: FieldInfo) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -87,6 +88,23 @@ def test_a_flag_without_its_value() -> None:
 def test_a_word_on_its_own() -> None:
     with pytest.raises(ConfigError, match='"cifar100": stands alone'):
         parse("cifar100")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--augment", "none|randaugment|trivialaugment|albumentations"),
+        ("--micro-batch", "N|auto"),
+        ("--compile", "[BOOL|graphs]"),
+        ("--amp", "[BOOL]"),
+        ("--lr", "X"),
+        ("--output-dir", "PATH"),
+    ],
+)
+def test_help_shows_what_a_flag_takes(flag: str, value: str) -> None:
+    parser = Parser(prog="wrn train")
+    add_config_flags(parser)
+    assert re.search(rf"^  {flag} {re.escape(value)}(?:\s|$)", parser.format_help(), re.MULTILINE)
 
 
 @given(st.text())

@@ -33,6 +33,11 @@ def paragraph(text: str) -> str:
     return _fill(text, first="", later="")
 
 
+def hanging(text: str) -> str:
+    """A line that goes on below itself, set in."""
+    return _fill(text, first="", later="  ")
+
+
 def _fill(text: str, *, first: str, later: str) -> str:
     return textwrap.fill(
         text,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -12,7 +13,7 @@ from wrn.aws.images import ACCOUNTS, registry
 from wrn.aws.instances import Mfu
 from wrn.aws.planning import workload
 from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
-from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, Source, bundled_prices, live_prices
+from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, bundled_prices, live_prices
 from wrn.cli.pictures import counted
 from wrn.cli.report import table
 from wrn.cli.values import dollars, hours, share
@@ -20,16 +21,20 @@ from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.paths import aws_region
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
+from wrn.wrapping import hanging
 
-HEADINGS = ("", "instance", "GPUs", "memory", "fits", "s/epoch", "hours", "on demand", "spot ~", "image", "remarks")
-RIGHT = {"memory", "s/epoch", "hours", "on demand", "spot ~"}
+HEADINGS = ("", "instance", "GPUs", "GiB", "fits", "s/epoch", "hours", "cost", "spot ~")
+RIGHT = {"GiB", "fits", "s/epoch", "hours", "cost", "spot ~"}
+EXTRA = ("GiB", "fits", "s/epoch", "GPUs", "spot ~")
+"""What a narrow terminal does without, the first ones first."""
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="wrn plan",
         description="Time and cost of a run on each SageMaker instance type, cheapest first. A * marks the frontier: "
-        "nothing else is both as cheap and as quick. Sends nothing to AWS, except with --live a question about prices.",
+        "nothing else is both as cheap and as quick; a - marks what cannot run it. Sends nothing to AWS, except with "
+        "--live a question about prices.",
         allow_abbrev=False,
         usage="wrn plan [--recipe NAME|FILE] [--max-hours H] [--max-cost C] [--region R] [--KEY VALUE ...]",
     )
@@ -67,10 +72,9 @@ def main(arguments: Sequence[str]) -> int:
         raise AwsError(nothing)
     if options.json:
         return DONE
-    lines = [title(config, region), "", table(cells(rows)), ""]
-    lines += explanations(rows, assumptions)
-    lines += left_out_lines(plan.left_out)
-    sys.stdout.write("\n".join([*lines, *notes]) + "\n")
+    below = [*explanations(rows, assumptions), *details(rows), *left_out_lines(plan.left_out), *notes]
+    told = [hanging(title(config, region)), "", figures(rows, shutil.get_terminal_size().columns), ""]
+    sys.stdout.write("\n".join([*told, *map(hanging, below)]) + "\n")
     return DONE
 
 
@@ -101,32 +105,29 @@ def title(config: Config, region: str) -> str:
     )
 
 
-def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The table with its headings, figures aligned to the right."""
+def figures(rows: Sequence[Row], columns: int) -> str:
+    """The table with its headings, figures aligned to the right; without those of EXTRA that a terminal has no room
+    for."""
     lines = [HEADINGS, *(_line(row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        tuple(
-            cell.rjust(width) if heading in RIGHT else cell
-            for heading, cell, width in zip(HEADINGS, line, widths, strict=True)
-        )
-        for line in lines
-    ]
+    widths = {name: max(map(len, column)) for name, *column in zip(HEADINGS, *lines, strict=True)}
+    for name in EXTRA:
+        if sum(widths.values()) + 2 * (len(widths) - 1) > columns:
+            del widths[name]
+    kept = [[(name, cell) for name, cell in zip(HEADINGS, line, strict=True) if name in widths] for line in lines]
+    return table([[cell.rjust(widths[name]) if name in RIGHT else cell for name, cell in line] for line in kept])
 
 
 def _line(row: Row) -> tuple[str, ...]:
     return (
-        "*" if row.on_frontier else "",
+        "*" if row.on_frontier else "" if row.usable else "-",
         row.instance.name,
         f"{row.instance.gpus} x {row.instance.gpu.name}",
-        f"{row.instance.gpu.memory_gib} GiB",
-        "no" if row.at_a_time is None else f"yes, {row.at_a_time} at a time",
+        str(row.instance.gpu.memory_gib),
+        "no" if row.at_a_time is None else str(row.at_a_time),
         f"{row.seconds_per_epoch:.1f}",
         f"{row.hours:.2f}",
         f"${row.cost:.2f}",
         f"${row.spot_cost:.2f}",
-        row.image.label,
-        "; ".join(row.remarks),
     )
 
 
@@ -140,27 +141,35 @@ def explanations(rows: Sequence[Row], assumptions: Assumptions) -> list[str]:
         f"MFU {mfu.share:.0%} on {', '.join(sorted(names))}: {'measured, ' if mfu.measured else ''}{mfu.source}"
         for mfu, names in mfus.items()
     ]
+    lines.append("GiB: memory of a GPU; fits: images at a time on each; cost: on demand; spot ~: about what spot costs")
     lines.append(
         f"assumed, not measured: {assumptions.start_minutes:g} min to start; several GPUs reach "
         f"{assumptions.scaling_nvlink:.0%} of their sum over NVLink and {assumptions.scaling_pcie:.0%} over PCIe; "
         f"at least {assumptions.pass_milliseconds:g} ms a pass; what fits in memory; "
         f"spot costs {SPOT_SHARE:.0%} of on demand, without the time that interruptions lose"
     )
-    return [*lines, *price_lines(rows)]
+    return lines
 
 
-def price_lines(rows: Sequence[Row]) -> list[str]:
-    """Where the prices come from, by family where all of a family come from one place."""
-    families: dict[str, set[Source]] = {}
+def details(rows: Sequence[Row]) -> list[str]:
+    """What the rows have in common, told once: remarks, images, and where the prices come from."""
+    remarks = by_type(rows, lambda row: "; ".join([*([] if row.at_a_time else ["too little memory"]), *row.remarks]))
+    lines = [f"about {which}: {remark}" for remark, which in remarks.items() if remark]
+    lines += [f"image of {which}: {label}" for label, which in by_type(rows, lambda row: row.image.label).items()]
+    prices = by_type(rows, lambda row: f"{row.price.source.name}, {row.price.region}, {row.price.source.date}")
+    return lines + [f"prices of {which}: {source}" for source, which in prices.items()]
+
+
+def by_type(rows: Sequence[Row], tell: Callable[[Row], str]) -> dict[str, str]:
+    """What is told of each row, and of which instance types; a family stands for those in it that are told the same."""
+    families: dict[str, set[str]] = {}
     for row in rows:
-        families.setdefault(_family(row), set()).add(row.price.source)
-    names: dict[str, list[str]] = {}
+        families.setdefault(_family(row), set()).add(tell(row))
+    names: dict[str, set[str]] = {}
     for row in rows:
-        source = f"{row.price.source.name}, {row.price.region}, {row.price.source.date}"
         name = _family(row) if len(families[_family(row)]) == 1 else row.instance.name
-        if name not in names.setdefault(source, []):
-            names[source].append(name)
-    return [f"prices of {', '.join(sorted(which))}: {source}" for source, which in names.items()]
+        names.setdefault(tell(row), set()).add(name)
+    return {told: ", ".join(sorted(which)) for told, which in names.items()}
 
 
 def _family(row: Row) -> str:

@@ -22,6 +22,11 @@ def no_region_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+
+
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
     assert main(["plan", *arguments]) == code
     captured = capsys.readouterr()
@@ -36,8 +41,8 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys)
     lines = text.split("\n")
     assert lines[0].startswith("WRN-28-10, 100 epochs of 50,000 images: 157.3 PFLOP")
-    assert lines[2].split()[:4] == ["instance", "GPUs", "memory", "fits"]
-    rows = [line for line in lines if line.lstrip("* ").startswith("ml.")]
+    assert lines[2].split() == ["instance", "GPUs", "GiB", "fits", "s/epoch", "hours", "cost", "spot", "~"]
+    rows = [line for line in lines if line.lstrip("*- ").startswith("ml.")]
     costs = [float(line.split("$")[1].split()[0]) for line in rows]
     assert costs == sorted(costs)
     assert rows[0].startswith("*")
@@ -45,6 +50,36 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "MFU 40% on A100, A10G, " in text
     assert "us-west-2, seen 2026-11" in text
     assert "left out: ml.p4de.24xlarge, " in text
+    assert next(row for row in rows if "ml.p3.2xlarge" in row).startswith("-")
+    assert "\nabout ml.p3: not offered in us-west-2; image 2.8 has had no security patches since 2026-08-06\n" in text
+    assert "\nimage of ml.p3: pytorch 2.8 cu129\n" in text
+
+
+def test_what_does_not_fit_is_marked_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "--batch-size", "20000")
+    row = next(line for line in text.split("\n") if "ml.g6e.12xlarge" in line)
+    assert row.split()[:7] == ["-", "ml.g6e.12xlarge", "4", "x", "L40S", "48", "no"]
+    assert "too little memory" in next(line for line in text.split("\n") if line.startswith("about ml.g4dn.12xlarge, "))
+
+
+@pytest.mark.parametrize(
+    ("columns", "headings"),
+    [
+        (80, ["instance", "GPUs", "GiB", "fits", "s/epoch", "hours", "cost", "spot", "~"]),
+        (78, ["instance", "GPUs", "fits", "s/epoch", "hours", "cost", "spot", "~"]),
+        (60, ["instance", "GPUs", "hours", "cost", "spot", "~"]),
+        (20, ["instance", "hours", "cost"]),
+    ],
+)
+def test_a_narrow_terminal_has_fewer_columns_and_no_broken_row(
+    columns: int, headings: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = shown(capsys).split("\n")
+    at = next(number for number, line in enumerate(lines) if "instance  " in line)
+    assert lines[at].split() == headings
+    assert len(lines[at + 1 : lines.index("", at)]) == 36
+    assert max(map(len, lines)) <= max(columns, 34)
 
 
 def test_json_says_all_that_the_table_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,11 @@ from wrn.aws.instances import Mfu
 from wrn.aws.planning import workload
 from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
 from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, bundled_prices, live_prices
+from wrn.aws.session import configured_region
 from wrn.cli.pictures import counted
 from wrn.cli.report import table
 from wrn.cli.values import dollars, hours, share
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
-from wrn.config.paths import aws_region
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
 from wrn.wrapping import hanging
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str]) -> int:
     group.add_argument("--max-hours", type=hours, metavar="H", help="only what is done within H hours")
     group.add_argument("--max-cost", type=dollars, metavar="C", help="only what costs at most C dollars on demand")
     group.add_argument(
-        "--region", type=known_region, metavar="R", help=f"AWS region [$AWS_REGION, else {BUNDLED_REGION}]"
+        "--region", type=known_region, metavar="R", help=f"where [$AWS_REGION, the profile's, or {BUNDLED_REGION}]"
     )
     group.add_argument("--live", action="store_true", help="prices of today from AWS's Price List (needs credentials)")
-    group.add_argument("--profile", metavar="P", help="whose credentials for that [$AWS_PROFILE, then the default]")
+    group.add_argument("--profile", metavar="P", help="whose region and credentials [$AWS_PROFILE, then the default]")
     group.add_argument("--mfu", type=share, metavar="M", help="the MFU that you expect of every GPU, as 0.4")
     group.add_argument("--image", default="", metavar="V|URI", help="version of AWS's image, or the URI of any image")
     group.add_argument("--json", action="store_true", help="one JSON object, and nothing else")
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     config, told = counted(parse_config(parser, arguments).config)
     options, _ = parser.parse_known_args(arguments)
 
-    region = options.region or known_region(aws_region() or BUNDLED_REGION)
+    region = options.region or known_region(configured_region(options.profile) or BUNDLED_REGION)
     prices, notes = prices_of(region, live=options.live, profile=options.profile)
     assumptions = Assumptions(mfu=Mfu(options.mfu, False, "given as --mfu") if options.mfu else None)
     plan = make_plan(config, prices, region, today=date.today(), assumptions=assumptions, image=options.image)

@@ -18,8 +18,9 @@ from wrn.errors import AwsError
 
 @pytest.fixture(autouse=True)
 def no_region_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +135,25 @@ def test_the_region_of_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert found["region"] == "eu-west-1"
     assert found["notes"] == ["these are prices of us-west-2; those of eu-west-1 may differ: --live asks AWS"]
     assert as_json(capsys, "--region", "us-west-2")["region"] == "us-west-2"
+
+
+def test_the_region_of_the_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("botocore", reason="needs the extra aws")
+    (tmp_path / "config").write_text("[default]\nregion = eu-west-1\n[profile work]\nregion = eu-central-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert as_json(capsys)["region"] == "eu-west-1"
+    assert as_json(capsys, "--profile", "work")["region"] == "eu-central-1"
+    monkeypatch.setenv("AWS_REGION", "us-east-2")
+    assert as_json(capsys, "--profile", "work")["region"] == "us-east-2"
+
+
+def test_without_botocore_the_region_is_that_of_the_prices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    assert as_json(capsys)["region"] == "us-west-2"
 
 
 def test_what_a_plan_cannot_know_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from wrn.benchmarking.timing import interleaved, spread, wait_for
 from wrn.benchmarking.workload import Workload
 from wrn.cli.values import whole, writable
 from wrn.config import Config
-from wrn.model import multiply_adds
+from wrn.model import multiply_adds, training_flops
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 IMAGES = 10_000
@@ -114,7 +114,7 @@ def main() -> None:
     # Once more, and the most of both: a limit that was measured while something else ran is none.
     peaks = {name: max(peak, peaks[name]) for name, peak in measured_peaks(work.precision).items()}
 
-    flops = 3 * 2 * multiply_adds(work.model.architecture)
+    flops = training_flops(multiply_adds(work.model.architecture))
     peak = max(peaks.values())
     name = work.precision.name
     print(

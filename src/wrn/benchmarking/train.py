@@ -14,7 +14,7 @@ from wrn.benchmarking.workload import IMAGES_OF_CIFAR, Workload
 from wrn.config import Config
 from wrn.config.stages import parse_stages
 from wrn.data.augment.batch import Batch
-from wrn.model import multiply_adds
+from wrn.model import multiply_adds, training_flops
 from wrn.training.machine import device_name, peak_memory
 from wrn.training.peak import CATALOGUE, catalogued
 
@@ -70,8 +70,7 @@ def stage(work: Workload, side: int, share: float, rounds: int, round_s: float) 
     taken_s = [seconds(lambda: work.run(batches, steps)) / steps for _ in range(rounds)]
     step_s = spread(taken_s)
     passes = 2 if config.sam_rho else 1
-    # A multiply-add is two FLOP; the backward pass costs two forward passes.
-    flops = 2 * 3 * passes * multiply_adds(work.model.architecture, side)
+    flops = passes * training_flops(multiply_adds(work.model.architecture, side))
     rate = spread([config.batch_size / taken for taken in taken_s])
     size = min(config.batch_size, work.train_step.micro_batch, config.sam_batch or config.batch_size)
     alone_s = passes * config.batch_size / size * convolutions_alone(work.model, side, size, work.precision)

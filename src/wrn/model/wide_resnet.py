@@ -159,8 +159,7 @@ class WideResNet(nn.Module):
 def multiply_adds(architecture: Architecture, side: int = 32) -> int:
     """Multiply-adds of convolutions and classifier for one forward pass of one image of `side` pixels.
 
-    WRN-28-10 with 100 classes at 32 px: 5,243,386,368. A training pass costs three times that (forward, and two
-    products of the same size backward), and a multiply-add is two FLOP.
+    WRN-28-10 with 100 classes at 32 px: 5,243,386,368.
     """
     stem, *widths = architecture.widths
     total = 27 * stem * side * side
@@ -174,3 +173,11 @@ def multiply_adds(architecture: Architecture, side: int = 32) -> int:
                 total += inputs * outputs * side * side
             inputs = outputs
     return total + inputs * architecture.num_classes
+
+
+def training_flops(forward: int) -> int:
+    """FLOP of training passes whose forward halves take so many multiply-adds.
+
+    A multiply-add is two FLOP; the backward half is two products of the same size.
+    """
+    return 2 * 3 * forward

@@ -10,7 +10,7 @@ import torch
 
 from wrn.config import Config
 from wrn.data.augment.batch import Batch
-from wrn.model import Architecture, multiply_adds
+from wrn.model import Architecture, multiply_adds, training_flops
 from wrn.training.history import Row
 from wrn.training.machine import peak_memory
 
@@ -47,8 +47,7 @@ class Speedometer:
             there was some is not called a slow one.
         """
         images, seconds, compiling = self._images, self._seconds(), self._compiling(compile_seconds)
-        # A multiply-add is two FLOP; the backward pass costs two forward passes.
-        flops = 2 * 3 * self._passes * self._multiply_adds
+        flops = self._passes * training_flops(self._multiply_adds)
         self._images = self._multiply_adds = 0
         self.seconds_before = self._compiled_before = 0.0
         self._compiled = compile_seconds

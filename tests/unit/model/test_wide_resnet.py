@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from wrn.errors import ModelError
-from wrn.model import Architecture, WideResNet, multiply_adds
+from wrn.model import Architecture, WideResNet, multiply_adds, training_flops
 
 
 def test_wrn_28_10_has_the_published_number_of_parameters() -> None:
@@ -13,6 +13,7 @@ def test_wrn_28_10_has_the_published_number_of_parameters() -> None:
         model = WideResNet(28, 10, num_classes=100)
     assert sum(p.numel() for p in model.parameters()) == 36_536_884
     assert multiply_adds(model.architecture) == 5_243_386_368
+    assert training_flops(5_243_386_368) == 31_460_318_208
 
 
 @pytest.mark.parametrize(

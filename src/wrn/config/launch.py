@@ -91,13 +91,22 @@ def cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
     """The hosts of the SageMaker job that this process is in, from SM_* or from the platform's own file; else None.
 
     The platform names hosts algo-1, algo-2, ...; the first by name is the master, as in the platform's own launcher.
+    Raises ConfigError when what they say cannot be read.
     """
     environ = os.environ if environ is None else environ
     base = sagemaker_base(environ)
     if base is None:
         return None
-    facts = _resource_config(environ, base)
-    hosts = json.loads(environ["SM_HOSTS"]) if "SM_HOSTS" in environ else facts.get("hosts", ["localhost"])
+    try:
+        facts = _resource_config(environ, base)
+        hosts = json.loads(environ["SM_HOSTS"]) if "SM_HOSTS" in environ else facts.get("hosts", ["localhost"])
+        if not isinstance(hosts, list) or not hosts or not all(isinstance(host, str) for host in hosts):
+            raise ValueError(f"{hosts!r} is no list of names")
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"the hosts of the job cannot be read ({error}); SM_HOSTS must be as the platform sets it: "
+            '["algo-1", "algo-2"]'
+        ) from None
     current = environ.get("SM_CURRENT_HOST") or facts.get("current_host") or hosts[0]
     if current not in hosts:
         raise ConfigError(f"SM_CURRENT_HOST {current} is not one of the hosts {', '.join(hosts)}")

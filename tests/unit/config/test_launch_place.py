@@ -61,6 +61,22 @@ def test_a_job_without_a_resource_file_has_one_host(tmp_path: Path) -> None:
     assert cluster(environ) == Cluster(("localhost",), 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("SM_HOSTS", "algo-1,algo-2", "Expecting value"),
+        ("SM_HOSTS", '"algo-1"', "'algo-1' is no list of names"),
+        ("SM_HOSTS", "[]", "is no list of names"),
+        ("SM_HOSTS", "[1]", "is no list of names"),
+        ("SM_RESOURCE_CONFIG", "{", "Expecting property name"),
+        ("SM_RESOURCE_CONFIG", "3", "not iterable"),
+    ],
+)
+def test_hosts_that_cannot_be_read_are_told(name: str, text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"the hosts of the job cannot be read \(.*{words}.*\); SM_HOSTS must be "):
+        cluster({**sagemaker(tmp_path), name: text})
+
+
 def test_arguments_of_torchrun() -> None:
     assert torchrun_arguments(4, None) == ["--standalone", "--nproc-per-node=4"]
     assert torchrun_arguments(4, Cluster(("algo-1",), 0)) == ["--standalone", "--nproc-per-node=4"]

@@ -134,9 +134,7 @@ def parse_config(parser: Parser, arguments: Sequence[str]) -> Resolved:
     # The toolkit of SageMaker's containers calls `train.py -- --lr 0.1`; the separator means nothing here.
     known, unknown = parser.parse_known_args([hyphenated(argument) for argument in arguments if argument != "--"])
     flags = {
-        key: None if unset(key, value) else plain(value)
-        for key, value in vars(known).items()
-        if key in Config.model_fields and value is not None
+        key: plain(value) for key, value in vars(known).items() if key in Config.model_fields and value is not None
     }
     stray = parser.strays(unknown)
     try:
@@ -163,8 +161,3 @@ def plain(text: str) -> str:
         except ValueError:
             return text[1:-1]
     return text
-
-
-def unset(key: str, text: str) -> bool:
-    """Whether the text means "no value", for a key that may have none."""
-    return Config.model_fields[key].default is None and plain(text).lower() in ("", "none", "null")

@@ -81,7 +81,8 @@ def find_recipe(recipe: str) -> Path:
     path = recipe_root() / "configs" / f"{recipe}.yaml"
     if not path.is_file():
         known = recipe_names()
-        raise ConfigError(f'recipe: "{recipe}" is not known{nearest(recipe, known)}; there are {", ".join(known)}')
+        hint = nearest(recipe, known) or ("; the name of a file must end in .yaml" if Path(recipe).is_file() else "")
+        raise ConfigError(f'recipe: "{recipe}" is not known{hint}; there are {", ".join(known)}')
     return path
 
 
@@ -95,6 +96,7 @@ def read_layer(path: Path, name: str) -> Layer:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not readable"
+        problem = "a tab; YAML takes spaces" if "'\\t'" in problem else problem
         whole = "line" if line else "file"
         raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); fix that {whole}") from None
     except RecursionError:
@@ -102,12 +104,20 @@ def read_layer(path: Path, name: str) -> Layer:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f'{path}: must hold "key: value" lines, it holds a {type(values).__name__}')
+        raise ConfigError(f'{path}: must hold "key: value" lines, it holds {shown(values)}')
     return Layer(name, {str(key): value for key, value in values.items()})
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML's own loader takes the last without a word."""
+    """Leaves values as text, which then mean what they mean as flags: to YAML 010 is 8, 1:30 is 90, and no is false.
+
+    Refuses a key that stands twice: YAML's own loader takes the last without a word.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as YAML's own
+        first: [(tag, form) for tag, form in forms if tag.endswith((":null", ":merge"))]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -132,7 +142,7 @@ def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) 
                 known = [*Config.model_fields, *ALIASES]
                 problems.append(f"{shown} ({layer.name}): is not a key of the configuration{nearest(key, known)}")
                 continue
-            values[key] = value
+            values[key] = None if unset(key, value) else value
             origins[key] = layer.name
     try:
         config = Config.model_validate(values)
@@ -150,10 +160,21 @@ def canonical(key: str) -> str:
     return ALIASES.get(key, key)
 
 
+def unset(key: str, value: Any) -> bool:
+    """Whether a text means "no value", for a key that may have none."""
+    return Config.model_fields[key].default is None and str(value).lower() in ("", "none", "null")
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`"; did you mean X?"` when something known is close, else nothing."""
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A value as a message has it: its beginning, where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:90]}... ({len(text)} characters)"
 
 
 def _misfits(values: Mapping[str, Any], error: ValidationError, origins: Mapping[str, str]) -> list[str]:
@@ -174,12 +195,13 @@ def _misfits(values: Mapping[str, Any], error: ValidationError, origins: Mapping
 
 def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
     """A pydantic error in our form, one line a key: where it was set, its value, what is allowed."""
-    lines = []
+    lines: list[str] = []
     by_key: dict[str, list[str]] = {}
     values = {}
     for detail in error.errors():
-        message = detail["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
+        # Without pydantic's remarks on how it went about it, and its name of a type.
+        message = re.split(r", unable to | for <class|, exceeded ", detail["msg"].removeprefix("Value error, "))[0]
+        message = message[0].lower() + message[1:].replace("a valid boolean", "true or false")
         if detail["loc"]:
             key = str(detail["loc"][0])
             by_key.setdefault(key, []).append(message)
@@ -187,5 +209,5 @@ def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
         else:
             lines += message.split("\n")
     for key, messages in by_key.items():
-        lines.append(f"{key} ({origins[key]}): {values[key]!r} is not allowed; {', or '.join(messages)}")
+        lines.append(f"{key} ({origins[key]}): {shown(values[key])} is not allowed; {', or '.join(messages)}")
     return lines

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from wrn.config.layers import Layer, merge, recipe_names, recipe_root, resolve
+from wrn.config.layers import Layer, merge, read_layer, recipe_names, recipe_root, resolve
 from wrn.config.schema import ALIASES, Config
 from wrn.errors import ConfigError
 
@@ -114,6 +118,81 @@ def test_unreadable_recipe_files(tmp_path: Path, text: str, sentence: str) -> No
     path.write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         resolve(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("lr: 1e-3", "lr", 1e-3),
+        ("epochs: 010", "epochs", 10),
+        ("seed: 1_000", "seed", 1000),
+        ("amp: no", "amp", False),
+        ("tta: on", "tta", True),
+        ("compile: graphs", "compile", "graphs"),
+        ("resume: no", "resume", "no"),
+        ("milestones: 60", "milestones", "60"),
+        ("output_dir: 2026", "output_dir", Path("2026")),
+        ("output_dir: ~", "output_dir", None),
+        ("output_dir: ''", "output_dir", None),
+        ("output_dir: None", "output_dir", None),
+        ("\ufefflr: 0.2\r\nepochs: 9\r\n", "epochs", 9),
+        ("", "lr", 0.1),
+    ],
+)
+def test_a_file_s_value_means_what_it_means_as_a_flag(text: str, key: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8", newline="")
+    found = getattr(resolve(str(tmp_path / "r.yaml"), {}).config, key)
+    assert (found, type(found)) == (value, type(Path("x")) if isinstance(value, Path) else type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epochs: true", "epochs (r.yaml): 'true' is not allowed; input should be a valid integer"),
+        ("epochs: 1.5", "epochs (r.yaml): '1.5' is not allowed; input should be a valid integer"),
+        ("epochs: 2026-01-01", "epochs (r.yaml): '2026-01-01' is not allowed; input should be a valid integer"),
+        ("budget_minutes: 1:30", "budget_minutes (r.yaml): '1:30' is not allowed; input should be a valid number"),
+        ("augment: no", "augment (r.yaml): 'no' is not allowed; input should be 'none', 'randaugment', "),
+        ("amp: maybe", "amp (r.yaml): 'maybe' is not allowed; input should be true or false"),
+        ("resolutions: 20:30", "resolutions (r.yaml): '20:30' is not allowed; \"20:30\": the share must be above 0"),
+        ("output_dir: [a]", "output_dir (r.yaml): ['a'] is not allowed; input is not a valid path"),
+        ("lr:", "lr (r.yaml): None is not allowed; input should be a valid number"),
+        ("LR: 1", "LR (r.yaml): is not a key of the configuration; did you mean lr?"),
+        ("lr 0.1", "/r.yaml: must hold \"key: value\" lines, it holds 'lr 0.1'"),
+        ("lr:\t0.1", "/r.yaml, line 1: is not valid YAML (a tab; YAML takes spaces); fix that line"),
+        (f"seed: {'9' * 5000}", f"seed (r.yaml): '{'9' * 89}... (5002 characters) is not allowed; "),
+    ],
+)
+def test_wrong_values_of_a_file(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        resolve(str(tmp_path / "r.yaml"), {})
+    assert str(caught.value).removeprefix(str(tmp_path)).startswith(sentence)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)), st.from_regex(r"[ -~]{0,12}", fullmatch=True)))
+def test_any_flags_are_a_configuration_or_a_sentence_a_key(flags: dict[str, str]) -> None:
+    try:
+        merge([Layer("flag", flags)], "x")
+    except ConfigError as error:
+        lines = str(error).split("\n")
+        assert all(re.match(r"\w+( \(flag\))?: ", line) for line in lines)
+
+
+@given(st.text(max_size=60))
+def test_any_file_is_a_layer_or_a_sentence(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "r.yaml")
+        path.write_text(text, encoding="utf-8", errors="replace", newline="")
+        with suppress(ConfigError):
+            read_layer(path, "r.yaml")
+
+
+def test_a_file_whose_name_has_no_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("lr: 0.1")
+    with pytest.raises(ConfigError, match='"mine" is not known; the name of a file must end in'):
+        resolve("mine", {})
 
 
 def test_the_configuration_survives_a_file(tmp_path: Path) -> None:

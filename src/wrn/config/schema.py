@@ -6,6 +6,7 @@ The defaults are the `standard` recipe, and config.yaml restates them for people
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_is_meant(cls, value: Any) -> Any:
+        try:
+            return value.expanduser() if isinstance(value, Path) else value  # no shell does it in --output-dir=~/x
+        except RuntimeError:
+            raise ValueError("there is no such user; write the folder out") from None
 
 
 class DataSection(Section):
@@ -267,6 +276,13 @@ class MachineSection(Section):
 
     seed: int = Field(0, ge=0, lt=2**63)
     """Decides the initial weights, the order of the images, their augmentation and the validation split."""
+
+    @field_validator("device")
+    @classmethod
+    def _device_has_a_known_name(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", value, re.ASCII):
+            raise ValueError("must be auto, cpu, cuda, cuda:1 or mps")
+        return value
 
     @field_validator("processes")
     @classmethod

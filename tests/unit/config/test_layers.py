@@ -51,6 +51,9 @@ def test_all_errors_come_at_once_with_key_place_value_and_range() -> None:
         ({"target_accuracy": 0.5}, "target_accuracy: needs a validation split"),
         ({"momentum": 0}, "nesterov: needs momentum"),
         ({"micro_batch": 512}, "micro_batch: 512 is above batch_size (256)"),
+        ({"device": "gpu"}, "device (flag): 'gpu' is not allowed; must be auto, cpu, cuda, cuda:1 or mps"),
+        ({"device": "CPU"}, "'CPU' is not allowed; must be auto, cpu"),
+        ({"output_dir": "~nobody-here/x"}, "there is no such user; write the folder out"),
         ({"micro_batch": 0}, "must be at least 1, or auto"),
         ({"keep": 1}, "greater than or equal to 2"),
         ({"lr": float("nan")}, "finite"),
@@ -66,6 +69,11 @@ def test_aliases_and_hyphens_name_the_same_key() -> None:
     assert merge([Layer("r", {"train-dir": "a"})], "x").config.data_dir == Path("a")
     assert merge([Layer("r", {"batch-size": 7, "micro-batch": "auto"})], "x").config.batch_size == 7
     assert all(target in Config.model_fields for target in ALIASES.values())
+
+
+def test_the_home_folder_is_found_where_no_shell_did_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert merge([Layer("flag", {"output_dir": "~/x", "data_dir": "a~b"})], "x").config.output_dir == Path("/home/me/x")
 
 
 @pytest.mark.parametrize("name", recipe_names())

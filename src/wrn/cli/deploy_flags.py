@@ -207,7 +207,7 @@ def moments(text: str) -> tuple[int, ...]:
 
 def duration(text: str) -> int:
     """Seconds of `90`, `90s`, `1.5h`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
     if found is None:
         raise ValueError("is not a time; give one such as 90m, 12h or 2d")
     return int(float(found[1]) * UNITS[found[2]])
@@ -219,7 +219,7 @@ def minutes(text: str) -> int:
 
 
 def dollars(text: str) -> float:
-    found = re.fullmatch(r"\$?(\d+(?:\.\d+)?)", text.strip(), re.ASCII)
+    found = re.fullmatch(r"\$?(\d{1,9}(?:\.\d+)?)", text.strip(), re.ASCII)
     if found is None or not float(found[1]):
         raise ValueError("is not an amount above 0; give US dollars, such as 5 or 1.41")
     return float(found[1])

@@ -218,7 +218,7 @@ class OptimizerSection(Section):
     @field_validator("milestones", mode="after")
     @classmethod
     def _milestones_are_readable(cls, value: str) -> str:
-        return " ".join(f"{epoch:g}" for epoch in parse_milestones(value))
+        return " ".join(repr(epoch).removesuffix(".0") for epoch in parse_milestones(value))
 
     @field_validator("micro_batch")
     @classmethod

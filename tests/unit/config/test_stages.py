@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wrn.config.schema import OptimizerSection
 from wrn.config.stages import format_stages, parse_milestones, parse_stages
 
 
@@ -39,3 +45,25 @@ def test_stages_survive_their_text(parts: list[tuple[int, int]]) -> None:
 def test_bad_milestones(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_milestones(text)
+
+
+@given(st.sets(st.floats(0.001, 1e6), max_size=5))
+def test_milestones_survive_their_text_in_a_configuration(epochs: set[float]) -> None:
+    rising = tuple(sorted(epochs))
+    kept = OptimizerSection(milestones=list(rising)).milestones
+    assert parse_milestones(kept) == rising
+    assert OptimizerSection(milestones=kept).milestones == kept
+
+
+HALF_WORDS = st.lists(st.sampled_from([*"0123456789:.,- ", "nan", "inf", "e9", "20:", "0.5"]), max_size=8).map("".join)
+
+
+@pytest.mark.parametrize("parse", [parse_stages, parse_milestones])
+@given(text=st.one_of(HALF_WORDS, st.text(max_size=20)))
+def test_any_text_is_read_or_refused_in_our_words(parse: Callable[[str], Any], text: str) -> None:
+    try:
+        found = parse(text)
+    except ValueError as error:
+        assert re.search("must be|must sum to 1|is not SIDE:SHARE", str(error))  # noqa: PT017
+        return
+    assert parse is parse_milestones or (found and math.isclose(sum(share for _, share in found), 1, abs_tol=1e-6))

@@ -47,9 +47,10 @@ def arguments(pictures: Path, output: Path, *more: str) -> list[str]:
 
 def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    assert main(arguments(pictures, run, "--epochs", "6", "--tta")) == 0
+    assert main(arguments(pictures, run, "--epochs", "6", "--tta", "--lr-decay", "0.5")) == 0
     shown = capsys.readouterr().out
     lines = shown.strip().split("\n")
+    assert lines[0] == "lr_decay: has no effect without schedule step"
     assert any(line.startswith("fresh start: no checkpoint in ") for line in lines)
     epochs = [
         dict(pair.split("=") for pair in line.split()) for line in lines if line.startswith("dataset=folder epoch=")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from wrn.cli.report import table
 from wrn.config.flags import Parser, add_config_flags, parse_config
+from wrn.config.idle import idle_keys
 from wrn.config.schema import SECTIONS
 from wrn.errors import DONE
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     add_config_flags(parser)
     arguments = list(arguments)
     resolved = parse_config(parser, arguments)
+    sys.stderr.write("".join(f"{line}\n" for line in idle_keys(resolved)))
     values = resolved.config.model_dump(mode="json")
     if "--json" in arguments:
         sys.stdout.write(json.dumps(values, indent=2) + "\n")

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from wrn.config import Config, Resolved, RunPaths
+from wrn.config.idle import idle_keys
 from wrn.config.launch import Place, place
 from wrn.config.stages import parse_stages
 from wrn.data.dataset import Dataset, Split
@@ -83,6 +84,8 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
     stages = parse_stages(config.resolutions)
     reporter: Reporter = make_reporter(config.progress, stages) if processes.is_first else SilentReporter()
     try:
+        for line in idle_keys(resolved):
+            reporter.note(line)
         with processes.watched(), ExitStack() as locks:
             new: list[Path] = []
             try:

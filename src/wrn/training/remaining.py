@@ -12,8 +12,6 @@ from wrn.training.schedule import side_at, steps_by_side
 
 LONG_ENOUGH_S = 5.0
 """A size is known once its steps were timed so long: before that, the host may only have run ahead of a GPU."""
-LONG_S, SURE_S = 86_400.0, 60.0
-"""What a run has to take to be a long one, and for how long its steps are timed before it is called one."""
 REMEMBERED_S = 600.0
 """So much of a size's time counts in full: a machine that has become slower is believed before the run is over."""
 
@@ -67,7 +65,6 @@ class Remaining:
         self._epoch_began = self._stepped - before
         self._between = 0.0
         self._epochs = 0  # whose end was seen
-        self._judged = first_step > 0  # whoever goes on knows how long it takes
 
     def step(self, step: int) -> None:
         """Step number `step` ended, or was at least handed to the device."""
@@ -94,16 +91,6 @@ class Remaining:
             return None
         epochs = math.ceil((self._total - self._done) / self._per_epoch)
         return steps + (epochs * self._between / self._epochs if self._epochs else 0.0)
-
-    def long_run(self) -> tuple[float, float] | None:
-        """Once, where a run that begins turns out to be a long one: the seconds left, and those of an epoch."""
-        if self._judged:
-            return None
-        seconds = self.seconds()
-        if seconds is None or sum(took for _, took in self._timed.values()) < SURE_S:
-            return None
-        self._judged = True
-        return (seconds, seconds * self._per_epoch / (self._total - self._done)) if seconds > LONG_S else None
 
     def _add(self, steps: int, seconds: float) -> None:
         before, took = self._timed.get(self._side, (0.0, 0.0))

@@ -80,17 +80,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
-def advice(remaining: Remaining) -> str | None:
-    """Once, where a run turns out to take days: how long, and what ends sooner."""
-    if (long := remaining.long_run()) is None:
-        return None
-    total, epoch = map(duration, long)
-    return (
-        f"at this speed the run takes about {total}, {epoch} an epoch; sooner: a GPU or a faster one, --recipe "
-        "quickstart (a small network), or --budget-minutes N (as many epochs as fit)"
-    )
-
-
 def clock(seconds: float | None) -> str:
     """As a progress view shows it: 0:05:09, or dashes where it is not known."""
     if seconds is None:
@@ -163,8 +152,6 @@ class PlainReporter(SilentReporter):
     def step(self, step: int, lr: float, images: int) -> None:
         if self._remaining is not None:
             self._remaining.step(step)
-            if (line := advice(self._remaining)) is not None:
-                self.note(line)
         now, done = time.monotonic(), step + 1
         if self._last_word is None:  # the first step chooses or compiles kernels: counted from its end
             self._last_word, self._images = now, 0
@@ -253,8 +240,6 @@ class RichReporter:
         if self._remaining is None:
             return None
         self._remaining.step(step)
-        if (line := advice(self._remaining)) is not None:
-            self.note(line)
         return self._remaining.seconds()
 
     def epoch(self, row: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ from wrn.training.reporters import (
 )
 from wrn.training.resume import SCALED_KEYS, check_configuration, check_data, find_checkpoint
 from wrn.training.schedule import make_schedule
+from wrn.training.speed import long_run
 from wrn.training.step import out_of_memory
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
@@ -194,7 +195,10 @@ def prepare(
         reporter=reporter,
         processes=processes,
     )
-    if checkpoint is not None:
+    if checkpoint is None:
+        if (days := long_run(config, model.architecture, trainer.schedule, peak * number)) is not None:
+            reporter.note(days)
+    else:
         trainer.restore(checkpoint)
         age, epoch = time.time() - checkpoint.state["time"], len(checkpoint.state["history"])
         reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {duration(age)} ago: {checkpoint.path}")

@@ -13,6 +13,30 @@ from wrn.data.augment.batch import Batch
 from wrn.model import Architecture, multiply_adds, training_flops
 from wrn.training.history import Row
 from wrn.training.machine import peak_memory
+from wrn.training.reporters import duration
+from wrn.training.schedule import Schedule, steps_by_side
+
+LONG_S = 86_400.0
+"""A run that takes longer at the device's peak is told so before its first step, which may take minutes."""
+
+
+def passes(config: Config) -> int:
+    """Forward-backward passes of a step: SAM takes two."""
+    return 2 if config.sam_rho else 1
+
+
+def long_run(config: Config, architecture: Architecture, schedule: Schedule, peak: float) -> str | None:
+    """For a run of days: how long it takes at `peak`, in FLOP/s, and what ends sooner."""
+    steps = steps_by_side(schedule.stages, 0, schedule.total_steps)
+    images = {side: number * config.batch_size for side, number in steps.items()}
+    forward = sum(number * multiply_adds(architecture, side) for side, number in images.items())
+    seconds = passes(config) * training_flops(forward) / peak
+    if seconds < LONG_S:
+        return None
+    return (
+        f"by that peak the run takes about {duration(seconds)}, {duration(seconds / config.epochs)} an epoch; sooner: "
+        "a GPU, --recipe quickstart (a small network), or --budget-minutes N (as many epochs as fit)"
+    )
 
 
 class Speedometer:
@@ -23,7 +47,7 @@ class Speedometer:
     """
 
     def __init__(self, config: Config, architecture: Architecture, device: torch.device, peak: float) -> None:
-        self._passes = 2 if config.sam_rho else 1
+        self._config = config
         self._architecture = architecture
         self._device = device
         self._peak = peak
@@ -47,7 +71,7 @@ class Speedometer:
             there was some is not called a slow one.
         """
         images, seconds, compiling = self._images, self._seconds(), self._compiling(compile_seconds)
-        flops = self._passes * training_flops(self._multiply_adds)
+        flops = passes(self._config) * training_flops(self._multiply_adds)
         self._images = self._multiply_adds = 0
         self.seconds_before = self._compiled_before = 0.0
         self._compiled = compile_seconds

@@ -116,26 +116,6 @@ def test_a_machine_that_became_slower_is_believed(clock: list[float]) -> None:
     assert run.seconds() == pytest.approx(2.0 * 90_000, rel=0.01)
 
 
-def test_a_long_run_is_known_after_a_few_steps_and_told_once(clock: list[float]) -> None:
-    run = Remaining(((32, 1.0),), 10_000, 0, 100)
-    told = []
-    for step in range(5):
-        clock[0] += 90.0 if step == 0 else 30.0
-        run.step(step)
-        told.append(run.long_run())
-    assert told == [None, None, (9_997 * 30.0, 100 * 30.0), None, None]
-
-
-@pytest.mark.parametrize(("first_step", "step_s", "hiccup_s"), [(0, 8.0, 0.0), (1, 10.0, 0.0), (0, 0.1, 30.0)])
-def test_other_runs_are_not_called_long(first_step: int, step_s: float, hiccup_s: float, clock: list[float]) -> None:
-    """Of less than a day, or gone on with, or one whose second step was slow once."""
-    run = Remaining(((32, 1.0),), 10_000, first_step, 100)
-    for step in range(first_step, 200):
-        clock[0] += step_s + (hiccup_s if step == 1 else 0.0)
-        run.step(step)
-        assert run.long_run() is None
-
-
 def test_an_epoch_that_was_not_timed_does_not_make_the_others_cheaper(clock: list[float]) -> None:
     """Interrupted in its evaluation and gone on there: what comes between epochs is the mean of those that were."""
     run = Remaining(((32, 1.0),), 300, 100, 100)

@@ -90,25 +90,6 @@ def test_short_epochs_say_nothing_in_between(clock: list[float], capsys: pytest.
     assert said == [f"epoch={epoch}" for epoch in range(1, 31)]
 
 
-@pytest.mark.parametrize("kind", [PlainReporter, RichReporter])
-def test_a_run_of_days_is_told_at_once_with_what_ends_sooner(
-    kind: type[PlainReporter | RichReporter], clock: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    reporter = kind()
-    try:
-        reporter.begin(20_000, 0, 100)
-        for step in range(10):
-            clock[0] += 20
-            reporter.step(step, 0.1, 128)
-    finally:
-        reporter.close()
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("at this speed")]
-    assert told == [
-        "at this speed the run takes about 4.6 days, 33 min an epoch; sooner: a GPU or a faster one, --recipe "
-        "quickstart (a small network), or --budget-minutes N (as many epochs as fit)"
-    ]
-
-
 def test_the_live_view_trains_after_a_download() -> None:
     reporter = RichReporter()
     try:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from tiny import Recorder, ready, tiny_config, tiny_dataset
 from wrn.config import Config
 from wrn.data.augment.batch import Batch
 from wrn.model import Architecture, multiply_adds
-from wrn.training.speed import Speedometer
+from wrn.training.schedule import make_schedule
+from wrn.training.speed import Speedometer, long_run
 
 
 def test_compiling_is_told_apart_and_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +35,31 @@ def test_compiling_is_told_apart_and_counts_once(monkeypatch: pytest.MonkeyPatch
     assert (second["seconds"], second["compile_seconds"]) == (12.0, 0.0)
     assert second["images_per_s"] == pytest.approx(5.0)
     assert second["mfu"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, "3.7 days, 53 min an epoch"),  # 100 x 50,176 images of 6 x 5.24e9 FLOP each
+        ({"sam_rho": 0.1}, "7.3 days, 1.8 h an epoch"),
+        ({"resolutions": "16:0.5 32:0.5"}, "2.3 days, 33 min an epoch"),
+        ({"epochs": 20}, None),
+    ],
+)
+def test_a_run_of_days_is_told_with_what_ends_sooner(keys: dict[str, object], expected: str | None) -> None:
+    config = Config.model_validate(keys)
+    line = long_run(config, Architecture(28, 10, 0.0, 100), make_schedule(config, 196), 0.5e12)
+    sooner = "a GPU, --recipe quickstart (a small network), or --budget-minutes N (as many epochs as fit)"
+    assert line == (expected and f"by that peak the run takes about {expected}; sooner: {sooner}")
+
+
+def test_it_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wrn.training.parts.open_dataset", lambda *names, **keys: tiny_dataset())
+    monkeypatch.setattr("wrn.training.speed.LONG_S", 0.0)
+    recorder = Recorder()
+    ready(tiny_config(tmp_path), recorder)
+    assert recorder.notes[-1].startswith("by that peak the run takes about 0 s")
+    assert recorder.notes[-2].startswith("WRN-10-1")
 
 
 def test_sam_costs_two_passes_an_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,8 @@ def load_transform(file: Path | None) -> Any:
                 albumentations.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, p=0.5),
             ]
         )
+    if not file.is_file():
+        raise ConfigError(f"albumentations_file: there is no file {file}; give one that albumentations.save wrote")
     try:
         transform = albumentations.load(file, data_format="json" if file.suffix == ".json" else "yaml")
         return transform if isinstance(transform, albumentations.Compose) else albumentations.Compose([transform])

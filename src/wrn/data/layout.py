@@ -30,6 +30,8 @@ def list_pictures(directory: Path) -> tuple[Files, Files, list[str]]:
 def _list(directory: Path) -> tuple[Files, Files, list[str]]:
     train = directory / "train"
     test = next((directory / name for name in TEST_NAMES if (directory / name).is_dir()), None)
+    if directory.name in ("train", *TEST_NAMES) and (directory.parent / "train").is_dir():
+        raise DataError(f"{directory}: is one split of the pictures; give the folder of both, {directory.parent}")
     if not train.is_dir():
         raise DataError(
             f"{directory}: holds no folder train/; lay pictures out as train/<class>/*.png and test/<class>/*.png"

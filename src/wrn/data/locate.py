@@ -69,6 +69,9 @@ def locate_folder(data_dir: Path | None, places: Sequence[Path]) -> Path:
     for place in places:
         if place.is_dir() and (data_dir is not None or (place / "train").is_dir()):
             return place
+    if data_dir is not None:
+        what = "is a file" if data_dir.exists() else "there is no such folder"
+        raise DataError(f"{data_dir}: {what}; give the folder that holds train/<class>/ as --data-dir")
     looked = ", ".join(map(str, places)) or "nowhere"
     raise DataError(f"dataset folder: there is no folder with train/<class>/ in {looked}; give it as --data-dir")
 

@@ -100,9 +100,8 @@ def make_writable(paths: RunPaths) -> None:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise ConfigError(
-                f"{flag}_dir: {path} cannot be written ({error.strerror}); give another --{flag}-dir"
-            ) from None
+            reason = "it is a file" if path.is_file() else error.strerror
+            raise ConfigError(f"{flag}_dir: {path} cannot be written ({reason}); give another --{flag}-dir") from None
 
 
 def remove_empty(new: Sequence[Path]) -> None:

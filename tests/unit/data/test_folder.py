@@ -83,6 +83,13 @@ def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
     assert f"{tmp_path / 'train/dog'}: holds no pictures" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_one_split_for_the_folder_of_both(part: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    expected = f"{tmp_path / part}: is one split of the pictures; give the folder of both, {tmp_path}"
+    assert refusal(tmp_path / part) == expected
+
+
 def test_no_test_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     for path in (tmp_path / "test").rglob("*.png"):

@@ -117,6 +117,10 @@ def test_pictures(tmp_path: Path) -> None:
     assert open_dataset("folder", data_dir=None, search=[tmp_path, tmp_path / "mine"]).name == "folder"
     with pytest.raises(DataError, match="--data-dir"):
         open_dataset("folder", data_dir=None, search=[tmp_path])
+    with pytest.raises(DataError, match="none: there is no such folder; give the folder that holds train/<class>/"):
+        open_dataset("folder", data_dir=tmp_path / "none")
+    with pytest.raises(DataError, match=r"0\.png: is a file; give the folder"):
+        open_dataset("folder", data_dir=tmp_path / "mine/train/cat/0.png")
     with pytest.raises(DataError, match="no folder train/"):
         open_dataset("folder", data_dir=tmp_path)
 

@@ -58,6 +58,12 @@ def test_a_run_that_never_began_leaves_what_was_there_and_nothing_else(tmp_path:
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
+def test_a_file_where_a_folder_is_wanted_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file cannot be written \(it is a file\); give another --output-dir"):
+        writable_paths(Config(output_dir=tmp_path / "file"), "x", [])
+
+
 def test_what_was_set_aside_is_told_with_its_size(tmp_path: Path) -> None:
     assert aside_line(tmp_path) is None
     assert aside_line(tmp_path / "missing") is None

@@ -15,6 +15,7 @@ from wrn.benchmarking.environment import environment
 from wrn.benchmarking.limits import measured_peaks
 from wrn.benchmarking.timing import seconds, spread
 from wrn.benchmarking.workload import noise
+from wrn.config.layers import Layer, merge
 from wrn.model import ModelInfo, WideResNet, multiply_adds, pick_device, pick_precision, save_model, tune_cpu
 from wrn.serving.predictor import Predictor
 from wrn.training.machine import device_name, peak_memory
@@ -37,7 +38,9 @@ def measure(
 
     model_dir: a trained model; None: random weights of WRN-`depth`-`widen_factor`, which are as fast.
     at_least: seconds for each batch size. A call goes from uint8 pictures in host memory to class names.
+    Raises ConfigError for a network that there is not.
     """
+    merge([Layer("flag", {"depth": depth, "widen_factor": widen_factor})], "inference")  # or one sentence a mistake
     tune_cpu()
     if model_dir is None:
         with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from typing import Any
 from wrn.cli.values import seconds, sizes, whole, writable
 from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.layers import nearest
-from wrn.errors import DONE
+from wrn.errors import DONE, TrainingError
 from wrn.wrapping import entry, paragraph
 
 KINDS = {
@@ -40,7 +40,14 @@ def main(arguments: Sequence[str]) -> int:
         hint = nearest(arguments[0], list(kinds)) if arguments else ""
         parser.error(f"which benchmark? There are {', '.join(kinds)}{hint}")
     kind, *rest = arguments
-    return kinds[kind](rest)
+    try:
+        return kinds[kind](rest)
+    except RuntimeError as error:
+        from wrn.training.step import out_of_memory
+
+        if out_of_memory(error):
+            raise TrainingError("out of memory; give smaller batches or a smaller network") from None
+        raise
 
 
 def train(arguments: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ def refusal(text: str, wanted: str) -> argparse.ArgumentTypeError:
 
 def whole(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII) or not int(text):
-        raise refusal(text, "a whole number above 0")
+        raise refusal(text, "a whole number from 1 to 999999999")
     return int(text)
 
 

@@ -118,7 +118,7 @@ def nearest_depths(depth: int) -> tuple[int, int] | None:
 class ModelSection(Section):
     """Model"""
 
-    depth: int = Field(28, ge=10)
+    depth: int = Field(28, ge=10, le=10_000)
     """Number of layers, 6n+4."""
 
     widen_factor: int = Field(10, ge=1, le=64)

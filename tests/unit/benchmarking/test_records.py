@@ -149,6 +149,21 @@ def test_a_state_that_cannot_be_measured_is_told(
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("flags", [["--depth", "11"], ["--widen-factor", "100"], ["--depth", "100000006"]])
+def test_a_network_that_there_is_not_is_told_before_it_is_made(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(inference, "WideResNet")
+    assert main(["bench", "inference", *flags]) == 2
+    key = flags[0].removeprefix("--").replace("-", "_")
+    assert capsys.readouterr().err.startswith(f"wrn bench: {key} (flag): {flags[1]} is not allowed; ")
+
+
+def test_what_does_not_fit_in_memory_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "inference", *TINY, "--batch-sizes", "999999999"]) == 2  # 3 TB
+    assert capsys.readouterr().err == "wrn bench: out of memory; give smaller batches or a smaller network\n"
+
+
 def test_the_latency_that_one_call_in_a_hundred_exceeds() -> None:
     assert inference.percentile(list(range(100, 0, -1)), 0.99) == 99
     assert inference.percentile([1.0, 2.0, 3.0], 0.99) == 3.0

@@ -135,7 +135,7 @@ def test_a_full_disk_behind_the_output_is_no_bug(
 def test_a_benchmark_is_named_where_its_own_flag_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "train", "--rounds", "0"]) == 2
     assert capsys.readouterr().err.endswith(
-        "'0' is not allowed; give a whole number above 0; see wrn bench train --help\n"
+        "'0' is not allowed; give a whole number from 1 to 999999999; see wrn bench train --help\n"
     )
 
 

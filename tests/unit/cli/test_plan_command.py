@@ -120,6 +120,7 @@ def test_limits_that_leave_nothing_name_what_there_is(capsys: pytest.CaptureFixt
         (["--max-hours", "soon"], "--max-hours: 'soon' is not allowed; give hours above 0, such as 1.5"),
         (["--mfu", "40"], "--mfu: '40' is not allowed; give a share above 0 and at most 1, 0.4 for 40%"),
         (["--epocs", "3"], "--epocs: is not a known flag; did you mean --epochs?"),
+        (["--depth", "100000000000006"], "depth (flag): '100000000000006' is not allowed; "),
         (["--image", "9.9"], 'version "9.9" is not known'),
     ],
 )

@@ -33,8 +33,8 @@ def test_what_flags_take(read: Callable[[str], Any], text: str, value: Any) -> N
 @pytest.mark.parametrize(
     ("read", "texts", "wanted"),
     [
-        (whole, ["0", "-1", "1.0", "1e3", "1_000", "٣", "", "9" * 5000], "a whole number above 0"),
-        (sizes, ["1 x", "8,0"], "a whole number above 0"),
+        (whole, ["0", "-1", "1.0", "1e3", "1_000", "٣", "", "9" * 5000], "a whole number from 1 to 999999999"),
+        (sizes, ["1 x", "8,0"], "a whole number from 1 to 999999999"),
         (sizes, ["", " , "], "whole numbers above 0, such as"),
         (seconds, ["-1", "nan", "inf", "2s"], "seconds, 0 or more"),
         (hours, ["0", "-0.0", "nan", "2h", "1e400"], "hours above 0, such as 1.5"),

@@ -361,11 +361,6 @@ class Config(
                 f"milestones: the rate would never fall at {late[0]:g}, as the run ends at {self.epochs}; "
                 "give earlier --milestones, or more --epochs"
             )
-        if self.albumentations_file and self.augment != "albumentations":
-            problems.append(
-                f"albumentations_file: augment {self.augment} does not read it; give --augment albumentations, "
-                "or omit it"
-            )
         if self.target_accuracy and not self.val_fraction:
             problems.append("target_accuracy: needs a validation split; set val_fraction, for example 0.1")
         if self.nesterov and not self.momentum:

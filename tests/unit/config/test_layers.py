@@ -46,7 +46,6 @@ def test_all_errors_come_at_once_with_key_place_value_and_range() -> None:
         ({"processes": 4, "device": "cuda:1"}, "device: cuda:1 is one GPU; give --device cuda for several processes"),
         ({"epochs": 2}, "warmup_epochs: 5 is longer than the run (2 epochs); give --warmup-epochs 0.2"),
         ({"schedule": "step", "milestones": "50 100"}, "milestones: the rate would never fall at 100"),
-        ({"albumentations_file": "a.json"}, "albumentations_file: augment none does not read it"),
         ({"schedule": "step"}, "milestones: empty"),
         ({"target_accuracy": 0.5}, "target_accuracy: needs a validation split"),
         ({"momentum": 0}, "nesterov: needs momentum"),

@@ -5,8 +5,6 @@ The latter two need no account and no network.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -41,9 +39,6 @@ from wrn.errors import DONE, AwsError
 
 OWN_IMAGE = "auto"
 """What --image-uri is given for our own image."""
-
-FOLLOWER = "wrn.cli.logs"
-"""The module with `follow_job(session, name, *, ceiling) -> exit code`."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +78,6 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     if task.flags["dry_run"] or task.flags["write_json"]:
         return show(task)
-    if task.flags["monitor"] and importlib.util.find_spec(FOLLOWER) is None:
-        raise AwsError("monitor: following a job is not in this version; leave it out")
     session = Session(region=task.options.region, profile=task.flags["profile"])
     try:
         return send(task, session)
@@ -345,9 +338,10 @@ def outcome_json(launched: Launched, expected: Estimate | None, ceiling: float |
 
 
 def monitor(launched: Launched, *, json_lines: bool) -> int:
-    follow = importlib.import_module(FOLLOWER).follow_job
+    from wrn.cli.logs import follow_job
+
     ceiling = limits(launched.options).cost
-    return int(follow(launched.session, launched.name, ceiling=ceiling, json_lines=json_lines))
+    return follow_job(launched.session, launched.name, ceiling=ceiling, json_lines=json_lines)
 
 
 def say(text: str) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import sys
 import time
-import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,25 +217,16 @@ def test_packages_go_along_where_a_network_may_be_closed(
     assert "(nobody answers); give an image" in capsys.readouterr().err
 
 
-def test_monitor_hands_over(
-    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_monitor_hands_over(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     followed = []
-    follower: Any = types.ModuleType("follower")
 
     def follow_job(session: Any, name: str, *, ceiling: float | None, json_lines: bool) -> int:
         followed.append((session.region, name, ceiling, json_lines))
         return 3
 
-    follower.follow_job = follow_job
-    monkeypatch.setitem(sys.modules, "follower", follower)
-    monkeypatch.setattr(deploy, "FOLLOWER", "follower")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("wrn.cli.logs.follow_job", follow_job)
     assert main([*SYNTHETIC, "--name", "mine", "--monitor", "--max-cost", "2"]) == 3
     assert followed == [("eu-west-1", "mine", pytest.approx(2.0, abs=0.01), False)]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main([*SYNTHETIC, "--monitor"]) == 2
-    assert "monitor: following a job is not in this version" in capsys.readouterr().err
 
 
 def test_a_limit_in_money_holds_by_the_price_of_the_region(

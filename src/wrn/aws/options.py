@@ -60,7 +60,7 @@ class DeployOptions:
     """Empty: data/<dataset>/<data_key>/ in the bucket."""
     data_key: str = ""
     """Made of the content of the data; empty: the folder above it."""
-    instance_type: str = "ml.g5.xlarge"
+    instance_type: str = "ml.g6e.xlarge"
     instance_count: int = 1
     volume_gb: int = 30
     """Of disk, for families without one of their own."""

@@ -57,22 +57,24 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_machines_are_compared_at_the_costs_that_the_job_would_have(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = ["--instance-type", "ml.g5.xlarge"]
+
     def expected(*flags: str) -> list[float]:
         """The cost of the job, and of the cheapest machine beside it where that is another."""
-        assert main(["deploy", "--dry-run", *flags]) == 0
+        assert main(["deploy", "--dry-run", *machine, *flags]) == 0
         return [float(text) for text in re.findall(r"(?:min|h) and \$(\d+\.\d\d)", capsys.readouterr().err)][:2]
 
     demand, spot = expected(), expected("--spot")
     assert demand[0] > demand[1]
     assert spot == pytest.approx([0.4 * cost for cost in demand], abs=0.01)
-    assert main(["deploy", "--dry-run", "--spot", "--price-per-hour", "0.1"]) == 0
+    assert main(["deploy", "--dry-run", *machine, "--spot", "--price-per-hour", "0.1"]) == 0
     assert "ml.g5.xlarge is the cheapest that can run this" in capsys.readouterr().err
 
 
 def test_what_was_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deploy", "--dry-run"]) == 0
     err = capsys.readouterr().err
-    assert "24.0 h; at most $33.91" in err
+    assert "24.0 h; at most $62.86" in err
     assert main(["deploy", "--dry-run", "--instance-type", "ml.m5.xlarge"]) == 0
     assert "24.0 h; the price is not known: give --price-per-hour" in capsys.readouterr().err
     assert "111122223333 stands for your account: give --account or --role-arn" in err
@@ -149,7 +151,7 @@ def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.Capture
     assert main(["deploy", "--dry-run", *flags]) == 0
     err = capsys.readouterr().err
     assert "reckoned with the 6 training images of the folder" in err
-    assert "expected: about 9 min" in err
+    assert "expected: about 4 min" in err
     assert main(["deploy", "--dry-run", "--dataset", "folder", "--data-uri", "s3://theirs/pictures"]) == 0
     assert "assumed: the folder has 50,000 training images; --train-images says" in capsys.readouterr().err
 
@@ -177,7 +179,7 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert places == [
         "ml.g6.xlarge in us-east-1 (spot) for at most $27.14",
         "ml.g5.xlarge in us-west-2 (spot) for at most $33.91",
-        "ml.g5.xlarge in us-east-1 for at most $33.91",
+        "ml.g6e.xlarge in us-east-1 for at most $62.86",
         "ml.g6.xlarge in us-east-1 for at most $27.14",
         "ml.g5.xlarge in us-west-2 for at most $33.91",
     ]

@@ -40,7 +40,8 @@ class Terminal(io.StringIO):
 
 def test_a_deployment(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_archive(tmp_path / "data", "cifar-100-python")
-    flags = ["--region", "eu-west-1", "--name", "mine", "--max-cost", "5", "--spot", "--debug"]
+    machine = ["--region", "eu-west-1", "--instance-type", "ml.g5.xlarge", "--spot"]
+    flags = [*machine, "--name", "mine", "--max-cost", "5", "--debug"]
     assert main(["deploy", "--yes", *flags]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
@@ -83,7 +84,7 @@ def test_asked_once(faults: Faults, capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setattr(sys, "stdin", Terminal("\n"))
     assert main(asking) == 2
     err = capsys.readouterr().err
-    assert "at most $33.91" in err.partition("go on? [y/N]")[0]
+    assert "at most $62.86" in err.partition("go on? [y/N]")[0]
     assert "nothing was sent; give --yes" in err
     assert set(faults.seen) == {"GetCallerIdentity"}
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
@@ -235,7 +236,7 @@ def test_a_limit_in_money_holds_by_the_price_of_the_region(
     def nobody(*_: Any, **__: Any) -> Any:
         raise AwsError("prices: nobody answers")
 
-    dear = {"ml.g5.xlarge": Price(2.816, "eu-west-1", Source("AWS Price List", "2026-11-01"))}
+    dear = {"ml.g6e.xlarge": Price(5.22, "eu-west-1", Source("AWS Price List", "2026-11-01"))}
     hours = {}
     for name, region in (("home", "us-east-1"), ("dear", "eu-west-1")):
         monkeypatch.setattr(deploy, "live_prices", lambda *_, **__: dear)
@@ -263,7 +264,8 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
         return {"ml.g5.xlarge": Price(2.816, region, Source("AWS Price List", "2026-11-01"))}
 
     monkeypatch.setattr(deploy, "live_prices", prices)
-    flags = ["deploy", "--yes", "--dataset", "synthetic", "--region", "us-east-1", "--max-cost", "5", "--json"]
+    machine = ["--region", "us-east-1", "--instance-type", "ml.g5.xlarge"]
+    flags = ["deploy", "--yes", "--dataset", "synthetic", *machine, "--max-cost", "5", "--json"]
     elsewhere = [*flags, "--fallback", "us-west-2:g5.xlarge,eu-west-1:g5.xlarge,g6.xlarge", "--wait-for-capacity", "0s"]
     hours = {}
     for name, refused in (("home", 0), ("as-home", 1), ("dear", 2)):

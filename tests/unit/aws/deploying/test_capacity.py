@@ -15,7 +15,7 @@ from wrn.aws.instances import CATALOGUE
 from wrn.aws.options import DeployOptions
 from wrn.errors import AwsError
 
-OPTIONS = DeployOptions(name="job", account="111122223333", price_per_hour=1.4)
+OPTIONS = DeployOptions(name="job", account="111122223333", instance_type="ml.g5.xlarge", price_per_hour=1.4)
 ENTRIES = st.lists(st.tuples(st.sampled_from(["", *ACCOUNTS]), st.sampled_from(sorted(CATALOGUE))), min_size=1)
 
 

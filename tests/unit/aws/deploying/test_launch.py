@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 CODE = Bundle(b"code", ("src/train.py",))
 OPTIONS = DeployOptions(
-    name="job", account="123456789012", region="eu-west-1", code_name=CODE.name, price_per_hour=1.408
+    name="job",
+    account="123456789012",
+    region="eu-west-1",
+    code_name=CODE.name,
+    instance_type="ml.g5.xlarge",
+    price_per_hour=1.408,
 )
 STARTING = {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting"}
 TRAINING = {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Training"}

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wrn.aws.instances import A10G, CATALOGUE, L4, T4, V100, Mfu
+from wrn.aws.options import DeployOptions
 from wrn.aws.planning.plan import (
     Assumptions,
     Plan,
@@ -19,6 +20,7 @@ from wrn.aws.planning.plan import (
     within,
 )
 from wrn.aws.prices import Price, Source, bundled_prices
+from wrn.config.layers import resolve
 from wrn.config.schema import Config
 from wrn.errors import AwsError
 
@@ -54,6 +56,11 @@ def test_what_is_billed_by_hand() -> None:
     assert row.hours == pytest.approx(1.6116, abs=1e-4)
     assert row.cost == pytest.approx(2.269, abs=1e-3)
     assert row.spot_cost == pytest.approx(0.4 * row.cost)
+
+
+def test_no_other_instance_beats_the_default_for_the_standard_recipe() -> None:
+    plan = make_plan(resolve(None, {}).config, bundled_prices(), "us-east-1", today=TODAY)
+    assert row_of(plan, DeployOptions.instance_type).on_frontier
 
 
 def test_several_gpus_reach_less_than_their_sum() -> None:

@@ -71,7 +71,7 @@ def test_the_plain_request() -> None:
             "S3Uri": "s3://wrn-111122223333-us-east-1/wrn/checkpoints/wrn-test-1",
             "LocalPath": "/opt/ml/checkpoints",
         },
-        "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "ResourceConfig": {"InstanceType": "ml.g6e.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
         "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
         "EnableManagedSpotTraining": False,
         "EnableNetworkIsolation": False,

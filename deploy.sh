@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Train on AWS SageMaker: a thin door to `wrn deploy`, whose flags all work here too (./deploy.sh --help).
+# Train on AWS SageMaker: a thin wrapper of `wrn deploy`; all its flags work here too (./deploy.sh --help).
 #
 #   ./deploy.sh -n                      show every request and send nothing
 #   ./deploy.sh -s -i ml.g5.xlarge      spot instances of this type
-#   ./deploy.sh -r eu-west-1 -c 2 -m    two instances in this region, followed to their end
+#   ./deploy.sh -r eu-west-1 -c 2 -m    two instances in this region, followed until the end
 #
 # Short forms: -r region, -i instance type, -c instance count, -s spot, -m monitor, -n dry run, -h help.
-# Variables: AWS_REGION, S3_BUCKET, SAGEMAKER_ROLE_NAME, INSTANCE_TYPE, USE_SPOT (true or false); flags win over them.
+# Variables: AWS_REGION, S3_BUCKET, SAGEMAKER_ROLE_NAME, INSTANCE_TYPE, USE_SPOT (true or false); flags override them.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -25,7 +25,7 @@ case "${USE_SPOT:-false}" in
     ;;
 esac
 
-value() { # value FLAG COUNT: there must be a word after a flag that takes one
+value() { # value FLAG COUNT: a flag that takes a value must be followed by one
   if [ "$2" -lt 2 ]; then
     printf 'deploy.sh: %s needs a value; see ./deploy.sh -h\n' "$1" >&2
     exit 2
@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-# A `wrn` that is installed already is taken; else the one of this folder, made on the first call.
+# Use an installed `wrn`, else the one of this folder, which is set up on the first call.
 if [ ! -d "$here/.venv" ] && command -v wrn >/dev/null; then
   exec wrn deploy ${arguments[@]+"${arguments[@]}"}
 fi

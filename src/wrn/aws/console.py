@@ -18,7 +18,7 @@ def job_url(region: str, name: str) -> str:
 
 
 def logs_url(region: str, name: str) -> str:
-    """The console wants the part behind # encoded twice, with $ for %."""
+    """The console expects the part after # encoded twice, with $ for %."""
     group = LOG_GROUP.replace("/", "$252F")
     return (
         f"{_root(region)}/cloudwatch/home?region={region}#logsV2:log-groups/log-group/{group}"

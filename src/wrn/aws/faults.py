@@ -1,4 +1,4 @@
-"""What AWS refuses, as one sentence with the next step: an exception for each kind that the program acts on."""
+"""AWS's errors, each as one sentence with the fix: an exception for each kind that the program acts on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wrn.errors import AwsError
 
 
 class NotThere(AwsError):
-    """What was asked for does not exist."""
+    """The requested thing does not exist."""
 
 
 class NameInUse(AwsError):
@@ -18,27 +18,27 @@ class NameInUse(AwsError):
 
 
 class QuotaReached(AwsError):
-    """The account's quota allows no (more) instances of this type; another type or region may do."""
+    """The account's quota allows no (more) instances of this type; another type or region may help."""
 
 
 class LimitReached(AwsError):
-    """The account or a thing in it holds as many or as much as it may, machines for jobs apart."""
+    """A limit of the account or of something in it is reached, other than that on instances for jobs."""
 
 
 class NoCapacity(AwsError):
-    """AWS has no such instance free at the moment; another type, another region or waiting may do."""
+    """AWS has no such instance available; another type, another region or waiting may help."""
 
 
 class Denied(AwsError):
-    """The caller's rights do not reach that far."""
+    """The caller lacks a permission."""
 
 
 class NoCredentials(AwsError):
-    """There are none, or they are no longer valid."""
+    """There are no credentials, or they are no longer valid."""
 
 
 class Throttled(AwsError):
-    """Too many requests, even after all repeats."""
+    """Too many requests, even after all retries."""
 
 
 class NoAnswer(AwsError):
@@ -46,12 +46,12 @@ class NoAnswer(AwsError):
 
 
 class Conflict(AwsError):
-    """Someone else is changing the same thing at this moment; a repeat goes through."""
+    """Someone else is changing the same thing right now; a retry succeeds."""
 
 
 class RoleNotReady(AwsError):
-    """SageMaker cannot take the role, or not read with it: it or its rights are new and have not spread yet, or it does
-    not trust SageMaker, or lacks a right."""
+    """SageMaker cannot assume the role or read with it: the role or its permissions have not propagated yet, or it does
+    not trust SageMaker, or lacks a permission."""
 
 
 LOG_IN = "log in again (aws sso login, or aws configure), or name a profile with --profile"
@@ -60,7 +60,7 @@ _UNUSABLE = {
     *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "UnknownCredentialError"),
     *("InvalidConfigError", "RefreshWithMFAUnsupportedError", "MissingDependencyException"),
 }
-"""botocore's exceptions of credentials that are missing, or not set up right."""
+"""botocore's exceptions for credentials that are missing or misconfigured."""
 
 _CLOCK = re.compile(r"signature (?:expired|not yet current)", re.IGNORECASE)
 """How services other than S3 say that this machine's clock is wrong."""
@@ -113,8 +113,7 @@ _CODES: dict[str, type[AwsError]] = {
 """By the error code of AWS's services; S3 answers a HEAD request with the bare HTTP status."""
 
 _NO_RIGHT = re.compile(r"\brole\b.* has \"?s3:ListBucket", re.IGNORECASE)
-"""Of a channel in which SageMaker finds nothing: that it must not look, or that there is nothing, which it cannot tell
-apart."""
+"""SageMaker finds nothing in a channel: it is empty, or may not be listed; SageMaker cannot tell which."""
 
 _NO_ROLE = re.compile(
     rf"assume (?:the )?role|\brole\b.* (?:is|are) (?:in|not )valid|{_NO_RIGHT.pattern}", re.IGNORECASE
@@ -123,9 +122,9 @@ _NOT_FOUND = re.compile(r"could not find|does not exist|requested resource not f
 
 
 def explain(error: Exception, operation: str) -> AwsError:
-    """What botocore raised for `operation`, as the exception of its kind; never with the request or a credential.
+    """The AwsError for what botocore raised during `operation`; never contains the request or a credential.
 
-    A fault of the program itself (a TypeError, say) is handed back as a bug: it is raised again as it is.
+    A bug in the program itself (a TypeError, say) is raised again unchanged.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     if "ProfileNotFound" in names:
@@ -137,7 +136,7 @@ def explain(error: Exception, operation: str) -> AwsError:
     if "ConfigParseError" in names:
         return AwsError(f"{operation}: AWS's configuration cannot be read ({' '.join(str(error).split())}); fix it")
     if "ParamValidationError" in names:
-        raise error  # a request that the service model does not know: a bug of ours
+        raise error  # a request that does not match the service model: a bug in wrn
     if "NoRegionError" in names:
         return AwsError(f"{operation}: no region is known; give --region, or set AWS_REGION")
     response = getattr(error, "response", None)
@@ -151,13 +150,13 @@ def explain(error: Exception, operation: str) -> AwsError:
 
 
 def _no_profile(name: str) -> str:
-    """That there is no such profile, and which there are."""
+    """Says that there is no such profile, and which ones exist."""
     import botocore.session
 
     known = sorted(botocore.session.Session().available_profiles)
     missing = f"there is no {name} in AWS's configuration"
     if not known:
-        return f"{missing}, nor any other; `aws configure` makes one"
+        return f"{missing}, nor any other; create one with `aws configure`"
     return f"{missing}{nearest(name, known)}; there are {', '.join(known)}"
 
 
@@ -165,19 +164,19 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
     code = str(answer.get("Code", "Unknown"))
     said = " ".join(str(answer.get("Message", "")).split()) or "no reason given"
     kind = _CODES.get(code)
-    if kind is None and code == "ValidationException":  # SageMaker has no codes of its own for these
+    if kind is None and code == "ValidationException":  # SageMaker has no separate codes for these
         kind = RoleNotReady if _NO_ROLE.search(said) else NotThere if _NOT_FOUND.search(said) else None
     if kind is QuotaReached and operation != "CreateTrainingJob":
         kind = LimitReached
-    if kind is None and status >= 500:  # what was asked for may have been done all the same
+    if kind is None and status >= 500:  # the request may have succeeded all the same
         return NoAnswer(f"{operation}: AWS failed to answer ({said.rstrip('.')}, {code}); try again in a minute")
     if code in ("301", "PermanentRedirect", "AuthorizationHeaderMalformed"):
         region = f" ({answer['Region']})" if answer.get("Region") else ""
-        return AwsError(f"{operation}: the bucket lies in another region{region}; give that as --region")
+        return AwsError(f"{operation}: the bucket is in another region{region}; give that as --region")
     if code in ("RequestTimeTooSkewed", "RequestExpired") or _CLOCK.search(said):
-        return AwsError(f"{operation}: {said.rstrip('.')} ({code}); set this machine's clock right")
+        return AwsError(f"{operation}: {said.rstrip('.')} ({code}); set this machine's clock")
     log_in = LOG_IN
-    if code in ("InvalidClientTokenId", "UnrecognizedClientException"):  # so answers a region that is not enabled, too
+    if code in ("InvalidClientTokenId", "UnrecognizedClientException"):  # a disabled region answers the same
         log_in += ", or a region that is enabled in the account with --region"
     may = "let sagemaker.amazonaws.com assume it"
     if _NO_RIGHT.search(said):
@@ -188,20 +187,22 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
         QuotaReached: "ask for more under Service Quotas in the console, or name other types with --fallback",
         LimitReached: "remove what is no longer needed, or ask for more under Service Quotas in the console",
         NoCapacity: "wait, or name other types with --fallback",
-        Denied: "ask the account's administrator for this right",
+        Denied: "ask the account's administrator for this permission",
         NoCredentials: log_in,
         Throttled: "try again in a minute",
         Conflict: "try again in a minute",
-        RoleNotReady: f"if the role or its rights are new, try again in a minute; else {may}",
+        RoleNotReady: f"if the role or its permissions are new, try again in a minute; otherwise {may}",
     }.get(kind or AwsError)
     return (kind or AwsError)(f"{operation}: {said.rstrip('.')} ({code}){f'; {fix}' if fix else ''}")
 
 
 def reason_of_failure(job: str, instance_type: str, reason: str) -> AwsError:
-    """Why a job failed, from its FailureReason, as the exception of its kind."""
+    """The exception for a failed job, from its FailureReason."""
     said = " ".join(reason.split()) or "SageMaker gave no reason; see `wrn logs`"
     if "CapacityError" in said or "Insufficient capacity" in said or "ran out of capacity" in said:
-        return NoCapacity(f"{job}: AWS has no {instance_type} free at the moment; wait, or name others with --fallback")
+        return NoCapacity(
+            f"{job}: AWS has no {instance_type} available at the moment; wait, or name others with --fallback"
+        )
     if "DataDownload" in said or "Unable to download" in said or "connect timeout" in said.lower():
         return AwsError(
             f"{job}: the job could not reach S3 ({said}); a private subnet needs a gateway endpoint for S3, and the "

@@ -1,4 +1,4 @@
-"""AWS's own PyTorch training images: which one an instance type takes in a region, and how long AWS patches it.
+"""AWS's own PyTorch training images: which one to use for an instance type and region, and until when AWS patches it.
 
 Tags and accounts are those of sagemaker-core 2.27.0 (pytorch-amzn2023.json, 2026-10-21); end-of-patch dates are those
 of the deep-learning-containers repository. The isolated regions of governments other than us-gov are left out.
@@ -15,7 +15,7 @@ from wrn.errors import AwsError
 
 @dataclass(frozen=True)
 class Release:
-    """One version of the image. `tag_cpu` is empty where this project takes no CPU image of it."""
+    """One version of the image. `tag_cpu` is empty if its CPU image is not used here."""
 
     torch: str
     repository: str
@@ -100,7 +100,7 @@ _WITHOUT_NEWEST = ("cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west
 
 @dataclass(frozen=True)
 class Image:
-    """What to train in. `label` is short, for a table; `warnings` are sentences, mostly none."""
+    """A training image. `label` is short, for a table; `warnings` are sentences, usually none."""
 
     uri: str
     label: str
@@ -112,8 +112,8 @@ class Image:
 def image_for(instance: str, region: str, *, today: date, override: str = "") -> Image:
     """The training image for an instance type, by name (also one that is not in the catalogue).
 
-    override: a version ("2.14") or the URI of any image, which is taken as it is.
-    Raises AwsError when region or version are unknown, or when the version does not support the GPU.
+    override: a version ("2.14") or the URI of any image, which is used unchanged.
+    Raises AwsError if the region or version is unknown, or if the version does not support the GPU.
     """
     if "/" in override:
         return Image(override, override.rpartition("/")[2], None, None)
@@ -121,7 +121,7 @@ def image_for(instance: str, region: str, *, today: date, override: str = "") ->
     newest_cuda = gpu.cuda if gpu else None
     version = override or newest_with(newest_cuda)
     if version not in RELEASES:
-        raise AwsError(f'image: version "{version}" is not known; give one of {", ".join(RELEASES)}, or a URI')
+        raise AwsError(f'image: version "{version}" is unknown; give one of {", ".join(RELEASES)}, or a URI')
     release = RELEASES[version]
     if gpu and newest_cuda and release.cuda > newest_cuda:
         raise AwsError(
@@ -152,23 +152,23 @@ def registry(region: str) -> str:
     if region not in ACCOUNTS:
         from wrn.config.layers import nearest
 
-        raise AwsError(f'region: "{region}" has no training images that we know of{nearest(region, list(ACCOUNTS))}')
+        raise AwsError(f'region: "{region}" has no known training images{nearest(region, list(ACCOUNTS))}')
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"{ACCOUNTS[region]}.dkr.ecr.{region}.{suffix}"
 
 
 OWN_REPOSITORY = "wrn"
-"""Of our own image, in the account's registry."""
+"""Repository of wrn's own image, in the account's registry."""
 
 
 def own_image(account: str, region: str, tag: str) -> str:
-    """The address of our own image in an account."""
+    """The address of wrn's own image in an account."""
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"{account}.dkr.ecr.{region}.{suffix}/{OWN_REPOSITORY}:{tag}"
 
 
 def newest_with(cuda: int | None) -> str:
-    """The version to take on GPUs that CUDA supports up to this major version (None: all)."""
+    """The version to use on GPUs that CUDA supports up to this major version (None: all)."""
     if cuda is None or RELEASES[DEFAULT_TORCH].cuda <= cuda:
         return DEFAULT_TORCH
     return next(release.torch for release in RELEASES.values() if release.cuda <= cuda)

@@ -1,7 +1,7 @@
-"""Which lines of a requirements file this Python does not satisfy: prints them, and exits with 1 if there are any.
+"""Print the lines of a requirements file that this Python does not satisfy; exit with 1 if there are any.
 
-A training container asks this before it calls pip: where all is there, pip is not needed and no network is asked. It
-runs by itself, before anything of ours can be imported; a line that is not plain `name>=1.2` counts as missing.
+A training container runs this before pip: if everything is installed, neither pip nor a network is needed. It runs
+standalone, before wrn can be imported; a line that is not a plain `name>=1.2` counts as missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def missing(text: str) -> list[str]:
-    """The lines that are not satisfied, in their order."""
+    """The lines that are not satisfied, in order."""
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line and not satisfied(line)]
 

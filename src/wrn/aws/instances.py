@@ -1,7 +1,7 @@
-"""The SageMaker training instance types with NVIDIA GPUs, and what their GPUs can do.
+"""The SageMaker training instance types with NVIDIA GPUs, and the performance of their GPUs.
 
 Shapes are those of EC2's describe-instance-types; which types can train is SageMaker's TrainingInstanceType list,
-both as of 2026-11. Only types of a GPU that this project knows are here.
+both as of 2026-11. Only types with a GPU that this project knows are listed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from wrn.errors import AwsError
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its vendor's data sheet.
+    """A GPU, from its vendor's data sheet.
 
-    tflops: dense 16-bit, with float32 accumulation. tflops_32: what float32 training gets, which is TF32 where the
-    GPU has it. cuda: the last major version of CUDA that supports it, or None while all do.
+    tflops: dense 16-bit, with float32 accumulation. tflops_32: that of float32 training, which uses TF32 if the
+    GPU has it. cuda: the last major version of CUDA that supports it, or None if all do.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Mfu:
     source: str
 
 
-ASSUMED_MFU = Mfu(0.40, False, "assumed; of others, airbench96 reaches 45% on an A100")
+ASSUMED_MFU = Mfu(0.40, False, "assumed; for comparison, airbench96 reaches 45% on an A100")
 
 MEASURED_MFU: dict[str, Mfu] = {}
 """By GPU name, each from a file under benchmarks/results. Empty: nothing has been measured on these GPUs yet."""
@@ -164,16 +164,16 @@ CATALOGUE: dict[str, Instance] = {
 
 
 _OTHERS = {"ml.p3dn.24xlarge": V100}
-"""Types that can train but are not compared: what their GPUs take matters all the same."""
+"""Types that can train but are not compared; the CUDA support of their GPUs still matters."""
 
 
 def gpu_of(name: str) -> Gpu | None:
-    """The GPU of an instance type; None where it has none that is known here."""
+    """The GPU of an instance type; None if it has none, or one that is not known here."""
     return CATALOGUE[name].gpu if name in CATALOGUE else _OTHERS.get(name)
 
 
 def find_instance(name: str) -> Instance:
-    """The instance type of this name. Raises AwsError with the nearest one that is known."""
+    """The instance type of this name. Raises AwsError naming the nearest known one."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     close = difflib.get_close_matches(name, CATALOGUE, n=1)

@@ -1,4 +1,4 @@
-"""Training jobs in the account: one of them, all of ours, starting and stopping one, one's checkpoints."""
+"""Training jobs in the account: describing, listing, starting and stopping them, and their checkpoints."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 NAME_PREFIX = "wrn-"
-"""Of the names that `wrn deploy` gives when it is told none."""
+"""Prefix of the names that `wrn deploy` generates."""
 
 RUNNING = ("InProgress", "Stopping")
 
 NEWEST = 300
-"""How many of the account's jobs are looked through, beside those that run."""
+"""How many of the account's newest jobs are listed, besides all running ones."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training job as DescribeTrainingJob tells it. Times: seconds since 1970."""
+    """A training job as DescribeTrainingJob returns it. Times: seconds since 1970."""
 
     answer: Mapping[str, Any]
 
@@ -96,7 +96,7 @@ class Job:
 
     @property
     def model(self) -> str:
-        """s3://bucket/key of model.tar.gz, or empty where there is none yet."""
+        """s3://bucket/key of model.tar.gz, or empty if there is none yet."""
         return str((self.answer.get("ModelArtifacts") or {}).get("S3ModelArtifacts", ""))
 
     @property
@@ -115,13 +115,13 @@ class Job:
 
     @property
     def price(self) -> Price | None:
-        """That of its region, where it was recorded when the job was started, else the bundled one; None: not known."""
+        """The price recorded when the job was started, that of its region; else the bundled one; None: unknown."""
         own = read_price(str((self.answer.get("Environment") or {}).get(PRICE_VARIABLE, "")))
         return own or bundled_prices().get(self.instance_type)
 
     @property
     def price_is_foreign(self) -> bool:
-        """Whether all that is known is the price of the US, and the job runs elsewhere."""
+        """Whether only the US price is known, but the job runs elsewhere."""
         price = self.price
         if price is None or not self.region:
             return False
@@ -141,17 +141,17 @@ class Job:
 
     @property
     def billable_seconds(self) -> int | None:
-        """Of one instance; known when the job is over. With spot it is less than the time that it ran."""
+        """Of one instance; known once the job is over. With spot, less than the time it ran."""
         return self.answer.get("BillableTimeInSeconds") if self.is_over else None
 
     @property
     def has_warm_machines(self) -> bool:
-        """Whether its machines are kept ready for a next job, and paid for."""
+        """Whether its instances are kept ready for the next job, and billed."""
         return (self.answer.get("WarmPoolStatus") or {}).get("Status") == "Available"
 
     @property
     def warm_seconds(self) -> int:
-        """Billed of one instance for being kept ready for a next job."""
+        """Billed per instance for being kept ready for the next job."""
         return int((self.answer.get("WarmPoolStatus") or {}).get("ResourceRetainedBillableTimeInSeconds") or 0)
 
 
@@ -160,7 +160,7 @@ def moment(value: Any) -> float | None:
 
 
 def describe(session: Session, name: str) -> Job:
-    """The job of this name. Raises NotThere with names that are near."""
+    """The job of this name. Raises NotThere with similar names."""
     if not re.fullmatch(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}", name):
         raise NotThere(f"{name!r} is not a job name; `wrn jobs` lists them")
     try:
@@ -175,25 +175,25 @@ def describe(session: Session, name: str) -> Job:
 
 
 def summaries(session: Session) -> list[dict[str, Any]]:
-    """The newest jobs of the account, whoever started them, and all that run; newest first."""
+    """The newest jobs of the account, whoever started them, and all running ones; newest first."""
     request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": 100}
 
     def listed(**more: str) -> Iterator[dict[str, Any]]:
         return session.pages("sagemaker", "ListTrainingJobs", "TrainingJobSummaries", {**request, **more})
 
     found = {entry["TrainingJobArn"]: entry for entry in itertools.islice(listed(), NEWEST)}
-    if len(found) == NEWEST:  # a job that has run for a day may lie behind hundreds of others'
+    if len(found) == NEWEST:  # a job that has run for a day may come after hundreds of others
         found = {entry["TrainingJobArn"]: entry for status in RUNNING for entry in listed(StatusEquals=status)} | found
     return sorted(found.values(), key=lambda entry: entry["CreationTime"], reverse=True)
 
 
 def our_jobs(session: Session) -> list[dict[str, Any]]:
-    """Summaries of the jobs that this tool started, by tag or by name; newest first."""
+    """Summaries of the jobs that wrn started, by tag or by name; newest first."""
     tagged = tagged_arns(session, "sagemaker:training-job")
     ours = []
     for entry in summaries(session):
         by_name = entry["TrainingJobName"].startswith(NAME_PREFIX)
-        # Where the index of tags is not allowed or not there, each job has to be asked.
+        # Without access to the tag index, each job has to be asked.
         by_tag = is_ours(session, entry["TrainingJobArn"]) if not (by_name or tagged) else False
         if by_name or by_tag or entry["TrainingJobArn"] in tagged:
             ours.append(entry)
@@ -201,7 +201,7 @@ def our_jobs(session: Session) -> list[dict[str, Any]]:
 
 
 def tagged_arns(session: Session, kind: str) -> set[str]:
-    """What carries our tag, as `indexed_arns` has it; empty if that cannot be read."""
+    """What `indexed_arns` returns; empty if that cannot be read."""
     try:
         return indexed_arns(session, kind)
     except (Denied, NoAnswer):
@@ -209,14 +209,14 @@ def tagged_arns(session: Session, kind: str) -> set[str]:
 
 
 def indexed_arns(session: Session, kind: str) -> set[str]:
-    """What carries our tag, by the account's index of tags, which lags by some seconds. Raises Denied or NoAnswer."""
+    """ARNs with wrn's tag, by the account's tag index, which lags by some seconds. Raises Denied or NoAnswer."""
     request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}], "ResourceTypeFilters": [kind]}
     found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
     return {entry["ResourceARN"] for entry in found}
 
 
 def is_ours(session: Session, arn: str) -> bool:
-    """Whether a thing of SageMaker carries our tag."""
+    """Whether a SageMaker resource has wrn's tag."""
     try:
         return has_our_tag(session.pages("sagemaker", "ListTags", "Tags", {"ResourceArn": arn}))
     except NotThere:
@@ -224,7 +224,7 @@ def is_ours(session: Session, arn: str) -> bool:
 
 
 def started_by(session: Session, job: Job) -> str:
-    """Who started a job, by its tag; empty where it has none."""
+    """Who started a job, by its tag; empty if it has none."""
     try:
         tags = list(session.pages("sagemaker", "ListTags", "Tags", {"ResourceArn": job.arn}))
     except NotThere:
@@ -239,26 +239,26 @@ def has_our_tag(tags: Any) -> bool:
 
 
 def start(session: Session, request: dict[str, Any]) -> None:
-    """Send a body of CreateTrainingJob. Raises NameInUse where the name is another job's.
+    """Send a body of CreateTrainingJob. Raises NameInUse if the name belongs to another job.
 
-    After NoAnswer, as after Ctrl-C, the job may be running; after any other refusal it is not.
+    After NoAnswer, as after Ctrl-C, the job may be running; after any other error it is not.
     """
     name, before = request["TrainingJobName"], len(session.sent)
     try:
         session.call("sagemaker", "CreateTrainingJob", request)
     except NameInUse:
-        # A request that got no answer is repeated, and the first may have arrived after all.
+        # A request that got no answer is retried, and the first may have arrived after all.
         repeated = session.sent[before:].count(("sagemaker", "CreateTrainingJob")) > 1
         if repeated and _is_this(session, request):
             return
         raise NameInUse(
-            f"name: there is a job {name} in {session.region} already; give another --name, or see it with: "
+            f"name: a job {name} exists in {session.region} already; give another --name, or see it with: "
             f"wrn status {name}"
         ) from None
 
 
 def _is_this(session: Session, request: dict[str, Any]) -> bool:
-    """Whether the job of this name is the one that the request asks for. Raises NoAnswer where that cannot be seen."""
+    """Whether the job of this name is the requested one. Raises NoAnswer if that cannot be determined."""
     try:
         job = session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": request["TrainingJobName"]})
     except AwsError as error:
@@ -268,20 +268,20 @@ def _is_this(session: Session, request: dict[str, Any]) -> bool:
 
 
 def stop(session: Session, job: Job) -> bool:
-    """Ask SageMaker to stop a job: it saves and ends within minutes. False when it is over or stopping already."""
+    """Ask SageMaker to stop a job: it saves and ends within minutes. False if it is over or stopping already."""
     if job.status != "InProgress":
         return False
     try:
         session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": job.name})
     except AwsError:
         if describe(session, job.name).is_over:
-            return False  # it ended just now, which AWS answers with a refusal
+            return False  # it ended just now, and AWS refuses to stop it
         raise
     return True
 
 
 def release(session: Session, job: Job) -> bool:
-    """Give back the machines that are kept ready after a job. False where there are none."""
+    """Release the instances that are kept warm after a job. False if there are none."""
     if not job.has_warm_machines:
         return False
     request = {"TrainingJobName": job.name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
@@ -298,13 +298,13 @@ def checkpoint_objects(session: Session, job: Job) -> list[dict[str, Any]]:
 
 
 def owner_guard(job: Job, bucket: str) -> dict[str, str]:
-    """For requests on a bucket of the job: S3 refuses where the one that was ours has come into other hands."""
+    """For requests on a bucket of the job: makes S3 refuse if wrn's own bucket now belongs to someone else."""
     ours = bool(job.account) and bucket == own_bucket(job.account, job.region)
     return {"ExpectedBucketOwner": job.account} if ours else {}
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key. Raises AwsError for what is no s3:// address."""
+    """Bucket and key. Raises AwsError for anything but an s3:// address."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket:
         raise AwsError(f"{uri!r} is not an S3 address; it must be s3://bucket/...")

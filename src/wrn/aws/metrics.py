@@ -1,6 +1,6 @@
-"""The figures that SageMaker reads from a job's output into CloudWatch.
+"""The metrics that SageMaker extracts from a job's output for CloudWatch.
 
-Each is found in the plain epoch line of `wrn train`, as in
+Each comes from the plain epoch line of `wrn train`, as in
 `dataset=cifar100 epoch=3 epochs=100 train_loss=2.1000 ... lr=0.0998 ... images_per_s=2875.1000 mfu=0.4011`;
 a metric has the name of its field, which is also its name in history.jsonl.
 """
@@ -23,15 +23,15 @@ FIELDS = (
     "mfu",
     "memory_gb",
 )
-"""Those of the epoch line that are worth a curve."""
+"""The fields of the epoch line worth plotting."""
 
 NUMBER = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
 
 RESUMED = "resumed_from_step"
-"""One point for each time that the job went on from a checkpoint: their number is the number of interruptions."""
+"""One point each time the job resumes from a checkpoint: their number is the number of interruptions."""
 
 
 def metric_definitions() -> list[dict[str, str]]:
-    """As CreateTrainingJob takes them. Anchored to an epoch line, so that no other text counts as a figure."""
+    """For CreateTrainingJob. Anchored to an epoch line, so that no other text is taken for a metric."""
     lines = [{"Name": name, "Regex": f"dataset=\\S+ (?:\\S+ )*?{name}={NUMBER}(?: |$)"} for name in FIELDS]
     return [*lines, {"Name": RESUMED, "Regex": "resumed from step ([0-9]+) "}]

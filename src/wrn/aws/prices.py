@@ -1,4 +1,4 @@
-"""What an hour of a training instance costs: AWS's Price List, or a bundled table with its date and source."""
+"""Hourly prices of training instances: from AWS's Price List, or a bundled table with its date and source."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from wrn.errors import AwsError
 BUNDLED_REGION = "us-west-2"
 
 SAME_PRICES = frozenset(("us-east-1", "us-east-2", "us-west-2"))
-"""Regions whose prices are taken to be the same; that was not checked type by type."""
+"""Regions assumed to have the same prices; this was not verified for each type."""
 
 SPOT_SHARE = 0.40
-"""Spot cost over on-demand cost, assumed. AWS promises savings of "up to 90%" and publishes no price beforehand."""
+"""Spot cost over on-demand cost, assumed. AWS advertises savings of "up to 90%" and publishes no price in advance."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where prices come from, and when they were so: the day they took effect, or the month they were seen."""
+    """Where prices come from, and their date: the day they took effect, or the month they were seen."""
 
     name: str
     date: str
@@ -47,11 +47,11 @@ class Price:
 GIVEN = Source("--price-per-hour", "given")
 
 PRICE_VARIABLE = "WRN_PRICE"
-"""In the environment of a job: what an hour of one instance costs there. Without it the bundled price counts."""
+"""In a job's environment: the hourly price of one instance. Without it the bundled price counts."""
 
 
 def price_text(price: Price) -> str:
-    """As it is recorded with a job: `1.76 eu-west-1 2026-09-01`, or `given` in place of the day."""
+    """The form recorded with a job: `1.76 eu-west-1 2026-09-01`, or `given` instead of the day."""
     return f"{price.usd_per_hour} {price.region} {price.source.date}"
 
 
@@ -114,23 +114,21 @@ _BUNDLED: tuple[tuple[Source, dict[str, float]], ...] = (
 
 
 def bundled_prices() -> dict[str, Price]:
-    """The bundled table, by instance type: prices of us-west-2. What has no known price is not in it."""
+    """The bundled us-west-2 prices by instance type. Types without a known price are not in it."""
     return {
         name: Price(dollars, BUNDLED_REGION, source) for source, table in _BUNDLED for name, dollars in table.items()
     }
 
 
 def spot_estimate(on_demand: float) -> float:
-    """An estimate of the spot cost. The bill says the real one: BillableTimeInSeconds against TrainingTimeInSeconds."""
+    """An estimate of the spot cost. The real one follows from BillableTimeInSeconds and TrainingTimeInSeconds."""
     return SPOT_SHARE * on_demand
 
 
 def live_prices(region: str, client: Any = None, *, profile: str | None = None) -> dict[str, Price]:
     """AWS's Price List for training in a region: at most 45 s, whatever the network does.
 
-    profile: whose credentials; None for the environment's.
-
-    Raises AwsError with the reason when it cannot be had.
+    profile: whose credentials to use; None for the environment's. Raises AwsError with the reason if it fails.
     """
     try:
         client = client or _pricing_client(profile)
@@ -154,12 +152,12 @@ def _pricing_client(profile: str | None = None) -> Any:
     config = importlib.import_module("botocore.config").Config(
         connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}
     )
-    # The service lives there, for all regions.
+    # The service runs there, for all regions.
     return boto3.Session(profile_name=profile).client("pricing", region_name="us-east-1", config=config)
 
 
 def _pages(client: Any, region: str) -> list[str]:
-    """The products as AWS sends them: JSON texts, 100 a page."""
+    """The products as AWS sends them: JSON texts, 100 per page."""
     found: list[str] = []
     token: dict[str, str] = {}
     stop = time.monotonic() + 30
@@ -176,14 +174,14 @@ def _pages(client: Any, region: str) -> list[str]:
         if not answer.get("NextToken"):
             return found
         if time.monotonic() > stop:
-            raise AwsError("prices: AWS's Price List did not end within 30 s; try again")
+            raise AwsError("prices: AWS's Price List took more than 30 s; try again")
         token = {"NextToken": answer["NextToken"]}
 
 
 def parse_price_list(products: Iterable[str | Mapping[str, Any]], region: str) -> dict[str, Price]:
     """On-demand hourly prices by instance type. Of several for one type, the newest counts.
 
-    A product's usage type is USW2-Train:ml.g5.xlarge or the like; anything else (spot, endpoints) is passed over.
+    A product's usage type is USW2-Train:ml.g5.xlarge or the like; anything else (spot, endpoints) is skipped.
     """
     prices: dict[str, Price] = {}
     for product in products:

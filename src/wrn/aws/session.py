@@ -1,7 +1,7 @@
-"""The one way to AWS: clients of a region and a profile, every answer counted, every refusal explained.
+"""The only access to AWS: clients for a region and a profile; every request is counted, every error explained.
 
-All requests to the account go through `Session.call` (or through boto3's own transfer of files, with a client from
-here), so that retries, the endpoint for tests (AWS_ENDPOINT_URL, which boto3 reads itself) and `--debug` hold for all.
+All requests to the account go through `Session.call` (or through boto3's own file transfer, with a client from
+here), so that retries, the endpoint for tests (AWS_ENDPOINT_URL, which boto3 reads itself) and `--debug` apply to all.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from wrn.config.paths import aws_region
 from wrn.errors import AwsError
 
 ATTEMPTS, RETRIES = 8, "adaptive"
-"""Of each request, with growing waits in between, and fewer requests where they are throttled, which is ordinary."""
+"""Per request, with growing waits in between; the request rate drops when throttled, which is normal."""
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 
 CONNECTIONS = 16
-"""Kept open: as many as an upload of many files uses at a time."""
+"""Kept open: as many as an upload of many files uses at once."""
 
 
 class Session:
     """An account in one region. Sends nothing until asked to.
 
-    region: None for that of the environment or the profile. profile: None for the environment's.
-    sent: every request that went out, as (service, operation), repeats included: what `--debug` prints.
+    region: None for the one of the environment or the profile. profile: None for the environment's.
+    sent: every request that went out, as (service, operation), retries included: what `--debug` prints.
     """
 
     def __init__(self, *, region: str | None = None, profile: str | None = None) -> None:
@@ -45,7 +45,7 @@ class Session:
             read_timeout=READ_SECONDS,
             max_pool_connections=CONNECTIONS,
             user_agent_extra="wrn",
-            # Checksums on every upload; SHA-256 is asked for where the content is worth it.
+            # Checksums on every upload; SHA-256 is requested where the content matters.
             request_checksum_calculation="when_supported",
         )
         try:
@@ -58,7 +58,7 @@ class Session:
 
     @property
     def region(self) -> str:
-        """Raises AwsError when none is known."""
+        """Raises AwsError if none is known."""
         if not self._boto.region_name:
             raise AwsError("no region is known; give --region, or set AWS_REGION")
         return str(self._boto.region_name)
@@ -75,7 +75,7 @@ class Session:
 
     @cached_property
     def caller(self) -> dict[str, str]:
-        """Account and ARN of whoever's credentials these are. Raises NoCredentials when there are no valid ones."""
+        """Account and ARN of the credentials. Raises NoCredentials if there are no valid ones."""
         answer = self.call("sts", "GetCallerIdentity")
         return {"account": str(answer["Account"]), "arn": str(answer["Arn"])}
 
@@ -86,25 +86,25 @@ class Session:
 
     @property
     def user(self) -> str:
-        """Whose credentials these are, as our tag on jobs says it."""
+        """The owner of the credentials, as wrn's tag on jobs gives it."""
         return user_of(self.caller["arn"])
 
     def client(self, service: str) -> Any:
-        """boto3's client, made once."""
+        """boto3's client, created once."""
         if service not in self._clients:
             try:
                 client = self._boto.client(service, config=self._config)
             except Exception as error:
                 raise explain(error, service) from None
-            # Made anew for each attempt, so that repeats are counted, too.
+            # Fires for each attempt, so that retries are counted too.
             client.meta.events.register("request-created", self._count(service))
             self._clients[service] = client
         return self._clients[service]
 
     def call(self, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to one request, given as AWS names it: ("sagemaker", "CreateTrainingJob", {...}).
+        """The answer to one request, named as AWS does: ("sagemaker", "CreateTrainingJob", {...}).
 
-        Raises the exception of `wrn.aws.faults` that fits, all of them AwsErrors.
+        Raises the matching exception of `wrn.aws.faults`, all of them AwsErrors.
         """
         method = getattr(self.client(service), snake_case(operation))
         try:
@@ -113,7 +113,7 @@ class Session:
             raise explain(error, operation) from None
 
     def pages(self, service: str, operation: str, key: str, request: dict[str, Any] | None = None) -> Iterator[Any]:
-        """The entries under `key` of all pages of an answer. Raises as `call` does."""
+        """The entries under `key` on all pages of an answer. Raises as `call` does."""
         try:
             for page in self.client(service).get_paginator(snake_case(operation)).paginate(**(request or {})):
                 yield from page.get(key) or ()
@@ -128,9 +128,9 @@ class Session:
 
 
 def configured_region(profile: str | None = None) -> str | None:
-    """The region that the environment or AWS's own configuration file names. Raises NoCredentials for no such profile.
+    """The region named by the environment or by AWS's configuration file. Raises NoCredentials for an unknown profile.
 
-    AWS_REGION goes first; boto3 does not read it, AWS's other tools do.
+    AWS_REGION takes precedence; boto3 does not read it, AWS's other tools do.
     """
     if found := aws_region():
         return found

@@ -1,4 +1,4 @@
-"""Unpacking an archive that came over the network: plain files and folders inside one folder, or nothing at all."""
+"""Unpack an archive from the network safely: only plain files and folders, and only inside one folder."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     """Unpack a .tar.gz into `folder`, which must be empty; gives the names of its files, sorted.
 
     Reading to the end checks gzip's checksum. Raises AwsError for a damaged archive, and for one with a member that
-    would leave the folder, is a link or a device, or comes twice; what was unpacked until then is the caller's to
-    remove.
+    would leave the folder, is a link or a device, or occurs twice; the caller removes what was unpacked until then.
     """
     names: list[str] = []
     room = min(MOST_BYTES, shutil.disk_usage(folder).free)
@@ -40,7 +39,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
                     continue
                 room -= member.size
                 if room < 0:
-                    raise AwsError(f"{archive.name}: unpacks to more than the disk has free, or to over 20 GB")
+                    raise AwsError(f"{archive.name}: unpacks to more than the free disk space, or to over 20 GB")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source = members.extractfile(member)
                 assert source is not None  # a plain file has content
@@ -48,7 +47,7 @@ def unpack(archive: Path, folder: Path) -> list[str]:
                 with target.open("xb") as file:
                     shutil.copyfileobj(source, file, CHUNK)
                 names.append(path.as_posix())
-        with gzip.open(archive) as whole:  # tar stops at its own end; the checksum stands after it
+        with gzip.open(archive) as whole:  # tar stops at its own end; the checksum comes after it
             while whole.read(CHUNK):
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -62,7 +61,7 @@ def _safe_name(member: tarfile.TarInfo, archive: str) -> PurePosixPath | None:
     """The member's place under the folder; None for the folder itself."""
     kind = "a link" if member.issym() or member.islnk() else "a device"
     if not (member.isreg() or member.isdir()):
-        raise AwsError(f"{archive}: {member.name!r} is {kind}, which no model has; nothing of it was kept")
+        raise AwsError(f"{archive}: {member.name!r} is {kind}, which no model contains; nothing of it was kept")
     path = PurePosixPath(member.name)
     odd = "\\" in member.name or ":" in member.name or any(ord(letter) < 32 for letter in member.name)
     if path.is_absolute() or ".." in path.parts or odd:

@@ -1,4 +1,4 @@
-"""`wrn costs`: what of ours is running or stored now, and what that costs an hour and a month."""
+"""`wrn costs`: which of wrn's resources exist now, and what they cost per hour and per month."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from wrn.cli.report import table
 from wrn.errors import DONE
 
 SOURCES = (
-    "instances: a job's own price where it was recorded with it, else the bundled list prices for training, us-west-2 "
-    "(`wrn plan` shows their sources); the latter for endpoints too, "
-    f"as an estimate; S3: ${USD_PER_GB_MONTH} per GB and month (us-east-1); free tiers are not counted"
+    "instances: the price recorded with the job, else the bundled list price for training in us-west-2 (`wrn plan` "
+    "shows the sources), also used as an estimate for endpoints; "
+    f"S3: ${USD_PER_GB_MONTH} per GB and month (us-east-1); free tiers are not counted"
 )
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = aws_parser("costs", "Show what of ours costs money now.", "[--bucket B] [--region R] [--json]")
+    parser = aws_parser("costs", "Show which of wrn's resources cost money now.", "[--bucket B] [--region R] [--json]")
     parser.add_argument(
         "--bucket",
         metavar="B",
         action="append",
         default=[],
-        help="also what was put under wrn/ in this bucket of yours; may repeat",
+        help="also count what is under wrn/ in this bucket of your own; may repeat",
     )
     options = parser.parse_args(arguments)
     return with_session(options, show)
@@ -53,14 +53,14 @@ def show(options: Namespace, session: Session) -> int:
         sys.stdout.write(resource_table(paid) + "\n")
         sys.stderr.write("".join(f"note: {note}\n" for note in [*inventory.notes, SOURCES]))
     else:
-        what = "nothing of ours that could be seen costs money" if inventory.missed else "nothing of ours costs money"
+        what = "no visible wrn resource costs money" if inventory.missed else "no wrn resource costs money"
         sys.stdout.write(f"{what} in account {session.account}, {session.region}\n")
         sys.stderr.write("".join(f"note: {note}\n" for note in inventory.notes))
     return DONE
 
 
 def total(amounts: Sequence[float | None]) -> float:
-    """Of those that are known."""
+    """The sum of the known amounts."""
     return sum(amount for amount in amounts if amount is not None)
 
 
@@ -76,7 +76,7 @@ def resource_json(resource: Resource) -> dict[str, Any]:
 
 
 def resource_table(resources: Sequence[Resource]) -> str:
-    """What it is, how large, what it costs an hour and, if it stays, a month; and the sums."""
+    """Kind, name, size and cost per hour and per month of each, and the totals."""
     rows = [("WHAT", "NAME", "SIZE", "$/HOUR", "$/MONTH", "")]
     for resource in resources:
         rows.append(
@@ -91,7 +91,7 @@ def resource_table(resources: Sequence[Resource]) -> str:
         )
     hourly = total([resource.per_hour for resource in resources])
     monthly = total([resource.monthly for resource in resources])
-    rows.append(("together", "", size_text(sum(r.bytes for r in resources)), dollars(hourly), dollars(monthly), ""))
+    rows.append(("total", "", size_text(sum(r.bytes for r in resources)), dollars(hourly), dollars(monthly), ""))
     return table(rows)
 
 
@@ -102,7 +102,7 @@ def size_text(size: int) -> str:
 
 
 def dollars(amount: float | None) -> str:
-    """Cents, and `<0.01` where there is something."""
+    """In cents; `<0.01` for less than a cent, empty for nothing."""
     if amount is None:
         return "?"
     return "" if amount == 0 else "<0.01" if amount < 0.01 else f"{amount:.2f}"

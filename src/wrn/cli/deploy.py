@@ -1,6 +1,6 @@
-"""`wrn deploy`: train on SageMaker; with --dry-run show every request, checked; with --local run the job here.
+"""`wrn deploy`: train on SageMaker. --dry-run shows every request, validated; --local runs the job on this machine.
 
-The latter two need no account and no network.
+Neither of these two needs an account or a network.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
 
 OWN_IMAGE = "auto"
-"""What --image-uri is given for our own image."""
+"""The value of --image-uri that selects the image of `wrn image push`."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What was asked for, read and checked as far as that needs no account."""
+    """The parsed flags, validated as far as possible without an account."""
 
     config: Config
     base: Config
@@ -88,10 +88,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read_task(arguments: Sequence[str]) -> Task:
-    """Raises WrnErrors that list all mistakes which can be seen without an account."""
+    """Raises WrnErrors listing every mistake that can be found without an account."""
     parser = Parser(
         prog="wrn deploy",
-        description="Train on AWS SageMaker. All flags of `wrn train` are taken as well.",
+        description="Train on AWS SageMaker. Also takes every flag of `wrn train`.",
         allow_abbrev=False,
         usage="wrn deploy [--dry-run | --local] [--spot] [--instance-type T] [--recipe R] [--KEY VALUE ...]",
     )
@@ -107,7 +107,7 @@ def read_task(arguments: Sequence[str]) -> Task:
         options = replace(options, image_uri="", image_tag=content_tag(recipe_root()))
     options = replace(options, wheels_name=wheels_name(recipe_root(), options))
     wishes = replace(wishes, options=options)
-    # What the container finds by the recipe's name; another file of the same name differs in keys, and those are sent.
+    # What the container finds under the recipe's name; keys in which a local file of that name differs are sent.
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
     task = Task(resolved.config, resolve(recipe, {}).config, recipe, bundle, wishes, flags)
     check_regions(task.options, task.ways)
@@ -120,7 +120,7 @@ def read_task(arguments: Sequence[str]) -> Task:
 
 
 def show(task: Task) -> int:
-    """Print what would be sent; write the job's request and the code where that is asked for."""
+    """Print what would be sent; write the job's request and the code if asked to."""
     data, notes = data_here(task)
     options = with_key(task.options, data)
     if data is None and not options.data_uri:
@@ -133,7 +133,7 @@ def show(task: Task) -> int:
     foreign = dict.fromkeys(way.region for way in task.ways if way.region not in SAME_PRICES)
     if foreign and options.own_price is None:
         notes.append(
-            f"prices: of the US here; AWS's own of {', '.join(foreign)} count, and are recorded, once it is sent"
+            f"prices: those of the US here; a real deployment uses and records AWS's prices for {', '.join(foreign)}"
         )
     if task.flags["write_json"]:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
@@ -145,7 +145,7 @@ def show(task: Task) -> int:
 
 
 def data_here(task: Task) -> tuple[Parcel | None, list[str]]:
-    """The data as it lies here, and a sentence on it; nothing is fetched, and what is missing is only told."""
+    """The data on this machine and a note about it. Fetches nothing; missing data is only reported."""
     from wrn.data.locate import OutOfReach
 
     if task.config.dataset == "synthetic" or task.options.data_uri:
@@ -174,16 +174,16 @@ def write_files(
     if data and len(data.files) == 1:
         lines.append(f"then: aws s3 cp {data.files[0][1]} {data_uri(task.config, options)}")
     if options.wheels_name:
-        lines.append(f"then: the wheels of requirements.txt, as pip download fetches them, to {wheels_prefix(options)}")
+        lines.append(f"then: upload the wheels of requirements.txt (pip download) to {wheels_prefix(options)}")
     return [
         *lines,
         f"then: aws sagemaker create-training-job --region {options.region} --cli-input-json file://{target}",
-        f"a tag {USER_TAG} in the request says whose job it is; without it `wrn teardown` asks for --everyones",
+        f"add a tag {USER_TAG} to the request to say whose job it is; without it `wrn teardown` needs --everyones",
     ]
 
 
 def send(task: Task, session: Session) -> int:
-    """Deploy: print where to look, and follow the job if that is asked for."""
+    """Deploy, print where to look, and follow the job if asked to."""
     options = real_prices(of_account(task.options, session, task.flags), task.ways, task.flags)
     task = replace(task, wishes=replace(task.wishes, options=options))
     check_enabled(session, task.ways)
@@ -221,20 +221,20 @@ def send(task: Task, session: Session) -> int:
 
 
 def of_account(options: DeployOptions, session: Session, flags: dict[str, Any]) -> DeployOptions:
-    """The options with the account and the user of the credentials. Raises AwsError where another one was asked for."""
+    """The options with the account and user of the credentials. Raises AwsError if another account was given."""
     for flag in ("account", "role_arn"):
         if flags[flag] and options.account != session.account:
             raise AwsError(
-                f"{flag}: is of account {options.account}, and these credentials are of {session.account}; "
-                "name others with --profile, or leave it out"
+                f"{flag}: is for account {options.account}, but these credentials belong to {session.account}; "
+                "choose others with --profile, or leave it out"
             )
     return replace(options, account=session.account, user=session.user)
 
 
 def real_prices(options: DeployOptions, ways: Sequence[Choice], flags: dict[str, Any]) -> DeployOptions:
-    """The options with AWS's own prices, here and at each place to go on to, where the bundled ones are not theirs.
+    """The options with AWS's own prices, for the region and every fallback whose prices are not the bundled ones.
 
-    Raises AwsError where a limit in money was set and a price cannot be had: it would not hold.
+    Raises AwsError if --max-cost is set and a price is not available: the limit would not hold.
     """
     lists: dict[str, dict[str, Price] | AwsError] = {}
     prices: dict[tuple[str, str], Price] = {}
@@ -251,7 +251,7 @@ def real_prices(options: DeployOptions, ways: Sequence[Choice], flags: dict[str,
             why = known if isinstance(known, AwsError) else f"AWS's Price List has no {kind} in {region}"
             fix = "give --price-per-hour" if (region, kind) == home else f"leave {region}:{kind} out of --fallback"
             raise AwsError(
-                f"max_cost: would be by the price of another region ({why}); {fix}, or --max-runtime in its place"
+                f"max_cost: would use the price of another region ({why}); {fix}, or give --max-runtime instead"
             )
     own = prices.pop(home, options.own_price)
     dollars = own.usd_per_hour if own else options.price_per_hour
@@ -266,19 +266,19 @@ def _price_list(region: str, profile: str | None) -> dict[str, Price] | AwsError
 
 
 def agree(task: Task) -> None:
-    """Ask once, before anything that costs. Raises AwsError where nobody can be asked, and for no."""
+    """Ask once, before anything that costs money. Raises AwsError for a no, or without a terminal to ask on."""
     if task.flags["yes"]:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise AwsError("there is no terminal to ask on whether to go on: give --yes (and see --dry-run before)")
-    sys.stderr.write("go on? [y/N] ")
+        raise AwsError("no terminal to confirm on; give --yes (try --dry-run first)")
+    sys.stderr.write("Continue? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise AwsError("nothing was sent; give --yes to go on without being asked")
+        raise AwsError("nothing was sent; give --yes to skip the question")
 
 
 def with_data(task: Task) -> tuple[Task, Parcel | None]:
-    """The data to send, fetched where it is missing. `auto` goes on with the synthetic set where there is none."""
+    """The data to send, fetched if missing. `auto` falls back to the synthetic set if there is none."""
     from wrn.data.locate import OutOfReach
 
     if task.config.dataset == "synthetic" or task.options.data_uri:
@@ -293,7 +293,7 @@ def with_data(task: Task) -> tuple[Task, Parcel | None]:
 
 
 def with_wheels(options: DeployOptions) -> tuple[DeployOptions, Parcel | None]:
-    """The packages to send. Without them a job in a subnet may do; one whose network is closed by us does not."""
+    """The packages to send. A job in a subnet may do without them; one with network isolation cannot."""
     if not options.wheels_name:
         return options, None
     try:
@@ -345,7 +345,7 @@ def monitor(launched: Launched, *, json_lines: bool) -> int:
 
 
 def say(text: str) -> None:
-    """A line for people: standard output holds the result alone."""
+    """A line for people, on standard error: standard output holds only the result."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 

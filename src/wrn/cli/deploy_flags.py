@@ -1,4 +1,4 @@
-"""The flags of `wrn deploy`, and what they mean."""
+"""The flags of `wrn deploy` and their parsing."""
 
 from __future__ import annotations
 
@@ -19,86 +19,92 @@ from wrn.config.layers import Resolved
 from wrn.errors import AwsError
 
 UNKNOWN_ACCOUNT = "111122223333"
-"""Stands for the account in a dry run that was told none: the one that AWS's own documentation uses."""
+"""Placeholder in a dry run that was given no account: the one that AWS's own documentation uses."""
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": HOUR, "d": DAY}
 
 
 def add_deploy_flags(parser: Parser) -> None:
-    """The flags of a deployment; all are strings here, and `deploy_options` gives them their meaning."""
+    """The flags of a deployment; all are strings here, and `read_wishes` parses them."""
     group = parser.add_argument_group("Deployment")
     group.add_argument("--dry-run", action="store_true", help="print every request as JSON and send nothing")
-    group.add_argument("--write-json", metavar="FILE", help="write the job's request for the aws command, and the code")
-    group.add_argument("--print-policy", action="store_true", help="print the rights that deploying so needs, as JSON")
+    group.add_argument(
+        "--write-json", metavar="FILE", help="write the job's request, for the aws command, and the code"
+    )
+    group.add_argument(
+        "--print-policy", action="store_true", help="print the IAM policy that this deployment needs, as JSON"
+    )
     group.add_argument("--local", action="store_true", help="run the job on this machine: no AWS account, no Docker")
     group.add_argument("--monitor", action="store_true", help="follow the job until it ends, as wrn logs -f does")
-    group.add_argument("--yes", action="store_true", help="ask nothing; needed where there is no terminal to ask on")
-    group.add_argument("--json", action="store_true", help="the result as one JSON object")
+    group.add_argument("--yes", action="store_true", help="do not ask for confirmation; required without a terminal")
+    group.add_argument("--json", action="store_true", help="print the result as one JSON object")
     group.add_argument(
         "--debug",
         action="store_true",
-        help="list every request that was made, and where a refusal arose",
+        help="list every request to AWS, and show where an error was raised",
     )
     for name, default, text in (
-        ("name", "wrn-<recipe>-<time>", "of the job, unique in the account"),
-        ("region", "$AWS_REGION, the profile's, or us-east-1", "where"),
-        ("profile", "$AWS_PROFILE", "whose credentials, by their name in AWS's configuration"),
-        ("instance-type", DeployOptions.instance_type, "what machine"),
-        ("instance-count", DeployOptions.instance_count, "how many of them"),
-        ("volume-gb", DeployOptions.volume_gb, "disk of machines without one of their own"),
+        ("name", "wrn-<recipe>-<time>", "name of the job, unique in the account"),
+        ("region", "$AWS_REGION, the profile's, or us-east-1", "AWS region"),
+        ("profile", "$AWS_PROFILE", "profile in AWS's configuration whose credentials to use"),
+        ("instance-type", DeployOptions.instance_type, "instance type"),
+        ("instance-count", DeployOptions.instance_count, "number of instances"),
+        ("volume-gb", DeployOptions.volume_gb, "disk size in GB for instances without local storage"),
         ("max-runtime", "24h", "stop after this time: 90m, 12h, 2d, or seconds"),
-        ("max-wait", "twice max-runtime", "with --spot: for waiting and running together"),
-        ("max-cost", "no limit", "stop before the instances have cost so many US dollars"),
-        ("price-per-hour", "as in `wrn plan`", "of one instance, in US dollars"),
-        ("fallback", "none", "where to go on without quota or capacity, in order: g6.xlarge,us-west-2:g5.xlarge"),
+        ("max-wait", "twice max-runtime", "with --spot: limit on waiting and running together"),
+        ("max-cost", "no limit", "stop before the cost exceeds this many US dollars"),
+        ("price-per-hour", "as in `wrn plan`", "price of one instance, in US dollars"),
+        ("fallback", "none", "what to try next without quota or capacity, in order: g6.xlarge,us-west-2:g5.xlarge"),
         (
             "wait-for-capacity",
             "10",
-            "with --fallback: minutes to wait for a machine at each place but the last; alone: then the job is stopped",
+            "with --fallback: minutes to wait for each choice but the last; alone: minutes before the job is stopped",
         ),
-        ("on-demand-after", "never", "with --spot: minutes without a machine after which one on demand is taken"),
-        ("notify", "nobody", "who is told when the job ends: an SNS topic's ARN, a mail address, or https://..."),
+        ("on-demand-after", "never", "with --spot: minutes without capacity before switching to on-demand"),
+        ("notify", "nobody", "whom to notify when the job ends: an SNS topic ARN, an email address, or https://..."),
         (
             "budget",
-            "100, or the one that is there",
-            "with --alarms: US dollars a month of SageMaker above which --notify is told",
+            "100, or the existing one",
+            "with --alarms: monthly SageMaker budget in US dollars; exceeding it notifies --notify",
         ),
-        ("keep-warm", "0", "keep the instances for the next job, and pay for them: 30m"),
-        ("bucket", "wrn-<account>-<region>", "a bucket of yours, taken as it is"),
+        ("keep-warm", "0", "keep the instances for the next job, billed all the while: 30m"),
+        ("bucket", "wrn-<account>-<region>", "a bucket of your own, used unchanged"),
         ("data-uri", "data/ in the bucket", "s3://... with the data set"),
-        ("role-arn", "none", "a role of yours, taken as it is"),
-        ("role-name", DeployOptions.role_name, "the role to make"),
-        ("account", "that of the credentials", "the account's 12 digits; another one is refused"),
-        ("image-uri", "AWS's PyTorch image", "the container image; auto: the one of `wrn image push`"),
+        ("role-arn", "none", "ARN of a role of your own, used unchanged"),
+        ("role-name", DeployOptions.role_name, "name of the role to create"),
+        ("account", "that of the credentials", "expected account, 12 digits; any other is refused"),
+        ("image-uri", "AWS's PyTorch image", "container image; auto: the one of `wrn image push`"),
         ("vpc-config", "none", "subnets and security groups: subnet-a,subnet-b,sg-c"),
-        ("kms-key", "none", "encrypts results and disks: a key's id or ARN"),
-        ("local-dir", "runs/local/<name>", "with --local: where the job and its results are"),
-        ("interrupt-after", "never", "with --local --spot: interrupt the job after so long; 60,60: and once more"),
+        ("kms-key", "none", "id or ARN of the key that encrypts results and disks"),
+        ("local-dir", "runs/local/<name>", "with --local: folder for the job and its results"),
+        ("interrupt-after", "never", "with --local --spot: interrupt the job after this time; 60,60: twice"),
     ):
         group.add_argument(f"--{name}", metavar="X", help=f"{text} [{default}]")
-    group.add_argument("--spot", action="store_true", help="spot instances: cheaper, and interrupted now and then")
-    group.add_argument("--alarms", action="store_true", help="a dashboard, an alarm on failed jobs, a monthly budget")
-    group.add_argument("--full-access", action="store_true", help="give the role AmazonSageMakerFullAccess as well")
+    group.add_argument("--spot", action="store_true", help="use spot instances: cheaper, but they can be interrupted")
+    group.add_argument(
+        "--alarms", action="store_true", help="create a dashboard, an alarm on failed jobs and a monthly budget"
+    )
+    group.add_argument("--full-access", action="store_true", help="also attach AmazonSageMakerFullAccess to the role")
     group.add_argument("--network-isolation", action="store_true", help="no network inside the container")
     group.add_argument("--tags", metavar="K=V[,K=V]", action="append", default=[], help="tags on the job; may repeat")
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the flags say: where and how the job runs, and how the program goes about it."""
+    """The parsed flags: where and how the job runs, and how it is deployed."""
 
     options: DeployOptions
     fallback: tuple[tuple[str, str], ...]
     patience: Patience
     notices: Notices
     interruptions: tuple[int, ...] = ()
-    """With --local: after how many seconds of each run the machine is taken away."""
+    """With --local: seconds into each run at which the machine is taken away."""
 
 
 def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, home: str | None) -> Wishes:
-    """The flags with their meaning. home: the region where none was given.
+    """Parse the flags. home: the region if none was given.
 
-    Raises AwsError listing all that cannot be read.
+    Raises AwsError listing every flag that cannot be parsed.
     """
     problems: list[str] = []
 
@@ -127,7 +133,7 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
     place = read("region", region, DeployOptions.region)
     given_price = read("price_per_hour", dollars, 0.0)
     options = DeployOptions(
-        # A few letters by chance: two deployments in the same second are two jobs.
+        # A random suffix: two deployments in the same second are two jobs.
         name=given["name"] or job_name(resolved.recipe, f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"),
         account=read("account", account, told),
         region=place,
@@ -155,17 +161,17 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
         tags=tags,
     )
     if options.max_wait and not options.spot:
-        problems.append("max_wait: is for spot instances alone; give --spot, or leave it out")
+        problems.append("max_wait: is only for spot instances; give --spot, or leave it out")
     if given["on_demand_after"] is not None and not options.spot:
-        problems.append("on_demand_after: is for spot instances alone; give --spot, or leave it out")
+        problems.append("on_demand_after: is only for spot instances; give --spot, or leave it out")
     if options.full_access and options.role_arn:
-        problems.append("full_access: a role given as --role-arn is taken as it is; leave out one of the two")
+        problems.append("full_access: a role given as --role-arn is used unchanged; leave out one of the two")
     fallback = read("fallback", read_fallback, ())
     wait, on_demand_after = read("wait_for_capacity", minutes, None), read("on_demand_after", minutes, None)
     elsewhere = bool(fallback) or on_demand_after is not None
     patience = Patience(Patience.each if wait is None else wait, on_demand_after, None if elsewhere else wait)
     if given["budget"] is not None and not given["alarms"]:
-        problems.append("budget: is one of the alarms; give --alarms, or leave it out")
+        problems.append("budget: is part of --alarms; give that too, or leave it out")
     notices = Notices(read("notify", read_target, ""), given["alarms"], read("budget", dollars, None))
     problems += _of_rehearsals(given)
     interruptions = read("interrupt_after", moments, ())
@@ -176,21 +182,21 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
 
 
 def _of_rehearsals(given: Mapping[str, Any]) -> list[str]:
-    """What --local goes with, and what goes with --local."""
+    """Conflicts between --local and other flags."""
     problems = []
     if given["local"]:
         problems += [
-            f"{name}: runs nothing; leave out --{name.replace('_', '-')} or --local"
+            f"{name}: runs no job; leave out --{name.replace('_', '-')} or --local"
             for name in ("dry_run", "write_json", "print_policy")
             if given[name]
         ]
         if given["data_uri"]:
-            problems.append("data_uri: with --local the data come from this machine; give their folder as --data-dir")
+            problems.append("data_uri: with --local the data comes from this machine; give its folder as --data-dir")
         if given["interrupt_after"] is not None and not given["spot"]:
             problems.append("interrupt_after: only spot instances are interrupted; give --spot, or leave it out")
     else:
         problems += [
-            f"{name}: is for a job on this machine; give --local, or leave it out"
+            f"{name}: is only for a job on this machine; give --local, or leave it out"
             for name in ("local_dir", "interrupt_after")
             if given[name] is not None
         ]
@@ -198,7 +204,7 @@ def _of_rehearsals(given: Mapping[str, Any]) -> list[str]:
 
 
 def moments(text: str) -> tuple[int, ...]:
-    """Seconds of each entry of `60,2m`. Before the first second there is hardly a process to interrupt."""
+    """Seconds of each entry of `60,2m`; at least 1, as before that there is no process to interrupt."""
     found = tuple(duration(word) for word in text.split(","))
     if not all(found):
         raise ValueError("must be times of at least 1 s")
@@ -214,7 +220,7 @@ def duration(text: str) -> int:
 
 
 def minutes(text: str) -> int:
-    """Seconds of a time whose unit is a minute unless it says another: `20`, `90s`, `2h`."""
+    """Seconds of `20`, `90s`, `2h`; without a unit, minutes."""
     return duration(text if text.strip()[-1:] in ("s", "m", "h", "d") else f"{text.strip()}m")
 
 
@@ -233,13 +239,13 @@ def whole(text: str) -> int:
 
 def account(text: str) -> str:
     if not re.fullmatch(r"\d{12}", text, re.ASCII):
-        raise ValueError("is not an account; it has 12 digits")
+        raise ValueError("is not an account; give its 12 digits")
     return text
 
 
 def role_name(text: str) -> str:
     if not re.fullmatch(r"[\w+=,.@-]{1,64}", text, re.ASCII):
-        raise ValueError("is not a role's name; give letters, digits and + = , . @ - _, at most 64 characters")
+        raise ValueError("is not a role name; give letters, digits and + = , . @ - _, at most 64 characters")
     return text
 
 
@@ -250,7 +256,7 @@ def region(text: str) -> str:
 
 
 def network(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Subnets and security groups, told apart by how their names begin."""
+    """Subnets and security groups, told apart by their prefixes."""
     names = [name.strip() for name in text.split(",")]
     subnets = tuple(name for name in names if name.startswith("subnet-"))
     groups = tuple(name for name in names if name.startswith("sg-"))

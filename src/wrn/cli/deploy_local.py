@@ -1,4 +1,4 @@
-"""`wrn deploy --local`: the job of this deployment on this machine, with no AWS account and no Docker."""
+"""`wrn deploy --local`: run the job on this machine, without an AWS account and without Docker."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from wrn.cli.deploy import Task, say, with_data
 from wrn.errors import DONE, INTERRUPTED, AwsError
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Signals that mean what StopTrainingJob means; a second one ends at once. Windows has not all of them."""
+"""Signals treated like StopTrainingJob; a second one ends the job at once. Windows lacks some of them."""
 
 
 def rehearse(task: Task) -> int:
-    """Run the job; its output is shown as it comes. Raises AwsError, with the reason, when it fails."""
+    """Run the job, showing its output as it comes. Raises AwsError, with the reason, if it fails."""
     task, data = with_data(task)
     options = with_key(task.options, data)
     folder = Path(task.flags["local_dir"] or Path("runs/local", options.name))
@@ -43,9 +43,9 @@ def rehearse(task: Task) -> int:
     job.show = _shower(job, to_stderr=task.flags["json"], hosts=options.instance_count)
     job.claim()
     how = "as process 1 with its own /opt/ml" if best_isolation() == "namespaces" else "in a folder instead of /opt/ml"
-    say(f"{options.name} runs on this machine, {how}; nothing is sent to AWS. All of it: {folder}")
+    say(f"{options.name} runs on this machine, {how}; nothing is sent to AWS. Everything is in {folder}")
     if options.network_isolation:
-        say("network_isolation: is not rehearsed; the job has this machine's network")
+        say("network_isolation: is not simulated; the job uses this machine's network")
     try:
         with stopping(job):
             outcome = job.run()
@@ -56,7 +56,7 @@ def rehearse(task: Task) -> int:
         sys.stdout.write(json.dumps(as_json(options.name, job, outcome), indent=2) + "\n")
     if outcome.status == "Failed":
         raise AwsError(
-            f"{options.name}: failed: {outcome.reason}\nthe log is {folder / LOG}, and the job's folders stay: {folder}"
+            f"{options.name}: failed: {outcome.reason}\nthe log is {folder / LOG}; the job's folders are in {folder}"
         )
     if not task.flags["json"]:
         sys.stdout.write("\n".join(told(task, job, outcome)) + "\n")
@@ -71,7 +71,7 @@ def _shower(job: Rehearsal, *, to_stderr: bool, hosts: int) -> Any:
         try:
             stream.write(f"{host}: {line}\n" if hosts > 1 else f"{line}\n")
             stream.flush()
-        except BrokenPipeError:  # nobody reads on, as in `wrn deploy --local | head`
+        except BrokenPipeError:  # the reader is gone, as in `wrn deploy --local | head`
             job.stop()
 
     return show
@@ -79,13 +79,13 @@ def _shower(job: Rehearsal, *, to_stderr: bool, hosts: int) -> Any:
 
 @contextmanager
 def stopping(job: Rehearsal) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal stop the job, which saves first; the second time they end it at once."""
+    """Ctrl-C, SIGTERM and a closed terminal stop the job, which saves first; a second signal ends it at once."""
 
     def note(number: int, frame: Any) -> None:
         if job.stopped:
             raise KeyboardInterrupt
         job.stop()
-        say(f"-- stopping: SIGTERM, and up to {job.grace:g} s to save, as on AWS; once more ends it at once")
+        say(f"-- stopping: SIGTERM, and up to {job.grace:g} s to save, as on AWS; a second signal ends it at once")
 
     before = {name: signal.signal(getattr(signal, name), note) for name in STOPS if hasattr(signal, name)}
     try:
@@ -96,7 +96,7 @@ def stopping(job: Rehearsal) -> Iterator[None]:
 
 
 def told(task: Task, job: Rehearsal, outcome: Outcome) -> list[str]:
-    """How it ended, and what can be done now."""
+    """How it ended, and what to do next."""
     ends = {
         "Completed": "completed",
         "Stopped": "stopped",
@@ -116,10 +116,9 @@ def told(task: Task, job: Rehearsal, outcome: Outcome) -> list[str]:
 def kept(job: Rehearsal) -> str:
     """Where the checkpoints are, if any."""
     if not job.has_checkpoints:
-        return "no checkpoint was saved; the same command begins afresh"
+        return "no checkpoint was saved; the same command starts from scratch"
     return (
-        f"checkpoints: {job.checkpoints}; to go on from them, give the same command with "
-        f"--local-dir {shlex.quote(str(job.folder))}"
+        f"checkpoints: {job.checkpoints}; to resume, repeat the command with --local-dir {shlex.quote(str(job.folder))}"
     )
 
 

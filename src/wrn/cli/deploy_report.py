@@ -1,4 +1,4 @@
-"""What `wrn deploy` tells a person: time, money, what was assumed, where to look."""
+"""What `wrn deploy` reports: time, cost, assumptions, where to look."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from wrn.cli.report import table
 
 
 def facts(options: DeployOptions) -> list[str]:
-    """What a person should know beside the requests: the time, the money, what was assumed."""
+    """What a person should know besides the requests: time, cost, assumptions."""
     most = limits(options)
     machines = f"{options.instance_count} x {options.instance_type}"
     if most.cost is None:
-        money = "the price is not known: give --price-per-hour"
+        money = "the price is unknown; give --price-per-hour"
     else:
         money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
         if _is_foreign(options):
-            money += f", by {BUNDLED_REGION}'s price: --price-per-hour says that of {options.region}"
+            money += f", at {BUNDLED_REGION}'s price; give that of {options.region} as --price-per-hour"
     lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
     if options.account == UNKNOWN_ACCOUNT:
         lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
@@ -32,33 +32,34 @@ def facts(options: DeployOptions) -> list[str]:
 
 
 def policy_notes(options: DeployOptions) -> list[str]:
-    """What an administrator should know who gives the rights of --print-policy to somebody."""
-    lines = ["attach it to whoever deploys"]
+    """What an administrator should know before granting the policy of --print-policy."""
+    lines = ["attach this policy to whoever deploys"]
     if not options.role_arn:
         lines.append(
-            "careful: iam:PutRolePolicy with iam:PassRole is a wide right: whoever has both can give "
-            f"{options.role_name} any rights and use them in a job. Narrower: --role-arn with a role that an "
-            "administrator made (then neither making nor changing roles is in the policy); or an administrator makes "
-            f"{options.role_name} beforehand, tagged {'='.join(OWNER_TAG)} and with a permissions boundary, which the "
-            "role's policies cannot exceed, and takes iam:CreateRole out of the policy; by that tag, though, "
-            f"`wrn teardown` deletes {options.role_name}, whoever made it"
+            "careful: iam:PutRolePolicy with iam:PassRole is a broad grant: whoever has both can give "
+            f"{options.role_name} any permission and use it in a job. Narrower: give --role-arn with a role that an "
+            "administrator created (the policy then neither creates nor changes roles); or let an administrator create "
+            f"{options.role_name} first, tagged {'='.join(OWNER_TAG)} and with a permissions boundary, which the "
+            "role's policies cannot exceed, and remove iam:CreateRole from this policy; because of that tag, "
+            f"`wrn teardown` deletes {options.role_name}, whoever created it"
         )
     return lines
 
 
 def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequence[Choice]) -> list[str]:
-    """What it will probably take, why this machine, and what comes after it."""
-    lines = [expected_line(expected), expected.why] if expected else ["expected time and cost: not known for this"]
+    """The expected time and cost, how this instance compares, and the fallbacks."""
+    lines = (
+        [expected_line(expected), expected.why] if expected else ["expected time and cost: unknown for this deployment"]
+    )
     allowed = limits(options).runtime
     if expected and expected.hours * HOUR > allowed:
         what = (
-            "; as many epochs as fit are trained, fewer than the recipe's: raise --max-cost and --max-runtime"
+            "; the job trains as many epochs as fit, fewer than the recipe's: raise --max-cost and --max-runtime"
             if options.max_cost
             else "; raise --max-runtime"
         )
         lines.append(
-            f"careful: that is more than the {span(allowed)} after which the job is stopped{what}, or take a quicker "
-            "instance"
+            f"careful: that exceeds the {span(allowed)} after which the job is stopped{what}, or use a faster instance"
         )
     if len(ways) > 1:
         others = [f"{way}{_ceiling(options_for(options, way, 2))}" for way in ways[1:]]
@@ -68,28 +69,28 @@ def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequen
 
 def _ceiling(options: DeployOptions) -> str:
     cost = limits(options).cost
-    by = f", by {BUNDLED_REGION}'s price" if _is_foreign(options) else ""
+    by = f", at {BUNDLED_REGION}'s price" if _is_foreign(options) else ""
     return "" if cost is None else f" for at most ${cost:.2f}{by}"
 
 
 def _is_foreign(options: DeployOptions) -> bool:
-    """Whether the price is the bundled one, which is that of other regions."""
+    """Whether the price is the bundled one, of another region."""
     return options.own_price is None and options.region not in SAME_PRICES
 
 
 def expected_line(expected: Estimate) -> str:
     money = f"${expected.cost:.2f}{' (spot price assumed)' if expected.spot else ''}"
-    return f"expected: about {span(expected.hours * HOUR)} and {money}, by the assumptions of wrn plan"
+    return f"expected: about {span(expected.hours * HOUR)} and {money}, under the assumptions of wrn plan"
 
 
 def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None, profile: str | None) -> list[str]:
-    """The job that was started, and what can be done with it."""
+    """The started job, and the commands for it."""
     name, options = launched.name, launched.options
     money = "" if ceiling is None else f", at most ${ceiling:.2f}"
     where = f" --region {options.region}" + (f" --profile {profile}" if profile else "")
     commands = (
         (f"  wrn logs -f {name}{where}", "follow its output"),
-        (f"  wrn status {name}{where}", "phase, epoch, top-1, money so far"),
+        (f"  wrn status {name}{where}", "phase, epoch, top-1, cost so far"),
         (f"  wrn stop {name}{where}", "stop it; its checkpoints stay"),
         (f"  wrn fetch {name}{where}", "the trained model, when it is done"),
     )
@@ -104,7 +105,7 @@ def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None
 
 
 def progress_line(done: int, total: int) -> None:
-    """How far an upload is, at a terminal; elsewhere nothing."""
+    """The progress of an upload; nothing without a terminal."""
     if sys.stderr.isatty():
         end = "\n" if done >= total else ""
         sys.stderr.write(f"\rdata: {done / 1e6:.1f} of {total / 1e6:.1f} MB{end}")

@@ -1,4 +1,4 @@
-"""`wrn fetch`: a job's model and records, checked, in a folder that looks like a run on this machine."""
+"""`wrn fetch`: a job's model and records, verified, in a folder laid out like that of a local run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "fetch", "Fetch a job's model and records.", "JOB [--output-dir D] [--force] [--region R] [--json]"
     )
-    parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
-    parser.add_argument("--output-dir", metavar="D", type=Path, help="gets model/, history.jsonl ... [runs/JOB]")
-    parser.add_argument("--force", action="store_true", help="replace what another job left in the folder")
+    parser.add_argument("job", metavar="JOB", help="name of the job; `wrn jobs` lists them")
+    parser.add_argument("--output-dir", metavar="D", type=Path, help="folder for model/, history.jsonl ... [runs/JOB]")
+    parser.add_argument("--force", action="store_true", help="replace the results of another job in the folder")
     options = parser.parse_args(arguments)
     return with_session(options, bring)
 

@@ -14,11 +14,11 @@ from wrn.aws.following.progress import Money, Phase, duration, parse_epoch, phas
 from wrn.cli.report import percent
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a log could do to a terminal with; tabs and the line's own text stay."""
+"""Escape sequences and control characters that could affect the terminal; tabs stay."""
 
 
 def clean(message: str) -> str:
-    """A line of a log without what would move a cursor or colour a terminal."""
+    """A log line without control characters and escape sequences."""
     return CONTROL.sub("", message.rstrip("\r\n").replace("\n", " "))
 
 
@@ -44,12 +44,12 @@ def money_text(costs: Money, *, over: bool = False) -> str:
 
 
 def price_words(costs: Money) -> str:
-    """` (US price)` where that of the job's region is not known, else nothing."""
+    """` (US price)` if the price in the job's region is not known, else nothing."""
     return " (US price)" if costs.foreign else ""
 
 
 def price_json(costs: Money) -> dict[str, Any] | None:
-    """By which price an amount was reckoned; None where none is known."""
+    """The price that an amount is based on; None if none is known."""
     if costs.price is None:
         return None
     return {
@@ -61,7 +61,7 @@ def price_json(costs: Money) -> dict[str, Any] | None:
 
 
 def figures_text(state: State) -> list[str]:
-    """Epoch, accuracy, speed and time left, as far as they are known."""
+    """Epoch, accuracy, speed and time left, as far as known."""
     progress = state.progress
     if not progress.figures:
         return []
@@ -77,7 +77,7 @@ def figures_text(state: State) -> list[str]:
 
 
 class PlainView:
-    """The log on standard output, word for word; all else on standard error."""
+    """The log verbatim on standard output; everything else on standard error."""
 
     def __init__(self) -> None:
         self._shown = 0.0
@@ -96,7 +96,7 @@ class PlainView:
         self._note(f"warning: {text}")
 
     def state(self, state: State) -> None:
-        # One line in five minutes: who reads this later wants the log, not a clock.
+        # One line every five minutes: whoever reads this later wants the log, not a clock.
         if state.now - self._shown >= 300 and state.progress.figures and not state.job.is_over:
             self._shown = state.now
             costs = money_text(state.money) + price_words(state.money)
@@ -138,7 +138,7 @@ class JsonView:
 
 
 class RichView:
-    """The log scrolls; under it stands what matters now."""
+    """The log scrolls above a panel with the current state."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -198,7 +198,7 @@ class RichView:
         grid = Table.grid()
         for row in rows:
             grid.add_row(row)
-        # Not to the last column: there the terminal's own ^C would begin a line, and the panel would leave a trace.
+        # Not up to the last column: there the terminal's own ^C would wrap, and the panel would leave a trace.
         width = min(100, self._console.width - 4)
         return Panel(grid, title=f"{job.name}  {machines}", title_align="left", border_style="cyan", width=width)
 

@@ -1,4 +1,4 @@
-"""`wrn image`: build our own training image, and push it to the account's registry."""
+"""`wrn image`: build wrn's own training image, and push it to the account's registry."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "image",
         "Build the image of the Dockerfile with docker, podman or finch; push it to the account's registry (ECR). "
-        "Its tag is made of its content: the same image is built and sent once.",
+        "Its tag is a hash of its content: the same image is built and pushed only once.",
         "build | push [--region R] [--profile P] [--print-policy] [--account ID] [--json]",
     )
-    parser.add_argument("action", choices=("build", "push"), help="build: here alone, with no account; push: both")
-    add_policy_flags(parser, "pushing takes")
+    parser.add_argument(
+        "action", choices=("build", "push"), help="build: only build, without an account; push: build and push"
+    )
+    add_policy_flags(parser, "pushing needs")
     options = parser.parse_args(arguments)
     check_account(options)
     if options.print_policy:

@@ -19,7 +19,7 @@ from wrn.errors import DONE
 
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser("jobs", "List the training jobs that this tool started.", "[--running] [--region R] [--json]")
-    parser.add_argument("--running", action="store_true", help="only those that are not over")
+    parser.add_argument("--running", action="store_true", help="only jobs that are still running")
     options = parser.parse_args(arguments)
     return with_session(options, show)
 
@@ -35,7 +35,7 @@ def show(options: Namespace, session: Session) -> int:
         sys.stdout.write(table([*rows, *map(_row, found)]) + "\n")
     else:
         sys.stderr.write(
-            f"no {'running ' if options.running else ''}job of ours among the newest {NEWEST} in {session.region}; "
+            f"no {'running ' if options.running else ''}wrn job among the newest {NEWEST} in {session.region}; "
             "`wrn deploy` starts one, --region looks elsewhere\n"
         )
     return DONE

@@ -1,4 +1,4 @@
-"""`wrn logs`: the log of a job; with -f the job is followed until it ends. `wrn deploy --monitor` follows by it too."""
+"""`wrn logs`: the log of a job; with -f the job is followed until it ends. Also behind `wrn deploy --monitor`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wrn.errors import DONE, INTERRUPTED
 
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser("logs", "Show a job's log, or follow the job until it ends.", "JOB [-f] [--region R] [--json]")
-    parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
+    parser.add_argument("job", metavar="JOB", help="name of the job; `wrn jobs` lists them")
     parser.add_argument("-f", "--follow", action="store_true", help="follow until it ends; Ctrl-C leaves or stops it")
     options = parser.parse_args(arguments)
     return with_session(options, show)
@@ -40,7 +40,7 @@ def show(options: Namespace, session: Session) -> int:
     (JsonView() if options.json else PlainView()).lines(events, len(log.hosts) > 1)
     if not events:
         wait = "" if job.is_over else " yet; -f waits for it"
-        sys.stderr.write(f"{job.name} ({job.secondary}) has written nothing{wait}\n")
+        sys.stderr.write(f"{job.name} ({job.secondary}) has written no log{wait}\n")
     return DONE
 
 
@@ -53,9 +53,9 @@ def follow_job(
     look: float = LOOK_SECONDS,
     settle: float = SETTLE_SECONDS,
 ) -> int:
-    """Follow a job until it ends, or until someone leaves with Ctrl-C; shows all of it. Returns the exit code.
+    """Follow a job until it ends, or until someone leaves with Ctrl-C. Returns the exit code.
 
-    ceiling: US dollars that it may cost at most, if known. Raises AwsError, with the reason, when the job failed.
+    ceiling: US dollars that it may cost at most, if known. Raises AwsError, with the reason, if the job failed.
     """
     view = make_view(json_lines)
     try:
@@ -74,7 +74,7 @@ def follow_job(
 
 
 class CtrlC:
-    """Makes the first Ctrl-C a wish that is met between two looks, so that no line is half shown; the second ends."""
+    """Handles the first Ctrl-C between two polls, so that no line is cut off; the second interrupts at once."""
 
     def __init__(self) -> None:
         self._pressed = threading.Event()
@@ -103,13 +103,13 @@ class CtrlC:
 
 
 def ask_what_to_do(session: Session, job: Job) -> str:
-    """After Ctrl-C: "leave" the job running, or "go on" following it, be it to its stop."""
+    """After Ctrl-C: "leave" the job running, or "follow" it on, also while it stops."""
     place = where(session)
     again = f"`wrn logs -f {job.name}{place}` follows it again, `wrn stop {job.name}{place}` stops it"
     if not at_terminal():
         sys.stderr.write(f"{job.name} is left running; {again}\n")
         return "leave"
-    sys.stderr.write(f"\n{job.name} is running. [l]eave it running, [s]top it, or go on [f]ollowing? [l] ")
+    sys.stderr.write(f"\n{job.name} is running. [l]eave it running, [s]top it, or keep [f]ollowing? [l] ")
     sys.stderr.flush()
     try:
         answer = sys.stdin.readline().strip().lower()
@@ -117,16 +117,16 @@ def ask_what_to_do(session: Session, job: Job) -> str:
         answer = ""
     if answer.startswith("s"):
         if stop(session, job):
-            sys.stderr.write("stopping: it saves a checkpoint first, which takes up to two minutes\n")
-        return "go on"
+            sys.stderr.write("stopping: it saves a checkpoint first, for up to two minutes\n")
+        return "follow"
     if answer.startswith("f"):
-        return "go on"
+        return "follow"
     sys.stderr.write(f"left running; {again}\n")
     return "leave"
 
 
 def tell_end(follower: Follower, *, ceiling: float | None, json_lines: bool, place: str = "") -> int:
-    """Say how the job ended and what comes next. Raises AwsError when it failed."""
+    """Report how the job ended and what comes next. Raises AwsError if it failed."""
     job = follower.job
     result = end_of_job(job, follower.state().progress, ceiling)
     result["next"] += place
@@ -169,7 +169,7 @@ def next_command(job: Job) -> str:
 
 
 def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
-    """The same for people."""
+    """The figures of `end_of_job`, for people."""
     lines = [f"{job.name}: {'completed' if job.status == 'Completed' else f'stopped ({job.secondary})'}"]
     figures = result["figures"]
     scores = [
@@ -179,7 +179,7 @@ def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
         if key in figures
     ]
     if result["result"]:
-        lines.append(result["result"])  # in its own words: the model that counts may not be that of the last epoch
+        lines.append(result["result"])  # in its own words: the final model may not be that of the last epoch
     elif scores:
         lines.append(f"epoch {figures['epoch']:.0f} of {figures['epochs']:.0f}: {', '.join(scores)}")
     costs = money(job, job.ended or job.created, ceiling=result["ceiling_usd"])
@@ -194,10 +194,10 @@ def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
 
 
 def _source(costs: Money) -> str:
-    """Of the price, in brackets."""
+    """The source of the price, in brackets."""
     if costs.price is None:
         return ""
     if costs.price.source == GIVEN:
-        return " (by the price that was given)"
+        return " (at the given price)"
     other = f": not that of {costs.foreign}" if costs.foreign else ""
     return f" (list price of {costs.price.region}, {costs.price.source.date}{other})"

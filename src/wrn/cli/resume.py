@@ -1,4 +1,4 @@
-"""`wrn resume`: a new job that goes on from the checkpoints of one that stopped, failed or ran out of time."""
+"""`wrn resume`: a new job that resumes from the checkpoints of one that stopped, failed or ran out of time."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ from wrn.errors import DONE, AwsError
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "resume",
-        "Start a new job that goes on from the checkpoints of another.",
+        "Start a new job that resumes from the checkpoints of another.",
         "JOB [--name N] [--instance-type T] [--monitor] [--yes] [--dry-run] [--region R] [--json]",
     )
-    parser.add_argument("job", metavar="JOB", help="the job that ended; `wrn jobs` lists them")
-    parser.add_argument("--name", metavar="N", help="of the new job [JOB-r2, JOB-r3, ...]")
-    parser.add_argument("--instance-type", metavar="T", default="", help="another machine [as before]")
-    parser.add_argument("--max-minutes", metavar="M", type=whole, default=0, help="another time limit [as before]")
+    parser.add_argument("job", metavar="JOB", help="the job to resume; `wrn jobs` lists them")
+    parser.add_argument("--name", metavar="N", help="name of the new job [JOB-r2, JOB-r3, ...]")
+    parser.add_argument("--instance-type", metavar="T", default="", help="another instance type [as before]")
+    parser.add_argument(
+        "--max-minutes", metavar="M", type=whole, default=0, help="another time limit, in minutes [as before]"
+    )
     parser.add_argument("--monitor", action="store_true", help="follow the new job until it ends")
     parser.add_argument("--yes", action="store_true", help="start without asking")
     parser.add_argument("--dry-run", action="store_true", help="print the request as JSON and send nothing")
@@ -59,11 +61,11 @@ def start(options: Namespace, session: Session) -> int:
     found = checkpoint_objects(session, job)
     costs = most(request, job)
     ceiling = costs.ceiling
-    begins = f"goes on from {job.checkpoints}" if found else f"begins afresh: {job.checkpoints} is empty"
-    price = "at a price that is not known" if ceiling is None else f"for at most ${ceiling:.2f}{price_words(costs)}"
+    begins = f"resumes from {job.checkpoints}" if found else f"starts from scratch: {job.checkpoints} is empty"
+    price = "at an unknown price" if ceiling is None else f"for at most ${ceiling:.2f}{price_words(costs)}"
     question = f"{name} {begins}, {price}. Start it?"
     if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
-        raise AwsError("nothing was started; give --yes to go on without being asked")
+        raise AwsError("nothing was started; give --yes to skip the question")
     try:
         start_job(session, request)
     except (NoAnswer, KeyboardInterrupt):
@@ -81,5 +83,5 @@ def start(options: Namespace, session: Session) -> int:
 
 
 def most(request: Mapping[str, Any], before: Job) -> Money:
-    """What the job costs at most, in the region of the one before."""
+    """The most that the job can cost, in the region of the one before."""
     return money(Job({**request, "TrainingJobArn": before.arn, "TrainingJobStatus": "InProgress"}), 0.0)

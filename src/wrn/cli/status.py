@@ -1,4 +1,4 @@
-"""`wrn status`: where a job stands, once and at once."""
+"""`wrn status`: where a job stands right now."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from wrn.cli.report import table
 from wrn.errors import DONE, AwsError
 
 LAST_LINES = 2000
-"""Of a stream, read from its end: enough for the last epochs, whatever else was written."""
+"""Read from the end of each stream: enough for the last epochs, whatever else was written."""
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser("status", "Show where a job stands.", "JOB [--region R] [--json]")
-    parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
+    parser.add_argument("job", metavar="JOB", help="name of the job; `wrn jobs` lists them")
     options = parser.parse_args(arguments)
     return with_session(options, show)
 
@@ -41,7 +41,7 @@ def show(options: Namespace, session: Session) -> int:
     try:
         state.freshness = checkpoint_freshness(session, job, progress)
     except AwsError as error:
-        state.warnings.append(f"whether checkpoints arrive in S3 cannot be seen: {error}")
+        state.warnings.append(f"cannot tell whether checkpoints arrive in S3: {error}")
     if state.freshness is not None and state.freshness.is_late:
         state.warnings.append(state.freshness.warning)
     if options.json:
@@ -52,7 +52,7 @@ def show(options: Namespace, session: Session) -> int:
 
 
 def last_lines(session: Session, job: Job) -> list[LogEvent]:
-    """The ends of all of the job's streams, by time."""
+    """The last lines of all the job's streams, by time."""
     events: list[LogEvent] = []
     try:
         request = {"logGroupName": GROUP, "logStreamNamePrefix": f"{job.name}/"}
@@ -62,7 +62,7 @@ def last_lines(session: Session, job: Job) -> list[LogEvent]:
             answer = session.call("logs", "GetLogEvents", where)
             events += [LogEvent(name, event["timestamp"], event["message"]) for event in answer["events"]]
     except NotThere:
-        pass  # the job has not begun to write
+        pass  # the job has not written anything yet
     return sorted(events, key=lambda event: event.timestamp)
 
 
@@ -106,7 +106,7 @@ def as_lines(state: State, place: str = "") -> list[str]:
     rows = [
         ("job", job.name),
         ("state", phase_text(job)),
-        ("machines", f"{job.instances} x {job.instance_type}{', spot' if job.spot else ''}"),
+        ("instances", f"{job.instances} x {job.instance_type}{', spot' if job.spot else ''}"),
         (
             "started",
             f"{clock(job.created)}, {took}",
@@ -114,7 +114,7 @@ def as_lines(state: State, place: str = "") -> list[str]:
     ]
     if state.progress.figures:
         rows.append(("progress", ", ".join(figures_text(state))))
-    rows.append(("money", money_text(state.money, over=job.is_over) + _by_which_price(state.money)))
+    rows.append(("cost", money_text(state.money, over=job.is_over) + _by_which_price(state.money)))
     if (saved := spot_savings(job)) is not None:
         rows.append(("spot saved", f"{saved:.0%}"))
     if job.checkpoints:
@@ -131,7 +131,7 @@ def _by_which_price(costs: Money) -> str:
     estimated = ", with an assumed spot price" if costs.estimated else ""
     if not costs.foreign:
         return estimated
-    return f"{estimated}, by the US price: that of {costs.foreign} was not recorded with the job"
+    return f"{estimated}, at the US price: that of {costs.foreign} was not recorded with the job"
 
 
 def next_step(job: Job) -> str:

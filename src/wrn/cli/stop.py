@@ -1,4 +1,4 @@
-"""`wrn stop`: end a job early; it saves a checkpoint, from which `wrn resume` goes on."""
+"""`wrn stop`: end a job early; it saves a checkpoint, from which `wrn resume` resumes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from wrn.errors import DONE
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "stop",
-        "Stop a running job; it saves a checkpoint first. Of one that is over: give back machines that it keeps ready.",
+        "Stop a running job; it saves a checkpoint first. For a finished one: release the instances it keeps warm.",
         "JOB [--region R] [--json]",
     )
-    parser.add_argument("job", metavar="JOB", help="its name; `wrn jobs` lists them")
+    parser.add_argument("job", metavar="JOB", help="name of the job; `wrn jobs` lists them")
     options = parser.parse_args(arguments)
     return with_session(options, stop_job)
 
@@ -34,15 +34,14 @@ def stop_job(options: Namespace, session: Session) -> int:
         sys.stdout.write(json.dumps(told) + "\n")
     elif asked:
         sys.stderr.write(
-            f"{job.name} is stopping: it has two minutes to save; `wrn resume {job.name}{where(session)}` goes on from "
-            "there\n"
+            f"{job.name} is stopping: it has two minutes to save; `wrn resume {job.name}{where(session)}` resumes it\n"
         )
         if job.keep_warm:
             sys.stderr.write(
-                f"careful: its machines may stay ready, and be paid for, for up to {span(job.keep_warm)} after that; "
+                f"careful: its instances may stay warm, and billed, for up to {span(job.keep_warm)} after that; "
                 f"`wrn stop {job.name}{where(session)}` releases them once it has stopped, as does `wrn teardown`\n"
             )
     else:
-        and_now = "; its machines, kept ready for the next job until now, are released" if released else ""
+        and_now = "; the instances that it kept warm are released" if released else ""
         sys.stderr.write(f"{job.name} is {job.status.lower()} already{and_now}\n")
     return DONE

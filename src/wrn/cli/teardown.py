@@ -1,4 +1,4 @@
-"""`wrn teardown`: list what this tool made in the account, with sizes and cost, then remove it."""
+"""`wrn teardown`: list what wrn created in the account, with sizes and costs, then remove it."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from wrn.cli.costs import resource_json, resource_table
 from wrn.errors import DONE, AwsError
 
 ROUNDS = 3
-"""Removing may show or leave something, such as an object that was just being written."""
+"""Something may be left after one round, such as an object that was just being written."""
 
 PAUSE_SECONDS = 5.0
-"""Between rounds: some listings show for seconds what is gone."""
+"""Between rounds: for some seconds, some listings still show what is gone."""
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = aws_parser(
         "teardown",
-        "Remove everything in the account that this tool made, found by its tag created-by=wrn.",
+        "Remove everything in the account that wrn created, found by the tag created-by=wrn.",
         "[--dry-run] [--print-policy [--account ID]] [--yes] [--everyones] [--records] [--bucket B] [--region R] "
         "[--json]",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
-    add_policy_flags(parser, "this takes")
+    add_policy_flags(parser, "this needs")
     parser.add_argument("--yes", action="store_true", help="remove without asking; running jobs are stopped")
     parser.add_argument(
         "--everyones",
         action="store_true",
-        help="also while jobs run that somebody else started, or nobody knows who: they are stopped, too",
+        help="also stop running jobs that somebody else started, or that do not say who started them",
     )
     parser.add_argument(
         "--records",
         action="store_true",
-        help="also what SageMaker keeps of the jobs themselves, settings and metrics: they leave its list for good",
+        help="also delete SageMaker's records of the jobs (settings and metrics) for good",
     )
     parser.add_argument(
         "--bucket",
         metavar="B",
         action="append",
         default=[],
-        help="a bucket of yours that was deployed to: what was put under wrn/ goes, the rest stays; may repeat",
+        help="a bucket of your own that was deployed to: what is under wrn/ goes, the rest stays; may repeat",
     )
     options = parser.parse_args(arguments)
     check_account(options)
@@ -104,20 +104,20 @@ def clear(options: Namespace, session: Session) -> int:
         }
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
     elif removed:
-        what = "all that could be seen is removed; see the notes" if inventory.missed else "all of it is removed"
+        what = "everything visible was removed; see the notes" if inventory.missed else "everything was removed"
         sys.stderr.write(f"{what}\n")
     return DONE
 
 
 def refuse_others(session: Session, inventory: Inventory) -> None:
-    """Raises AwsError while a job runs that somebody else started, or that has no tag that says who did."""
+    """Raises AwsError while a job runs that somebody else started, or whose tags do not say who did."""
     others = [
         f"{resource.name} is running and {_started(resource.data['user'])}"
         for resource in inventory.resources
         if resource.kind == "training job" and resource.data["user"] != session.user
     ]
     if others:
-        raise AwsError(f"{'; '.join(others)}; wait for the end, or give --everyones to remove all of it")
+        raise AwsError(f"{'; '.join(others)}; wait until it ends, or give --everyones to remove everything")
 
 
 def _started(user: str) -> str:
@@ -128,12 +128,12 @@ def tell(inventory: Inventory, session: Session) -> None:
     if inventory.resources:
         sys.stderr.write(resource_table(inventory.resources) + "\n")
     else:
-        what = "nothing of ours was seen" if inventory.missed else "nothing of ours is"
+        what = "no visible wrn resources" if inventory.missed else "no wrn resources"
         sys.stderr.write(f"{what} in account {session.account}, {session.region}\n")
     notes = list(inventory.notes)
     if inventory.finished_jobs and not any(resource.kind == "record" for resource in inventory.resources):
         notes.append(
-            f"SageMaker's list keeps the records of {inventory.finished_jobs} finished job(s); they cost nothing, and "
+            f"SageMaker's list keeps the records of {inventory.finished_jobs} finished job(s); they cost nothing; "
             "--records removes them too"
         )
     tell_notes(notes)
@@ -152,19 +152,19 @@ def converge(
     everyones: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Inventory:
-    """Remove and look again until nothing is left; the last look. Raises AwsError listing what could not be removed."""
+    """Remove until nothing is left; returns the last inventory. Raises AwsError listing what could not be removed."""
     faults: list[str] = []
     for number in range(ROUNDS):
         if number:
             sleep(PAUSE_SECONDS)
-            if not everyones:  # it may have been started since
+            if not everyones:  # one may have been started since
                 refuse_others(session, inventory)
         faults = remove(session, inventory.resources, lambda text: print_line(text))
         inventory = take_inventory(session, buckets=buckets, records=records)
         if not inventory.resources:
             return inventory
     left = [f"{resource.kind} {resource.name} is still there" for resource in inventory.resources]
-    raise AwsError("\n".join([*(faults or left), "repeat `wrn teardown` when that is fixed; it goes on from there"]))
+    raise AwsError("\n".join([*(faults or left), "fix that and repeat `wrn teardown`, which continues from there"]))
 
 
 def print_line(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`wrn deploy` to the end, with what can go wrong on the way: against the stand-in for AWS, whose jobs really run."""
+"""`wrn deploy` end to end, including errors along the way: against the stand-in for AWS, whose jobs really run."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def pictures(tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, pictures: tuple[str, ...]) -> None:
-    """Both make what is missing, neither makes anything twice; and interruptions change nothing of the result."""
+    """Both create what is missing, neither creates anything twice; interruptions do not change the result."""
     flags = (*pictures, "--epochs", "60", "--checkpoint-minutes", "0")
     with ThreadPoolExecutor(2) as pool:
         spot = pool.submit(desk.deploy, "often", flags, "--spot")
         calm = pool.submit(desk.deploy, "never", flags)
         both = spot.result().err + calm.result().err
-    assert "bucket: made" in both
+    assert "bucket: created" in both
     assert [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]] == [BUCKET]
     assert [role["RoleName"] for role in client("iam").list_roles()["Roles"]] == ["wrn-training"]
     assert len(client("iam").list_role_policies(RoleName="wrn-training")["PolicyNames"]) == 1
@@ -66,7 +66,7 @@ def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, picture
 
 
 def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_path: Path) -> None:
-    """A copy of the code that tells where it runs from: an installed package of the same name is not what trains."""
+    """A copy of the code that says where it runs from: not an installed package of the same name."""
     code = tmp_path / "clone"
     for name in ("src", "configs", "config.yaml", "requirements.txt"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -94,7 +94,7 @@ def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_pa
 
 
 def test_a_failure_is_told_with_its_reason(desk: Desk, pictures: tuple[str, ...]) -> None:
-    """By the job itself: pictures that no decoder takes."""
+    """By the job itself: images that cannot be decoded."""
     broken = Path(pictures[3], "train/cat/0.png")
     broken.write_bytes(broken.read_bytes()[:40])
     desk.deploy("broken", pictures)
@@ -138,13 +138,13 @@ def test_a_name_in_use(desk: Desk, pictures: tuple[str, ...]) -> None:
     desk.deploy("same", pictures, "--epochs", "1")
     before = len(desk.aws.sent("CreateTrainingJob"))
     done = desk.deploy("same", pictures, "--epochs", "1", code=2)
-    assert "name: there is a job same in us-east-1 already" in done.err
+    assert "name: a job same exists in us-east-1 already" in done.err
     assert "--name" in done.err
     assert len(desk.aws.sent("CreateTrainingJob")) == before + 1, "what is refused for good is not sent again"
 
 
 def test_killed_on_the_way_and_repeated(desk: Desk, pictures: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it is cut off, the same command goes on: nothing is made twice."""
+    """Wherever it is cut off, the same command resumes: nothing is created twice."""
     arrives, reached, killed = desk.aws.faults.arrives, threading.Event(), threading.Event()
 
     def hold(call: Call, environ: Environ) -> None:
@@ -175,7 +175,7 @@ def test_killed_on_the_way_and_repeated(desk: Desk, pictures: tuple[str, ...], m
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_data_set(desk: Desk, real_data: Path) -> None:
-    """The official archive goes up in parts, once; the job finds it, trains on some of it, and its model works."""
+    """The official archive is uploaded in parts, once; the job finds it, trains on some of it, and its model works."""
     flags = ("--dataset", "cifar100", "--data-dir", str(real_data), "--train-images", "500", "--epochs", "1")
     first = desk.deploy("real", flags, "--batch-size", "100", "--monitor", "--debug")
     assert "169.0 MB to s3://" in first.err

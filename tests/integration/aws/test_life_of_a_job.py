@@ -166,7 +166,7 @@ def test_deployed_followed_fetched_evaluated(life: Record) -> None:
 
 def test_stopped_and_gone_on_with(life: Record) -> None:
     assert "second is stopping" in life.said["stop"].err
-    assert "second-r2 started; it goes on from s3://" in life.said["resume"].err
+    assert "second-r2 started; it resumes from s3://" in life.said["resume"].err
     assert "resumed from step " in life.resumed
     assert "fresh start" not in life.resumed
     states = {entry["job"]: entry["status"] for entry in json.loads(life.said["jobs"].out)}
@@ -252,7 +252,7 @@ def test_what_was_sent_is_code_alone(life: Record) -> None:
 
 
 def test_nothing_is_left(life: Record) -> None:
-    assert "all of it is removed" in life.said["teardown"].err
+    assert "everything was removed" in life.said["teardown"].err
     assert {name: found for name, found in life.left.items() if found} == {}
 
 

@@ -1,4 +1,4 @@
-"""`wrn deploy --local`: the job on this machine, through interruptions and stops, and what is in the folder then."""
+"""`wrn deploy --local`: the job on this machine, through interruptions and stops, and the resulting folder."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def test_what_is_in_the_folder_afterwards(isolation: str, tmp_path: Path) -> Non
     assert outcome.model == folder / "model.tar.gz"
     assert (folder / "history.jsonl").read_text() == "h\n"
     assert (folder / "checkpoints/step-1").read_text() == "c\n"
-    assert (folder / "log.txt").read_text() == "code12345\n", "ours, not the job's file of this name"
+    assert (folder / "log.txt").read_text() == "code12345\n", "the rehearsal's, not the job's file of this name"
     assert [path.name for path in (folder / "machines/algo-1").iterdir()] == ["checkpoints"]
     again = Job(folder, "cat /opt/ml/checkpoints/step-1; echo v > /opt/ml/model/v")
     assert again.run().status == "Completed"
     assert again.lines == ["c"]
     assert [path.name for path in (folder / "model").iterdir()] == ["v"]
-    assert any("going on from" in line for line in again.told)
+    assert any("resuming from" in line for line in again.told)
 
 
 def test_interrupted_as_often_as_asked_for(tmp_path: Path) -> None:
@@ -196,11 +196,11 @@ def tiny(folder: Path, *more: str) -> list[str]:
 
 
 def test_a_whole_job_and_its_model(tmp_path: Path) -> None:
-    """With a network that is not there: nothing is fetched, nothing is asked of AWS."""
+    """Without a network: nothing is fetched, and no request goes to AWS."""
     job = wrn(tmp_path, *tiny(tmp_path, "--epochs", "2", "--name", "mine", "--network-isolation"))
     out, err = job.communicate(timeout=200)
     assert job.returncode == 0, out + err
-    assert "network_isolation: is not rehearsed" in err
+    assert "network_isolation: is not simulated" in err
     assert [line for line in err.splitlines() if line.startswith("-- ")][1] == "-- Training"
     log = (tmp_path / "runs/local/mine/log.txt").read_text()
     assert out.startswith(log)

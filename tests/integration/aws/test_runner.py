@@ -1,4 +1,4 @@
-"""Jobs on this machine, with namespaces and without: what a job sees, how it is stopped, what is taken from it."""
+"""Jobs on this machine, with namespaces and without: what a job sees, how it is stopped, what is collected from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in for AWS: jobs that really run, and what is known of them afterwards."""
+"""The stand-in for AWS: jobs that really run, and what it reports about them afterwards."""
 
 from __future__ import annotations
 

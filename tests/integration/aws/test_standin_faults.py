@@ -1,4 +1,4 @@
-"""The stand-in for AWS: what goes wrong at a test's wish, what is logged, and what is left to moto."""
+"""The stand-in for AWS: errors on request, logging, and what is left to moto."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def test_the_warning_begins_the_day_after_the_last_patch() -> None:
     [
         ("ml.p3.2xlarge", "us-east-1", "2.14", "V100 GPUs, which CUDA 13 .* no longer supports; use the 2.8 image"),
         ("ml.p3dn.24xlarge", "us-east-1", "2.12", "V100 GPUs, which CUDA 13 .* no longer supports; use the 2.8 image"),
-        ("ml.g5.xlarge", "us-east-1", "2.15", 'version "2.15" is not known; give one of 2.14, 2.13'),
-        ("ml.g5.xlarge", "eu-cenral-1", "", "no training images that we know of; did you mean eu-central-1"),
+        ("ml.g5.xlarge", "us-east-1", "2.15", 'version "2.15" is unknown; give one of 2.14, 2.13'),
+        ("ml.g5.xlarge", "eu-cenral-1", "", "no known training images; did you mean eu-central-1"),
         ("ml.g5.xlarge", "cn-north-1", "2.14", "not in cn-north-1; use 2.12"),
         ("ml.m5.large", "us-east-1", "2.8", "needs a GPU"),
     ],

@@ -1,4 +1,4 @@
-"""What a training container finds out before it trains: what it lacks, whether there is pip, how old the driver is."""
+"""What a training container checks before training: missing packages, pip, the age of the driver."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_without_pip_or_with_one_that_fails(has_pip: bool, tmp_path: Path) -> No
     told = (tmp_path / "output/failure").read_text()
     assert done.stderr.strip() == told
     if has_pip:
-        assert told == "pip could not install no-such-package>=1; its reasons are in the log"
+        assert told == "pip could not install no-such-package>=1; the log says why"
     else:
-        assert told == f"{fake} has no pip and lacks no-such-package>=1; install that there"
+        assert told == f"{fake} has no pip and lacks no-such-package>=1; install that in the image"
 
 
 PROPRIETARY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025"
@@ -90,7 +90,7 @@ OPEN = (
 def test_newer_cuda_libraries_are_taken_for_an_older_driver(
     driver: str, library: str, needed: bool, tmp_path: Path
 ) -> None:
-    """The script itself, but for where it looks for the driver and the libraries."""
+    """The script itself, except for where it looks for the driver and the libraries."""
     tree, fake, compat = tmp_path / "code", tmp_path / "bin/python", tmp_path / "compat"
     for folder in (tree / "src/wrn/aws", fake.parent, compat):
         folder.mkdir(parents=True)

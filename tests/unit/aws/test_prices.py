@@ -12,7 +12,7 @@ from wrn.errors import AwsError
 
 
 def product(usage: str, dollars: str, day: str = "2026-11-01T00:00:00Z") -> str:
-    """A product of the Price List, in the form in which AWS sends it."""
+    """A product of the Price List, in the form that AWS sends."""
     return json.dumps(
         {
             "product": {"productFamily": "ML Instance", "attributes": {"usagetype": usage, "regionCode": "us-west-2"}},
@@ -29,7 +29,7 @@ def product(usage: str, dollars: str, day: str = "2026-11-01T00:00:00Z") -> str:
 
 
 class FakeClient:
-    """Answers like the pricing service, a page at a time."""
+    """Answers like the pricing service, one page at a time."""
 
     def __init__(self, *pages: list[str]) -> None:
         self.pages = pages

@@ -1,4 +1,4 @@
-"""The one way to AWS: what is counted, and what each refusal becomes."""
+"""Access to AWS: counting requests, and the exception for each error."""
 
 from __future__ import annotations
 
@@ -56,8 +56,13 @@ def test_who_it_is_as_a_tag_may_say_it(arn: str, user: str) -> None:
         ("ThrottlingException", "Rate exceeded", kinds.Throttled, "try again in a minute"),
         ("ExpiredTokenException", "The security token is expired", kinds.NoCredentials, "log in again"),
         ("UnrecognizedClientException", "The security token is invalid", kinds.NoCredentials, "--profile, or a region"),
-        ("InvalidSignatureException", "Signature expired: 2 is now earlier than 3", kinds.AwsError, "clock right"),
-        ("InvalidSignatureException", "Signature not yet current: 3", kinds.AwsError, "clock right"),
+        (
+            "InvalidSignatureException",
+            "Signature expired: 2 is now earlier than 3",
+            kinds.AwsError,
+            "set this machine's clock",
+        ),
+        ("InvalidSignatureException", "Signature not yet current: 3", kinds.AwsError, "set this machine's clock"),
         ("InvalidSignatureException", "The request signature does not match", kinds.NoCredentials, "log in again"),
         ("ForbiddenException", "No access", kinds.Denied, "administrator"),
         ("AccessDeniedException", "User is not authorized", kinds.Denied, "administrator"),
@@ -120,7 +125,7 @@ def test_every_way_of_having_to_log_in_again() -> None:
 def test_a_wrong_clock_and_a_bug(faults: Faults) -> None:
     session = Session(region="us-east-1")
     faults.refuse("GetCallerIdentity", "RequestTimeTooSkewed", "The difference is too large", status=403)
-    with pytest.raises(kinds.AwsError, match="set this machine's clock right"):
+    with pytest.raises(kinds.AwsError, match="set this machine's clock"):
         session.call("sts", "GetCallerIdentity")
     with pytest.raises(Exception, match="Unknown parameter") as caught:
         session.call("sts", "GetCallerIdentity", {"Nonsense": 1})
@@ -133,7 +138,7 @@ def test_without_credentials(faults: Faults, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(kinds.NoCredentials, match="aws configure"):
         _ = Session(region="us-east-1").account
     with pytest.raises(
-        kinds.NoCredentials, match=r"there is no nobody in .*, nor any other; `aws configure` makes one"
+        kinds.NoCredentials, match=r"there is no nobody in .*, nor any other; create one with `aws configure`"
     ):
         Session(region="us-east-1", profile="nobody")
 

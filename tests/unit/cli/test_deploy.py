@@ -47,10 +47,10 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     assert {"CreateBucket", "PutBucketPolicy", "CreateRole", "PutRolePolicy"} < set(calls)
     lines = err.splitlines()
     assert lines[0] == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)"
-    assert lines[1] == "expected: about 13.0 h and $7.85 (spot price assumed), by the assumptions of wrn plan"
+    assert lines[1] == "expected: about 13.0 h and $7.85 (spot price assumed), under the assumptions of wrn plan"
     assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge with ")
     assert lines[3].startswith(
-        "careful: that is more than the 6.5 h after which the job is stopped; as many epochs as fit are trained, fewer "
+        "careful: that exceeds the 6.5 h after which the job is stopped; the job trains as many epochs as fit, fewer "
         "than the recipe's: raise --max-cost and"
     )
     assert lines[4] == "data: CIFAR-100 is not in data; deploying fetches it"
@@ -60,7 +60,7 @@ def test_machines_are_compared_at_the_costs_that_the_job_would_have(capsys: pyte
     machine = ["--instance-type", "ml.g5.xlarge"]
 
     def expected(*flags: str) -> list[float]:
-        """The cost of the job, and of the cheapest machine beside it where that is another."""
+        """The cost of the job, and of the cheapest instance if that is another."""
         assert main(["deploy", "--dry-run", *machine, *flags]) == 0
         return [float(text) for text in re.findall(r"(?:min|h) and \$(\d+\.\d\d)", capsys.readouterr().err)][:2]
 
@@ -76,7 +76,7 @@ def test_what_was_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     err = capsys.readouterr().err
     assert "24.0 h; at most $62.86" in err
     assert main(["deploy", "--dry-run", "--instance-type", "ml.m5.xlarge"]) == 0
-    assert "24.0 h; the price is not known: give --price-per-hour" in capsys.readouterr().err
+    assert "24.0 h; the price is unknown; give --price-per-hour" in capsys.readouterr().err
     assert "111122223333 stands for your account: give --account or --role-arn" in err
     assert main(["deploy", "--dry-run", "--role-arn", "arn:aws:iam::999988887777:role/theirs"]) == 0
     out, err = capsys.readouterr()
@@ -105,7 +105,7 @@ def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture
     where = channel["DataSource"]["S3DataSource"]["S3Uri"]
     assert where.endswith(f"/wrn/code/{archive.name.removesuffix('.tar.gz')}/")
     assert f"aws s3 cp {archive} {where}" in err
-    assert "a tag wrn-user in the request says whose job it is" in err
+    assert "add a tag wrn-user to the request to say whose job it is" in err
     with tarfile.open(archive) as code:
         assert "src/wrn/aws/container.sh" in code.getnames()
     assert main(["deploy", "--write-json", str(tmp_path / "no/job.json")]) == 2
@@ -138,7 +138,10 @@ def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.Captur
 def test_whose_prices_a_dry_run_shows(capsys: pytest.CaptureFixture[str]) -> None:
     def told(*flags: str) -> bool:
         assert main(["deploy", "--dry-run", *flags]) == 0
-        return "prices: of the US here; AWS's own of eu-west-1 count" in capsys.readouterr().err
+        return (
+            "prices: those of the US here; a real deployment uses and records AWS's prices for eu-west-1"
+            in capsys.readouterr().err
+        )
 
     assert told("--region", "eu-west-1")
     assert not told("--region", "eu-west-1", "--price-per-hour", "1.5")
@@ -160,15 +163,15 @@ def test_the_rights_that_deploying_needs(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["deploy", "--print-policy", "--fallback", "us-west-2:g5.xlarge"]) == 0
     out, err = capsys.readouterr()
     assert "stands for your account" in err
-    assert "iam:PutRolePolicy with iam:PassRole is a wide right" in err
+    assert "iam:PutRolePolicy with iam:PassRole is a broad grant" in err
     assert "permissions boundary" in err
-    assert "by that tag, though, `wrn teardown` deletes wrn-training, whoever made it" in err
+    assert "because of that tag, `wrn teardown` deletes wrn-training, whoever created it" in err
     bucket = json.loads(out)["Statement"][0]
     assert bucket["Resource"] == [f"arn:aws:s3:::wrn-111122223333-{place}" for place in ("us-east-1", "us-west-2")]
     assert main(["deploy", "--print-policy", "--role-arn", "arn:aws:iam::999988887777:role/theirs"]) == 0
     out, err = capsys.readouterr()
     assert "PutRolePolicy" not in out + err
-    assert err == "attach it to whoever deploys\n"
+    assert err == "attach this policy to whoever deploys\n"
 
 
 def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,10 +193,10 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--lr", "-1"], ["lr (flag): '-1' is not allowed"]),
         (["--sopt"], ["--sopt: is not a known flag; did you mean --spot?"]),
-        (["--local"], ["dry_run: runs nothing; leave out --dry-run or --local"]),
+        (["--local"], ["dry_run: runs no job; leave out --dry-run or --local"]),
         (
             ["--local-dir", "x", "--interrupt-after", "9"],
-            ["local_dir: is for a job on this", "interrupt_after: is for"],
+            ["local_dir: is only for a job on this", "interrupt_after: is only for"],
         ),
         (
             ["--local", "--data-uri", "s3://b/x", "--interrupt-after", "9"],
@@ -209,10 +212,10 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
             ["'my job' must be letters, digits and hyphens", "set --name", "21600"],
         ),
         (["--max-runtime", "soon", "--account", "12"], ["'soon' is not a time", "account: '12' is not an account"]),
-        (["--max-wait", "9h"], ["max_wait: is for spot instances alone"]),
+        (["--max-wait", "9h"], ["max_wait: is only for spot instances"]),
         (["--vpc-config", "subnet-1", "--tags", "x"], ["as in subnet-a,subnet-b,sg-c", "tags: 'x' must be K=V"]),
-        (["--max-cost", "5", "--instance-type", "ml.m5.xlarge"], ["max_cost: the price of ml.m5.xlarge is not known"]),
-        (["--role-name", "a/b"], ["role_name: 'a/b' is not a role's name; give letters, digits and + = , . @ - _"]),
+        (["--max-cost", "5", "--instance-type", "ml.m5.xlarge"], ["max_cost: the price of ml.m5.xlarge is unknown"]),
+        (["--role-name", "a/b"], ["role_name: 'a/b' is not a role name; give letters, digits and + = , . @ - _"]),
         (["--output-dir", "x", "--model-dir", "y"], ["output_dir: x is a path", "model_dir: y is a path"]),
     ],
 )
@@ -226,7 +229,7 @@ def test_mistakes_are_told_all_at_once(flags: list[str], words: list[str], capsy
 
 
 def test_a_recipe_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The container has no such file: its keys travel as hyperparameters."""
+    """The container has no such file: its keys are sent as hyperparameters."""
     own = tmp_path / "mine.yaml"
     own.write_text("epochs: 30\nlr: 0.3\n")
     assert main(["deploy", "--dry-run", "--recipe", str(own)]) == 0

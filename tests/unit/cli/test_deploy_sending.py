@@ -1,4 +1,4 @@
-"""`wrn deploy` as a person meets it: what it asks, prints and refuses, and that it never shows a secret."""
+"""`wrn deploy` as users see it: what it asks, prints and refuses, and that it never shows a secret."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_deployment(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0] == "job: mine on 1 x ml.g5.xlarge in eu-west-1, at most $5.00"
-    assert lines[1] == "expected: about 103 min and $0.97 (spot price assumed), by the assumptions of wrn plan"
+    assert lines[1] == "expected: about 103 min and $0.97 (spot price assumed), under the assumptions of wrn plan"
     assert lines[2] == "look: https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/mine"
     assert lines[3].endswith("log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dmine$252F")
     assert [line.split()[1] for line in lines[5:]] == ["logs", "status", "stop", "fetch"]
@@ -80,11 +80,11 @@ def test_asked_once(faults: Faults, capsys: pytest.CaptureFixture[str], monkeypa
     asking = [word for word in SYNTHETIC if word != "--yes"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert main(asking) == 2
-    assert "no terminal to ask on" in capsys.readouterr().err
+    assert "no terminal to confirm on" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", Terminal("\n"))
     assert main(asking) == 2
     err = capsys.readouterr().err
-    assert "at most $62.86" in err.partition("go on? [y/N]")[0]
+    assert "at most $62.86" in err.partition("Continue? [y/N]")[0]
     assert "nothing was sent; give --yes" in err
     assert set(faults.seen) == {"GetCallerIdentity"}
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
@@ -116,20 +116,23 @@ def test_auto_without_cifar_trains_on_the_synthetic_set(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--account", "111111111111"], "account: is of account 111111111111, and these credentials are of 1234567"),
-        (["--role-arn", "arn:aws:iam::111111111111:role/x"], "role_arn: is of account 111111111111"),
+        (
+            ["--account", "111111111111"],
+            "account: is for account 111111111111, but these credentials belong to 1234567",
+        ),
+        (["--role-arn", "arn:aws:iam::111111111111:role/x"], "role_arn: is for account 111111111111"),
         (["--bucket", "not-there"], "there is no not-there; create it, or leave out --bucket"),
         (["--fallback", "g5.xlarge,g9"], "fallback: 'g5.xlarge,g9' has 'g9', which is not an instance type"),
         (["--fallback", "g9.xlarge"], "'ml.g9.xlarge' is not one of"),
-        (["--fallback", "xx-west-9:g5.xlarge"], 'region: "xx-west-9" has no training images'),
-        (["--fallback", "us-west-2:g5.xlarge", "--bucket", "b-1"], "bucket is of eu-west-1 alone"),
+        (["--fallback", "xx-west-9:g5.xlarge"], 'region: "xx-west-9" has no known training images'),
+        (["--fallback", "us-west-2:g5.xlarge", "--bucket", "b-1"], "bucket is only valid in eu-west-1"),
         (
             ["--notify", "arn:aws:sns:us-east-1:123456789012:t"],
             "the topic is in us-east-1, and events of jobs in eu-west-1",
         ),
         (["--notify", "me"], "notify: 'me' is neither the ARN of an SNS topic"),
-        (["--budget", "5"], "budget: is one of the alarms; give --alarms"),
-        (["--on-demand-after", "20m"], "on_demand_after: is for spot instances alone"),
+        (["--budget", "5"], "budget: is part of --alarms"),
+        (["--on-demand-after", "20m"], "on_demand_after: is only for spot instances"),
         (["--full-access", "--role-arn", "arn:aws:iam::123456789012:role/x"], "full_access: a role given as"),
         (["--profile", "nobody"], "profile: there is no nobody in AWS's configuration"),
     ],
@@ -186,7 +189,7 @@ def test_a_region_that_the_account_has_not_enabled(faults: Faults, capsys: pytes
     assert set(faults.seen) == {"GetCallerIdentity"}
     faults.refuse("GetCallerIdentity", "InvalidClientTokenId", status=403)
     assert main(elsewhere) == 2
-    assert "log in again" in capsys.readouterr().err, "at home it is what it says"
+    assert "log in again" in capsys.readouterr().err, "in the home region it means what it says"
     faults.planned["GetCallerIdentity"] = [None, (403, "AccessDenied", "no"), None]
     faults.jobs = [{"SecondaryStatus": "Training"}]
     assert main(elsewhere) == 0
@@ -246,10 +249,10 @@ def test_a_limit_in_money_holds_by_the_price_of_the_region(
     assert hours["home"] == pytest.approx(2 * hours["dear"], rel=0.05)
     monkeypatch.setattr(deploy, "live_prices", nobody)
     assert main([*SYNTHETIC, "--max-cost", "5"]) == 2
-    assert "by the price of another region (prices: nobody answers); give --price-per-hour" in capsys.readouterr().err
+    assert "the price of another region (prices: nobody answers); give --price-per-hour" in capsys.readouterr().err
     assert main([*SYNTHETIC, "--max-cost", "5", "--price-per-hour", "1.5"]) == 0
     assert main(SYNTHETIC) == 0
-    assert "by us-west-2's price: --price-per-hour says that of eu-west-1" in capsys.readouterr().err
+    assert "at us-west-2's price; give that of eu-west-1 as --price-per-hour" in capsys.readouterr().err
 
 
 def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
@@ -290,13 +293,13 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
     ):
         assert main([*flags, "--fallback", place]) == 2
         error = capsys.readouterr().err
-        assert "max_cost: would be by the price of another region" in error
+        assert "max_cost: would use the price of another region" in error
         assert why in error
-        assert "out of --fallback, or --max-runtime in its place" in error
+        assert "out of --fallback, or give --max-runtime instead" in error
     assert len(faults.created) == sent
     free = [word for word in flags if word not in ("--max-cost", "5")]
     assert main([*free, "--fallback", "sa-east-1:g5.xlarge"]) == 0
-    assert "in sa-east-1 for at most $33.91, by us-west-2's price" in capsys.readouterr().err
+    assert "in sa-east-1 for at most $33.91, at us-west-2's price" in capsys.readouterr().err
 
 
 def test_a_price_that_was_given_is_recorded(faults: Faults) -> None:

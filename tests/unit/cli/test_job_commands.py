@@ -1,4 +1,4 @@
-"""The commands for a job that exists, as a person or a program meets them."""
+"""The commands for an existing job, as users and programs see them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_logs_gives_the_log_word_for_word(job: Any, capsys: pytest.CaptureFixtur
 def test_logs_before_the_first_line(account: None, capsys: pytest.CaptureFixture[str]) -> None:
     make_job("wrn-a")
     assert main(["logs", "wrn-a"]) == 0
-    assert "wrn-a (Completed) has written nothing" in capsys.readouterr().err
+    assert "wrn-a (Completed) has written no log" in capsys.readouterr().err
 
 
 def test_following_to_the_end(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_jobs(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["jobs"]) == 0
     assert "of-others" not in capsys.readouterr().out
     assert main(["jobs", "--running"]) == 0
-    assert "no running job of ours" in capsys.readouterr().err
+    assert "no running wrn job" in capsys.readouterr().err
 
 
 def test_stop_says_what_it_did(job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +142,7 @@ def test_stop_says_what_it_did(job: Any, monkeypatch: pytest.MonkeyPatch, capsys
     stopped: list[Job] = []
     monkeypatch.setattr("wrn.cli.stop.stop", lambda session, found: not stopped.append(found))
     assert main(["stop", "wrn-a"]) == 0
-    assert "`wrn resume wrn-a` goes on from there" in capsys.readouterr().err
+    assert "`wrn resume wrn-a` resumes it" in capsys.readouterr().err
     assert [found.name for found in stopped] == ["wrn-a"]
 
 
@@ -162,18 +162,16 @@ def test_machines_that_are_kept_ready(
     monkeypatch.setattr(Session, "call", record)
     set_state(job, "InProgress", "Training")
     assert main(["stop", "wrn-a"]) == 0
-    assert "stay ready" not in capsys.readouterr().err
+    assert "stay warm" not in capsys.readouterr().err
     job.resource_config = {**job.resource_config, "KeepAlivePeriodInSeconds": 1800}
     assert main(["stop", "wrn-a"]) == 0
     told = capsys.readouterr().err.splitlines()[1]
-    assert "its machines may stay ready, and be paid for, for up to 30 min after that; `wrn stop wrn-a` rele" in told
+    assert "its instances may stay warm, and billed, for up to 30 min after that; `wrn stop wrn-a` rele" in told
     assert [operation for operation, _ in sent] == ["StopTrainingJob"] * 2
     set_state(job, "Stopped", "Stopped")
     job.warm_pool_status = {"Status": "Available"}
     assert main(["stop", "wrn-a"]) == 0
-    assert capsys.readouterr().err == (
-        "wrn-a is stopped already; its machines, kept ready for the next job until now, are released\n"
-    )
+    assert capsys.readouterr().err == ("wrn-a is stopped already; the instances that it kept warm are released\n")
     released = {"TrainingJobName": "wrn-a", "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
     assert sent[2:] == [("UpdateTrainingJob", released)]
     job.warm_pool_status = {"Status": "Terminated"}
@@ -189,19 +187,19 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     assert request["TrainingJobName"] == "wrn-a-r2"
     assert main(["resume", "wrn-a", "--instance-type", "g6.xlarge", "--max-minutes", "30", "--yes"]) == 0
     told = capsys.readouterr().err
-    assert "wrn-a-r2 started; it begins afresh: s3://" in told
+    assert "wrn-a-r2 started; it starts from scratch: s3://" in told
     assert "is empty, for at most $0.66" in told
     assert "next: wrn logs -f wrn-a-r2" in told
     fresh = client("sagemaker").describe_training_job(TrainingJobName="wrn-a-r2")
     assert fresh["CheckpointConfig"]["S3Uri"] == f"s3://{BUCKET}/wrn/checkpoints/wrn-a"
     assert fresh["ResourceConfig"]["InstanceType"] == "ml.g6.xlarge"
     tags = client("sagemaker").list_tags(ResourceArn=fresh["TrainingJobArn"])["Tags"]
-    assert {"Key": "wrn-user", "Value": "moto"} in tags, "who goes on with it"
+    assert {"Key": "wrn-user", "Value": "moto"} in tags, "who resumes it"
     client("s3").put_object(Bucket=BUCKET, Key="wrn/checkpoints/wrn-a/step-1", Body=b"x")
     assert main(["resume", "wrn-a", "--json", "--yes"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)["job"] == "wrn-a-r3"
-    assert "it goes on from" in told.err
+    assert "it resumes from" in told.err
     assert main(["resume", "wrn-a", "--instance-type", "ml.g5.xlarg"]) == 2
     assert main(["resume", "wrn-a"]) == 2
     assert "this needs a yes" in capsys.readouterr().err
@@ -214,13 +212,13 @@ def test_resume_starts_no_second_job_on_the_same_checkpoints(job: Any, capsys: p
     set_state(running, "InProgress", "Training")
     capsys.readouterr()
     assert main(["resume", "wrn-a", "--yes"]) == 2
-    assert "wrn-a-r2 goes on from these checkpoints already; `wrn logs -f wrn-a-r2`" in capsys.readouterr().err
+    assert "wrn-a-r2 has already resumed from these checkpoints; `wrn logs -f wrn-a-r2`" in capsys.readouterr().err
     set_state(running, "Stopped", "Stopped")
     assert main(["resume", "wrn-a", "--yes"]) == 0
 
 
 def test_a_resumed_job_of_which_nothing_was_heard(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
-    """The request arrives and its answer does not, so that the repeat finds the name in use; or nothing is known."""
+    """The request arrives and its answer does not, so that the retry finds the name in use; or nothing is known."""
     make_bucket(BUCKET, ours=True)
     make_job("wrn-a")
     found = sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"]
@@ -232,13 +230,13 @@ def test_a_resumed_job_of_which_nothing_was_heard(faults: Faults, capsys: pytest
     lost = ReadTimeoutError(endpoint_url="x")
     faults.fail("CreateTrainingJob", lost)
     assert main([*resume, "mine"]) == 0
-    assert "mine started; it begins afresh" in capsys.readouterr().err
+    assert "mine started; it starts from scratch" in capsys.readouterr().err
     for more, fault in ([], None), (["--instance-type", "ml.g6.xlarge"], lost):
         if fault:
             faults.fail("CreateTrainingJob", fault)
         assert main([*resume, "mine", *more]) == 2
         err = capsys.readouterr().err
-        assert "name: there is a job mine in eu-west-1 already; give another --name, or see it with: wrn status" in err
+        assert "name: a job mine exists in eu-west-1 already; give another --name, or see it with: wrn status" in err
         assert "may be running" not in err
     for error, code in (lost, 2), (KeyboardInterrupt(), 3):
         faults.fail("CreateTrainingJob", error, times=3 if error is lost else 1)
@@ -248,14 +246,14 @@ def test_a_resumed_job_of_which_nothing_was_heard(faults: Faults, capsys: pytest
     faults.fail("CreateTrainingJob", lost)
     faults.fail("DescribeTrainingJob", lost, after=1, times=3)
     assert main([*resume, "mine"]) == 2
-    assert "the job mine may be running" in capsys.readouterr().err, "whose it is could not be seen"
+    assert "the job mine may be running" in capsys.readouterr().err, "its owner could not be determined"
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (NotThere("HeadBucket: Not Found (404)"), "with the code and the checkpoints of wrn-a, is there no more"),
-        (Denied("HeadBucket: Forbidden (403)"), "of wrn-a, belongs to another account now, or may not be looked at"),
+        (NotThere("HeadBucket: Not Found (404)"), "with the code and the checkpoints of wrn-a, no longer exists"),
+        (Denied("HeadBucket: Forbidden (403)"), "of wrn-a, now belongs to another account, or denies access"),
     ],
 )
 def test_resume_runs_no_code_of_a_bucket_that_is_not_ours_any_more(
@@ -276,7 +274,7 @@ def test_resume_runs_no_code_of_a_bucket_that_is_not_ours_any_more(
     assert asked == [{"Bucket": BUCKET, "ExpectedBucketOwner": ACCOUNT}]
     told = capsys.readouterr().err
     assert words in told
-    assert "start afresh with `wrn deploy`" in told
+    assert "start over with `wrn deploy`" in told
 
 
 def test_a_fetched_model_can_be_used(job: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,7 +309,7 @@ def test_ctrl_c_without_a_terminal_leaves_the_job_running(
     def pressed_in_the_third(ctrl_c: logs_command.CtrlC, seconds: float) -> bool:
         """A handler takes the signal by now: without one it would end all tests."""
         waits.append(seconds)
-        assert len(waits) <= 3, "it goes on after Ctrl-C"
+        assert len(waits) <= 3, "it continues after Ctrl-C"
         if len(waits) == 3:
             assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
             signal.raise_signal(signal.SIGINT)
@@ -326,7 +324,7 @@ def test_ctrl_c_without_a_terminal_leaves_the_job_running(
 
 @pytest.mark.parametrize(
     ("answer", "choice", "stops"),
-    [("\n", "leave", False), ("l\n", "leave", False), ("f\n", "go on", False), ("s\n", "go on", True)],
+    [("\n", "leave", False), ("l\n", "leave", False), ("f\n", "follow", False), ("s\n", "follow", True)],
 )
 def test_ctrl_c_at_a_terminal_asks(answer: str, choice: str, stops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     job = FakeJob()

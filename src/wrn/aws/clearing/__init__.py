@@ -1,1 +1,1 @@
-"""What of ours is on AWS, what it costs, and how it goes away."""
+"""What wrn created on AWS, what it costs, and how to remove it."""

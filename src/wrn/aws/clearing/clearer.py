@@ -1,4 +1,4 @@
-"""The rights that `wrn costs` and `wrn teardown` need: apart from those of deploying, for they remove."""
+"""The permissions of `wrn costs` and `wrn teardown`: separate from those of deploying, as they delete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOOK = (
     "sns:ListTopics",
     "tag:GetResources",
 )
-"""What is ours is found by its tag, among all that the account has: this cannot be limited to what is ours."""
+"""wrn's resources are found by their tag among all of the account, so these cannot be restricted further."""
 
 SAGEMAKER = (
     "sagemaker:DeleteEndpoint",
@@ -64,12 +64,12 @@ ROLE = (
 
 
 def clearing_policy(places: Iterable[DeployOptions], *, records: bool = False) -> Document:
-    """What it takes to see and to remove all that was made in these places; the records of jobs where asked for."""
+    """The permissions to see and remove everything created in these places, and job records if asked for."""
     all_of = list(places)
     options = all_of[0]
     arn = f"arn:{partition(options.region)}"
     here = [f"{region}:{options.account}" for region in dict.fromkeys(place.region for place in all_of)]
-    # The user's own bucket is emptied of what is ours, and stays.
+    # From the user's own bucket only what wrn put there is removed; the bucket stays.
     made = list(dict.fromkeys(f"{arn}:s3:::{bucket_name(place)}" for place in all_of if not place.bucket))
     given = list(dict.fromkeys(f"{arn}:s3:::{bucket_name(place)}" for place in all_of if place.bucket))
     objects = [f"{bucket}/*" for bucket in made] + [
@@ -109,6 +109,6 @@ def clearing_policy(places: Iterable[DeployOptions], *, records: bool = False) -
     if made:
         statements.append(allow("DeleteBuckets", ["s3:DeleteBucket"], made))
     if not options.role_arn:
-        # By its tag, as it is found: `wrn deploy --role-name` gives it any name.
+        # By its tag: `wrn deploy --role-name` can give it any name.
         statements.append(allow("DeleteRole", list(ROLE), [f"{arn}:iam::{options.account}:role/*"], **tagged))
     return document(*statements)

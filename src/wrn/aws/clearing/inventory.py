@@ -1,6 +1,6 @@
-"""What of ours is in the account: found by its tag, with its size and what it costs as long as it stays.
+"""What wrn created in the account: found by its tag, with its size and running cost.
 
-What carries no tag of ours is not ours, whatever its name; of a bucket that the user named, only what we put there is.
+Anything without wrn's tag is not wrn's, whatever its name; in a bucket that the user named, only what wrn put there is.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from wrn.errors import AwsError
 
 @dataclass
 class Inventory:
-    """resources: in the order of their removal. notes: what could not be looked at, and what stays, with the reason.
+    """resources: in order of removal. notes: what could not be inspected, and what stays, with the reason.
 
-    missed: the kinds of which at least one could not be looked at, so that what was found may not be all.
+    missed: the kinds of which at least one could not be inspected, so that the inventory may be incomplete.
     """
 
     resources: list[Resource] = field(default_factory=list)
@@ -39,17 +39,17 @@ class Inventory:
             self.missed.append(kind)
 
     def unseen(self, kind: str) -> Unseen:
-        return lambda name, error: self.miss(kind, f"{name} was not looked at: {error}")
+        return lambda name, error: self.miss(kind, f"{name} could not be inspected: {error}")
 
 
 def take_inventory(
     session: Session, *, buckets: Iterable[str] = (), logs: bool = True, records: bool = False
 ) -> Inventory:
-    """Everything of ours in the session's region, and our roles.
+    """Everything of wrn in the session's region, and its roles.
 
-    buckets: the user's own that a deployment may have used, beside those that our jobs name. logs: also the log streams
-    of our jobs, a request for each. records: also what SageMaker keeps of our jobs when they are over. Raises AwsError;
-    what the caller may not look at becomes a note.
+    buckets: the user's own that a deployment may have used, besides those that wrn's jobs name. logs: also the log
+    streams of the jobs, one request each. records: also SageMaker's records of finished jobs. Raises AwsError; what the
+    caller may not inspect becomes a note.
     """
     inventory = Inventory()
     jobs = tagged_jobs(session)
@@ -75,7 +75,9 @@ def take_inventory(
             if name in own or found.data["objects"] or found.data["uploads"]:
                 yield found
             if name not in own:
-                inventory.notes += [f"s3://{name}/{prefix} stays: a job was given it" for prefix in given.get(name, ())]
+                inventory.notes += [
+                    f"s3://{name}/{prefix} stays: it was given to a job as its data" for prefix in given.get(name, ())
+                ]
 
     looks: list[tuple[str, Callable[[], Iterable[Resource]]]] = [
         ("training jobs", lambda: _running(details, lambda job: started_by(session, job))),
@@ -89,7 +91,7 @@ def take_inventory(
         ("topics", lambda: services.topics(session)),
         ("logs", lambda: _logs(session, details) if logs else ()),
         ("buckets", buckets_of_ours),
-        # After what is found by them.
+        # After the resources that are found through them.
         ("records of jobs", lambda: _records(details) if records else ()),
         ("image repositories", lambda: services.repositories(session)),
         ("budgets", lambda: services.budgets(session)),
@@ -99,23 +101,23 @@ def take_inventory(
         found_by_them = [kind for kind in inventory.missed if kind in ("logs", "buckets")]
         if what == "records of jobs" and records and found_by_them:
             inventory.notes.append(
-                f"the records of jobs stay: by them {' and '.join(found_by_them)} are found, see above"
+                f"the records of jobs stay: {' and '.join(found_by_them)} are found through them, see above"
             )
             continue
         try:
             found = list(look())
         except (Denied, NoAnswer) as error:
-            inventory.miss(what, f"{what} were not looked at: {error}")
+            inventory.miss(what, f"{what} could not be inspected: {error}")
             continue
         if what in ("roles", "budgets") and elsewhere and found:
             names = ", ".join(resource.name for resource in found)
-            inventory.notes.append(f"{names} stays: {', '.join(elsewhere)} in other regions is ours too; see --region")
+            inventory.notes.append(f"{names} stays: wrn also has {', '.join(elsewhere)} in other regions; see --region")
             inventory.resources += [services.rights(role, session) for role in found if role.data.get("here")]
             continue
         for role in [resource for resource in found if resource.data.get("elsewhere")]:
             found.remove(role)
             places = ", ".join(role.data["elsewhere"])
-            inventory.notes.append(f"{role.name} stays: it is for jobs in {places} as well; see --region")
+            inventory.notes.append(f"{role.name} stays: jobs in {places} use it as well; see --region")
             if role.data["here"]:
                 found.append(services.rights(role, session))
         inventory.resources += found
@@ -127,13 +129,13 @@ def _described(session: Session, name: str) -> Job | None:
     try:
         return describe(session, name)
     except NotThere:
-        return None  # somebody else was quicker
+        return None  # already removed by someone else
 
 
 def tagged_jobs(session: Session) -> list[dict[str, Any]]:
-    """Summaries of the jobs with our tag: a name alone does not make one ours."""
+    """Summaries of the jobs with wrn's tag; a matching name is not enough."""
     tagged = tagged_arns(session, "sagemaker:training-job")
-    # The index of tags lags by some seconds, so a running job is asked itself.
+    # The tag index lags by some seconds, so the tags of a running job are read directly.
     return [
         entry
         for entry in summaries(session)
@@ -145,7 +147,7 @@ def tagged_jobs(session: Session) -> list[dict[str, Any]]:
 def _running(jobs: Iterable[Job], user_of: Callable[[Job], str] = lambda job: "") -> Iterator[Resource]:
     for job in jobs:
         machines = f"{job.instances} x {job.instance_type}"
-        foreign = ", by the US price" if job.price_is_foreign else ""
+        foreign = ", at the US price" if job.price_is_foreign else ""
         if not job.is_over:
             cost = _job_cost(job, spot=job.spot)
             user = user_of(job)
@@ -154,27 +156,27 @@ def _running(jobs: Iterable[Job], user_of: Callable[[Job], str] = lambda job: ""
                 detail += f", started by {user}"
             yield Resource("training job", job.name, detail, per_hour=cost, data={"user": user})
         elif job.has_warm_machines:
-            yield Resource("warm pool", job.name, f"{machines} kept ready{foreign}", per_hour=_job_cost(job))
+            yield Resource("warm pool", job.name, f"{machines} kept warm{foreign}", per_hour=_job_cost(job))
 
 
 def _older_jobs(session: Session, newer: Iterable[str], inventory: Inventory) -> list[Job]:
-    """Our jobs behind all that `tagged_jobs` looks through. inventory: is told what cannot be asked for."""
+    """wrn's jobs older than those that `tagged_jobs` lists. Adds to the inventory's notes what cannot be requested."""
     try:
         arns = indexed_arns(session, "sagemaker:training-job")
     except (Denied, NoAnswer) as error:
-        inventory.miss("records of jobs", f"records of jobs older than the newest were not looked for: {error}")
+        inventory.miss("records of jobs", f"older records of jobs could not be listed: {error}")
         return []
-    # An ARN has the job's name in lower case, whatever the name itself is.
+    # ARNs contain the job's name in lower case, whatever its own case.
     older = {arn.rpartition("/")[2].lower(): arn for arn in arns}
     found = []
     for name in sorted({*older} - {name.lower() for name in newer}):
-        # Their tag is read once more: what goes by it goes for good, and the index lags.
+        # The tag is read again: deletion is final, and the index lags.
         if not is_ours(session, older[name]):
             continue
         if job := _described(session, name):
             found.append(job)
         else:
-            note = f"{older[name]} carries our tag, and cannot be described by that name: its record stays"
+            note = f"{older[name]} has wrn's tag but cannot be described by that name: its record stays"
             inventory.miss("records of jobs", note)
     return found
 
@@ -185,7 +187,7 @@ def _records(jobs: Iterable[Job]) -> Iterator[Resource]:
 
 
 def _job_cost(job: Job, *, spot: bool = False) -> float | None:
-    """US dollars an hour by the price recorded with it, else by the bundled list."""
+    """US dollars per hour, at the price recorded with it, else at the bundled one."""
     return None if job.price is None else job.price.usd_per_hour * job.instances * (SPOT_SHARE if spot else 1)
 
 
@@ -203,7 +205,7 @@ def _logs(session: Session, jobs: Iterable[Job]) -> Iterator[Resource]:
 
 
 def _given_data(jobs: Iterable[Job]) -> dict[str, tuple[str, ...]]:
-    """By bucket, where the data lie that jobs were given by --data-uri: they are the user's, wherever they are."""
+    """By bucket, the prefixes of data given to jobs with --data-uri, which belongs to the user wherever it is."""
     found: dict[str, tuple[str, ...]] = {}
     for job in jobs:
         for channel in job.answer.get("InputDataConfig") or ():
@@ -234,5 +236,5 @@ def bucket_given(name: str) -> str:
     """A bucket's name as given, with or without s3://. Raises AwsError for an address inside one."""
     name = name.removeprefix("s3://").rstrip("/")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
-        raise AwsError(f"bucket: {name!r} is not a bucket name; give it alone, without a folder")
+        raise AwsError(f"bucket: {name!r} is not a bucket name; give only its name, without a folder")
     return name

@@ -1,4 +1,4 @@
-"""One thing of ours on AWS: what it is, its size, and what it costs as long as it stays."""
+"""One resource of wrn on AWS: its kind, size and running cost."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wrn.errors import AwsError
 HOURS_PER_MONTH = 730
 
 Unseen = Callable[[str, AwsError], None]
-"""Called with the name of one thing that could not be looked at, and why: the others are looked at all the same."""
+"""Called with the name of a resource that could not be inspected, and why; the others are still inspected."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """Something of ours. Money in US dollars, None where no price is known; `data`: what its removal needs."""
+    """A resource of wrn. Costs in US dollars, None if no price is known; `data`: what its removal needs."""
 
     kind: str
     name: str
@@ -28,7 +28,7 @@ class Resource:
 
     @property
     def monthly(self) -> float | None:
-        """If it stays as it is for a month; a job ends by itself, and is counted by the hour alone."""
+        """The cost of keeping it for a month; a job ends by itself, so only its hourly cost counts."""
         if self.kind in ("training job", "warm pool"):
             return 0.0
         if self.per_hour is None or self.per_month is None:

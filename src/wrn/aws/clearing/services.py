@@ -1,4 +1,4 @@
-"""What of ours each service has, apart from jobs and buckets: found by its tag, whatever its name."""
+"""wrn's resources in each service, except jobs and buckets: found by their tag, whatever their name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from wrn.aws.prices import bundled_prices
 from wrn.aws.session import Session
 
 MARK = "=".join(OWNER_TAG)
-"""Stands in the body of our dashboards, which have no tags."""
+"""In the body of wrn's dashboards, as dashboards have no tags."""
 
 ALARM_PER_MONTH, DASHBOARD_PER_MONTH, ECR_PER_GB_MONTH = 0.10, 3.00, 0.10
 """US dollars, us-east-1, from public price lists of 2026; the first 3 dashboards and 10 alarms cost nothing."""
 
 
 def instance_cost(instance_type: str, count: int) -> float | None:
-    """US dollars an hour by the bundled list. None where the type is not in it."""
+    """US dollars per hour at bundled prices; None if the type has none."""
     price = bundled_prices().get(instance_type)
     return None if price is None else price.usd_per_hour * count
 
@@ -34,7 +34,7 @@ def tuning_jobs(session: Session) -> Iterator[Resource]:
     ):
         running = entry["HyperParameterTuningJobStatus"] == "InProgress"
         if running and is_ours(session, entry["HyperParameterTuningJobArn"]):
-            yield Resource("tuning job", entry["HyperParameterTuningJobName"], "its jobs are listed by themselves")
+            yield Resource("tuning job", entry["HyperParameterTuningJobName"], "its jobs are listed separately")
 
 
 def endpoints(session: Session) -> Iterator[Resource]:
@@ -47,7 +47,7 @@ def endpoints(session: Session) -> Iterator[Resource]:
             told = session.call("sagemaker", "DescribeEndpoint", {"EndpointName": entry["EndpointName"]})
             config = {"EndpointConfigName": told["EndpointConfigName"]}
             for variant in session.call("sagemaker", "DescribeEndpointConfig", config)["ProductionVariants"]:
-                if "InstanceType" in variant:  # a serverless one costs per request
+                if "InstanceType" in variant:  # a serverless one is billed per request
                     count = int(variant.get("InitialInstanceCount", 1))
                     part = instance_cost(variant["InstanceType"], count)
                     cost = None if cost is None or part is None else cost + part
@@ -71,7 +71,7 @@ def alarms(session: Session) -> Iterator[Resource]:
 
 
 def dashboards(session: Session) -> Iterator[Resource]:
-    """That of this region: dashboards are the account's, whatever region is asked."""
+    """The one of this region: dashboards belong to the account, whatever region is asked."""
     name = dashboard_name(session.region)
     try:
         body = session.call("cloudwatch", "GetDashboard", {"DashboardName": name})["DashboardBody"]
@@ -102,7 +102,7 @@ def repositories(session: Session) -> Iterator[Resource]:
             try:
                 images = list(session.pages("ecr", "DescribeImages", "imageDetails", {"repositoryName": name}))
             except NotThere:
-                continue  # it went since it was listed
+                continue  # removed since it was listed
             size = sum(image.get("imageSizeInBytes", 0) for image in images)
             cost = size / storage.GB * ECR_PER_GB_MONTH
             yield Resource("image repository", name, f"{len(images)} images", bytes=size, per_month=cost)
@@ -124,14 +124,14 @@ def budgets(session: Session) -> Iterator[Resource]:
 def roles(session: Session, unseen: Unseen) -> Iterator[Resource]:
     for entry in session.pages("iam", "ListRoles", "Roles"):
         if "sagemaker.amazonaws.com" not in json.dumps(entry.get("AssumeRolePolicyDocument", "")):
-            continue  # ours are for SageMaker alone, and asking each role of an account takes minutes
+            continue  # wrn's roles trust SageMaker, and reading the tags of every role takes minutes
         name = {"RoleName": entry["RoleName"]}
         try:
             if not _tagged(session, "iam", name, operation="ListRoleTags"):
                 continue
             policies = list(session.pages("iam", "ListRolePolicies", "PolicyNames", name))
         except NotThere:
-            continue  # it went since it was listed
+            continue  # removed since it was listed
         except (Denied, NoAnswer) as error:
             unseen(f"role {entry['RoleName']}", error)
             continue
@@ -144,18 +144,18 @@ def roles(session: Session, unseen: Unseen) -> Iterator[Resource]:
 
 
 def rights(role: Resource, session: Session) -> Resource:
-    """Of a role that stays: its policies for this region. A role has room for 10,240 characters of them."""
+    """The policies for this region of a role that stays: a role can hold only 10,240 characters of policies."""
     return replace(role, kind="rights of role", detail=f"for jobs in {session.region}")
 
 
 def unknown(session: Session) -> list[str]:
-    """What carries our tag and is of no kind that is known here, so that it is at least told."""
+    """Notes on resources with wrn's tag whose kind is unknown here, so that they are at least reported."""
     known = ("s3", "sagemaker", "ecr", "cloudwatch", "iam", "budgets", "logs", "events", "sns")
     request = {"TagFilters": [{"Key": OWNER_TAG[0], "Values": [OWNER_TAG[1]]}]}
     try:
         found = session.pages("resourcegroupstaggingapi", "GetResources", "ResourceTagMappingList", request)
         return [
-            f"{entry['ResourceARN']} carries our tag, but is nothing that this command knows to remove"
+            f"{entry['ResourceARN']} has wrn's tag, but this command cannot remove it"
             for entry in found
             if entry["ResourceARN"].split(":")[2] not in known
         ]
@@ -171,7 +171,7 @@ def _tagged(
     key: str = "Tags",
     operation: str = "ListTagsForResource",
 ) -> bool:
-    """Whether a thing carries our tag; not where it is gone since it was listed."""
+    """Whether a resource has wrn's tag; False if it was removed since it was listed."""
     try:
         return has_our_tag(session.call(service, operation, request).get(key) or ())
     except NotThere:

@@ -1,4 +1,4 @@
-"""Our buckets: which are ours, how much is in them, and emptying them to the last version."""
+"""wrn's buckets: finding them, measuring them, and emptying them to the last version."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 FOLDERS = tuple(f"{request.PREFIX}/{folder}/" for folder in request.FOLDERS)
-"""In a bucket that is the user's own, what we write is below these."""
+"""In the user's own bucket, wrn writes only below these."""
 
 GB = 1 << 30
-"""Bytes, as S3 counts them for its price."""
+"""Bytes, as S3 counts them for billing."""
 
 USD_PER_GB_MONTH = 0.023
 """S3 Standard, first 50 TB, us-east-1: public price lists of 2026. Other regions cost up to a third more."""
 
 AT_ONCE = 1000
-"""Objects in one DeleteObjects."""
+"""Objects per DeleteObjects request."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What of a bucket is ours: all of one that we made; of another what we put there.
+    """The part of a bucket that is wrn's: all of a bucket that wrn created; in any other, what wrn put there.
 
-    spared: beginnings of keys that are the user's, wherever they are: what a job was given as its data.
+    spared: key prefixes that belong to the user: what a job was given as its data.
     """
 
     bucket: str
@@ -42,10 +42,10 @@ class Part:
         return ("",) if self.whole else FOLDERS
 
     def holds(self, key: str) -> bool:
-        """Whether a key under one of the prefixes is ours."""
+        """Whether a key under one of the prefixes is wrn's."""
         if self.whole:
             return True
-        # Data of the user's own may lie in the same folder, and the job that was given it may be known no more.
+        # The user's own data may be in the same folder, and the job that it was given to may be gone.
         is_data = key.startswith(f"{request.PREFIX}/data/")
         return not key.startswith(self.spared) and (not is_data or request.OWN_DATA.match(key) is not None)
 
@@ -60,12 +60,12 @@ class Size:
 
 
 def monthly(size: int) -> float:
-    """US dollars for so many bytes."""
+    """US dollars per month for this many bytes."""
     return size / GB * USD_PER_GB_MONTH
 
 
 def own_buckets(session: Session, unseen: Unseen) -> tuple[list[str], list[str]]:
-    """The buckets that this tool made: those in the session's region, and those elsewhere."""
+    """The buckets that wrn created: those in the session's region, and those elsewhere."""
     here: list[str] = []
     elsewhere: list[str] = []
     for entry in session.pages("s3", "ListBuckets", "Buckets"):
@@ -81,14 +81,14 @@ def own_buckets(session: Session, unseen: Unseen) -> tuple[list[str], list[str]]
             unseen(f"bucket {name}", error)
             continue
         if has_our_tag(tags):
-            # S3's first region has no name here, its second an old one.
+            # S3 gives no name for its first region, and an old one for its second.
             region = {None: "us-east-1", "": "us-east-1", "EU": "eu-west-1"}.get(place, place)
             (here if region == session.region else elsewhere).append(name)
     return here, elsewhere
 
 
 def measure(session: Session, part: Part) -> Size:
-    """How much there is of ours. A bucket that does not exist is empty."""
+    """How much of it is wrn's. A bucket that does not exist is empty."""
     objects = total = uploads = 0
     try:
         for entry in versions(session, part):
@@ -104,7 +104,7 @@ def measure(session: Session, part: Part) -> Size:
 
 
 def versions(session: Session, part: Part) -> Iterator[dict[str, Any]]:
-    """Every version and every delete marker of ours, each with Key and VersionId."""
+    """Every version and delete marker of wrn's, each with Key and VersionId."""
     for prefix in part.prefixes:
         yield from (entry for entry in _versions(session, part.bucket, prefix) if part.holds(entry["Key"]))
 
@@ -123,7 +123,7 @@ def _versions(session: Session, bucket: str, prefix: str) -> Iterator[dict[str, 
 
 
 def _uploads(session: Session, part: Part) -> Iterator[dict[str, str]]:
-    """Those of ours that are not finished, each as the beginning of a request."""
+    """wrn's unfinished uploads, each as the start of a request."""
     for prefix in part.prefixes:
         place = {"Bucket": part.bucket, "Prefix": prefix}
         for entry in session.pages("s3", "ListMultipartUploads", "Uploads", place):
@@ -132,13 +132,13 @@ def _uploads(session: Session, part: Part) -> Iterator[dict[str, str]]:
 
 
 def empty(session: Session, part: Part) -> None:
-    """Remove every version and every unfinished upload of ours.
+    """Remove every version and every unfinished upload of wrn's.
 
-    Raises AwsError with the first refusal, after having tried all.
+    Raises AwsError with the first refusal, after trying all.
     """
     bucket = part.bucket
     refused: list[dict[str, Any]] = []
-    # Listed as a whole first: deleting under a listing's feet makes it skip.
+    # Listed completely first: deleting during a listing makes it skip entries.
     found = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions(session, part)]
     for start in range(0, len(found), AT_ONCE):
         batch = {"Objects": found[start : start + AT_ONCE], "Quiet": True}

@@ -1,4 +1,4 @@
-"""Removing what this tool made, in an order in which nothing is used any more when it goes; repeating it converges."""
+"""Remove what wrn created, in an order in which nothing removed is still in use; repeating it converges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STOP_MINUTES = 10
 """A job has two minutes to save; then its model is uploaded."""
 
 USED_BY_JOBS = ("log", "bucket", "objects", "image repository", "rights of role", "role")
-"""What a job needs to the end: without it the job fails, and its model is lost."""
+"""What a job needs until it ends: without it the job fails, and its model is lost."""
 
 Tell = Callable[[str], None]
 
@@ -25,9 +25,9 @@ Tell = Callable[[str], None]
 def remove(
     session: Session, resources: Sequence[Resource], tell: Tell, *, sleep: Callable[[float], None] = time.sleep
 ) -> list[str]:
-    """Remove these, in their order; a sentence for each that could not be. What is gone already counts as removed.
+    """Remove these, in order; returns a sentence for each that could not be removed. Already gone counts as removed.
 
-    Raises AwsError where a job has not stopped, when all is gone that it does not use.
+    Raises AwsError if a job has not stopped, after removing everything that it does not use.
     """
     faults: list[str] = []
     jobs = [resource for resource in resources if resource.kind in ("training job", "tuning job", "warm pool")]
@@ -45,15 +45,15 @@ def remove(
         if resource not in jobs and resource not in records and not (running and resource.kind in USED_BY_JOBS):
             faults += _remove_one(session, resource, tell)
     if running:
-        kept = f"{', '.join(running)} has not stopped: buckets, logs, images and roles stay until it has"
-        raise AwsError("\n".join([*faults, f"{kept}; repeat this command then"]))
+        kept = f"{', '.join(running)} has not stopped: buckets, logs, images and roles stay until then"
+        raise AwsError("\n".join([*faults, f"{kept}; repeat this command later"]))
     if records and faults:
-        return [*faults, "the records of jobs stay until that is gone: by them it is found"]
+        return [*faults, "the records of jobs stay until that is removed, as it is found through them"]
     return faults + _remove_records(session, records, tell)
 
 
 def check_records(session: Session) -> None:
-    """Raises AwsError where boto3 is too old to remove the record of a job."""
+    """Raises AwsError if boto3 is too old to delete the record of a job."""
     if "DeleteTrainingJob" not in session.client("sagemaker").meta.service_model.operation_names:
         raise AwsError(
             "records: this boto3 does not know DeleteTrainingJob; pip install --upgrade boto3, or leave out --records"
@@ -61,7 +61,7 @@ def check_records(session: Session) -> None:
 
 
 def _remove_records(session: Session, records: Sequence[Resource], tell: Tell) -> list[str]:
-    """What SageMaker keeps of a job: its settings and metrics. One refusal of rights is told for all."""
+    """Delete SageMaker's records of jobs: settings and metrics. A missing permission is reported once for all."""
     faults: list[str] = []
     for record in records:
         try:
@@ -71,7 +71,7 @@ def _remove_records(session: Session, records: Sequence[Resource], tell: Tell) -
         except Denied as error:
             return [*faults, f"records of jobs: {error}; see `wrn teardown --records --print-policy`"]
         except NameInUse:
-            faults.append(f"record {record.name}: the job has not ended, or its machines are still kept ready")
+            faults.append(f"record {record.name}: the job has not ended, or its instances are still kept warm")
             continue
         except AwsError as error:
             faults.append(f"record {record.name}: {error}")
@@ -84,7 +84,7 @@ def _remove_one(session: Session, resource: Resource, tell: Tell) -> list[str]:
     try:
         REMOVALS[resource.kind](session, resource)
     except NotThere:
-        pass  # somebody else was quicker
+        pass  # already removed by someone else
     except AwsError as error:
         return [f"{resource.kind} {resource.name}: {error}"]
     verb = {"training job": "stopping", "tuning job": "stopping", "warm pool": "released"}.get(resource.kind, "removed")
@@ -93,27 +93,27 @@ def _remove_one(session: Session, resource: Resource, tell: Tell) -> list[str]:
 
 
 def _await_end(session: Session, jobs: Sequence[str], tell: Tell, sleep: Callable[[float], None]) -> list[str]:
-    """Those of the jobs that still run after STOP_MINUTES."""
+    """The jobs that still run after STOP_MINUTES."""
     running = list(jobs)
     for waited in range(0, 60 * STOP_MINUTES, 5):
         running = [name for name in running if not describe(session, name).is_over]
         if not running:
             return []
         if not waited:
-            tell(f"waiting for {', '.join(running)} to stop: it saves first, which takes some minutes")
+            tell(f"waiting for {', '.join(running)} to stop: saving takes some minutes")
         sleep(5)
     return running
 
 
 def _release_machines(session: Session, stopped: Sequence[str], tell: Tell) -> list[str]:
-    """Of jobs that ran a moment ago, and were to keep their machines for a next one."""
+    """Release the instances of jobs that just stopped and were to keep them warm."""
     faults = []
     for name in stopped:
         try:
             if release(session, describe(session, name)):
                 tell(f"released warm pool {name}")
         except NotThere:
-            continue  # somebody else was quicker
+            continue  # already removed by someone else
         except AwsError as error:
             faults.append(f"warm pool {name}: {error}")
     return faults
@@ -214,4 +214,4 @@ REMOVALS: dict[str, Callable[[Session, Resource], None]] = {
     "rights of role": _rights,
     "role": _role,
 }
-"""By kind of resource. Each raises NotThere where it is gone already."""
+"""By kind of resource. Each raises NotThere if it is already gone."""

@@ -1,1 +1,1 @@
-"""Sending it: what is missing is made, what is there is left, and the job is started where there is a machine."""
+"""Deploying: create what is missing, keep what exists, and start the job where there is capacity."""

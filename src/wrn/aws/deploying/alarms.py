@@ -1,7 +1,7 @@
-"""Who is told when a job ends, and what watches over failures and spending: requests as pure functions, then sent.
+"""Notifications of finished jobs, and alarms on failures and spending: requests as pure functions, then sent.
 
-A topic (SNS) is the hub: an event rule sends the end of each of our jobs to it, and the alarms do the same. Each
-request may be sent again: it then changes nothing.
+An SNS topic is the hub: an event rule sends the end of each of wrn's jobs to it, as do the alarms. Every request is
+idempotent.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ TOPIC, RULE, FAILED, BUDGET = "wrn-jobs", "wrn-jobs", "wrn-job-failed", "wrn-sag
 MONTHLY_DOLLARS = 100.0
 
 MOST_TOLD = 5
-"""Targets of a rule, and actions of an alarm, at most."""
+"""The maximum number of targets of a rule, and of actions of an alarm."""
 
 CURVES = ("train_loss", "test_loss", "test_top1", "test_top5", "lr", "images_per_s", "mfu", "resumed_from_step")
-"""Figures on the dashboard, one picture each."""
+"""Metrics on the dashboard, one graph each."""
 
 
 @dataclass(frozen=True)
 class Notices:
-    """What was asked for. target: a topic's ARN, a mail address, an https address, or empty."""
+    """The requested notifications. target: a topic's ARN, an email address, an https address, or empty."""
 
     target: str = ""
     alarms: bool = False
     monthly_dollars: float | None = None
-    """None: MONTHLY_DOLLARS for a new budget; one that is there stays as it is."""
+    """None: MONTHLY_DOLLARS for a new budget; an existing one stays unchanged."""
 
 
 def read_target(text: str) -> str:
-    """The target of --notify, checked. Raises ValueError."""
+    """The target of --notify, validated. Raises ValueError."""
     topic = r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}"
     if re.fullmatch(rf"{topic}|https://[^\s@]+|[^\s@:/]+@[^\s@:/]+\.[^\s@:/]+", text, re.ASCII) is None:
-        raise ValueError("is neither the ARN of an SNS topic, nor a mail address, nor an https address")
+        raise ValueError("is neither the ARN of an SNS topic, nor an email address, nor an https address")
     return text
 
 
@@ -64,14 +64,14 @@ def check_topic(notices: Notices, regions: Iterable[str]) -> None:
     if others:
         raise AwsError(
             f"notify: the topic is in {place}, and events of jobs in {', '.join(others)} cannot reach it; "
-            "give a topic there, or a mail address"
+            "give a topic there, or an email address"
         )
 
 
 def topic_policy(options: DeployOptions, topic: str) -> Document:
-    """AWS's own services may speak to the topic: alarms and budgets of this account alone.
+    """AWS's own services may publish to the topic; for alarms and budgets, only those of this account.
 
-    EventBridge's events take no condition in a topic's policy: with one, none arrives (EventBridge user guide,
+    EventBridge supports no condition in a topic's policy: with one, no event arrives (EventBridge user guide,
     resource-based policies, "Amazon SNS permissions").
     """
 
@@ -90,7 +90,7 @@ def topic_policy(options: DeployOptions, topic: str) -> Document:
 
 
 def rule_calls(options: DeployOptions, topic: str, name: str, states: tuple[str, ...]) -> list[Call]:
-    """The end of our jobs, which are known by where they put their results, as a sentence to the topic."""
+    """Send the end of wrn's jobs, recognised by their output path, to the topic as a sentence."""
     pattern = {
         "source": ["aws.sagemaker"],
         "detail-type": ["SageMaker Training Job State Change"],
@@ -119,19 +119,19 @@ def rule_calls(options: DeployOptions, topic: str, name: str, states: tuple[str,
 
 
 def _target_id(topic: str) -> str:
-    """Of its own for each topic: a target of the same Id is replaced, and whoever it told would hear no more."""
+    """Unique per topic: a target with the same Id would be replaced, and its topic no longer notified."""
     return f"topic-{hashlib.sha256(topic.encode()).hexdigest()[:8]}"
 
 
 def rule_name(options: DeployOptions, name: str) -> str:
-    """A bucket of one's own has rules of its own."""
+    """The user's own bucket gets its own rules."""
     return f"{name}-{hashlib.sha256(options.bucket.encode()).hexdigest()[:8]}" if options.bucket else name
 
 
 def alarm_call(options: DeployOptions, topic: str, there: Mapping[str, Any] | None = None) -> Call:
-    """In alarm for five minutes after one of our jobs has failed, which its event rule counts.
+    """In alarm for five minutes after one of wrn's jobs failed, as counted by the event rule.
 
-    there: the alarm as it is, with what users made of it and whom it tells: the request replaces all of it.
+    there: the existing alarm with the users' changes and its actions, as the request replaces all of it.
     """
     alarm = there or {
         "AlarmName": rule_name(options, FAILED),
@@ -151,7 +151,7 @@ def alarm_call(options: DeployOptions, topic: str, there: Mapping[str, Any] | No
 
 
 def dashboard_call(options: DeployOptions) -> Call:
-    """A picture for each figure, with a curve for each job."""
+    """One graph per metric, with a curve for each job."""
     widgets = [
         {
             "type": "metric",
@@ -168,7 +168,7 @@ def dashboard_call(options: DeployOptions) -> Call:
         }
         for number, name in enumerate(CURVES)
     ]
-    # Dashboards have no tags: by this text teardown knows its own.
+    # Dashboards have no tags: teardown recognises its own by this text.
     mark = {"type": "text", "width": 24, "height": 1, "properties": {"markdown": "=".join(OWNER_TAG)}}
     widgets.append(mark | {"x": 0, "y": 3 * len(CURVES)})
     return Call(
@@ -183,7 +183,7 @@ def _search(name: str) -> str:
 
 
 def budget_calls(options: DeployOptions, notices: Notices, topic: str) -> tuple[Call, Call]:
-    """A monthly limit on what SageMaker costs the account, told when it is passed or about to be: made, or changed."""
+    """A monthly SageMaker budget that notifies when it is, or is forecast to be, exceeded: to create, and to update."""
     budget: dict[str, Any] = {
         "BudgetName": BUDGET,
         "BudgetLimit": {"Amount": f"{notices.monthly_dollars or MONTHLY_DOLLARS:.2f}", "Unit": "USD"},
@@ -215,7 +215,7 @@ def budget_calls(options: DeployOptions, notices: Notices, topic: str) -> tuple[
 
 
 def ensure_notices(session: Session, options: DeployOptions, notices: Notices, tell: Callable[[str], None]) -> None:
-    """Topic, rules, alarms, dashboard and budget, as far as they were asked for. Raises AwsError."""
+    """Create topic, rules, alarms, dashboard and budget, as requested. Raises AwsError."""
     if not notices.target and not notices.alarms:
         return
     topic = topic_arn(options, notices)
@@ -244,22 +244,22 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
             raise AwsError(f"notify: {answer['FailedEntries'][0].get('ErrorMessage', 'the rule took no target')}")
     if notices.alarms:
         if not notices.target:
-            tell("alarms: they show in the console alone; --notify says who is told")
+            tell("alarms: shown only in the console; give --notify to be notified")
         create, update = budget_calls(options, notices, topic)
         try:
             session.call(create.service, create.operation, create.request)
             most = notices.monthly_dollars or MONTHLY_DOLLARS
-            tell(f"budget: told when SageMaker costs the account more than ${most:.0f} a month")
+            tell(f"budget: notifies when SageMaker costs the account more than ${most:.0f} a month")
         except NameInUse:
             if notices.monthly_dollars is None:
-                tell(f"budget: {BUDGET} is there already and stays as it is; --budget changes it")
+                tell(f"budget: {BUDGET} exists already and stays unchanged; --budget changes it")
             else:
                 session.call(update.service, update.operation, update.request)
-                tell(f"budget: {BUDGET} is ${notices.monthly_dollars:.0f} a month now")
+                tell(f"budget: {BUDGET} is now ${notices.monthly_dollars:.0f} a month")
 
 
 def _alarm(session: Session, name: str) -> dict[str, Any]:
-    """The alarm as PutMetricAlarm takes it; empty where there is none."""
+    """The alarm as PutMetricAlarm takes it; empty if there is none."""
     found = session.call("cloudwatch", "DescribeAlarms", {"AlarmNames": [name]})["MetricAlarms"]
     model = session.client("cloudwatch").meta.service_model
     members = model.operation_model("PutMetricAlarm").input_shape.members
@@ -267,15 +267,15 @@ def _alarm(session: Session, name: str) -> dict[str, Any]:
 
 
 def _tells(session: Session, rule: str, topic: str) -> bool:
-    """Whether a rule has the topic as a target, by whatever Id: by a second one it would be told twice."""
+    """Whether a rule already has the topic as a target, under any Id: a second one would notify twice."""
     targets = session.pages("events", "ListTargetsByRule", "Targets", {"Rule": rule})
     return any(target["Arn"] == topic for target in targets)
 
 
 def _full(what: str) -> str:
     return (
-        f"{what} tells {MOST_TOLD} already, which is all that it takes; remove one of them in the console, or name "
-        "one of those topics with --notify"
+        f"{what} already notifies {MOST_TOLD} topics, the maximum; remove one of them in the console, or name one of "
+        "them with --notify"
     )
 
 
@@ -285,11 +285,11 @@ def _refuse_anothers_dashboard(session: Session, name: str) -> None:
     except NotThere:
         return
     if "=".join(OWNER_TAG) not in body:
-        raise AwsError(f"alarms: there is a dashboard {name} that this program did not make; rename that one")
+        raise AwsError(f"alarms: there is a dashboard {name} that wrn did not create; rename that one")
 
 
 def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> None:
-    """Looked for first: SNS refuses to make one again whose tags differ, such as by one that somebody added."""
+    """Looked up first: SNS refuses to create a topic again if its tags differ, such as by one that somebody added."""
     look = {"TopicArn": topic}
     try:
         answer = session.call("sns", "GetTopicAttributes", look)
@@ -304,7 +304,7 @@ def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> None:
 
 
 def _ensure_subscription(session: Session, notices: Notices, topic: str, tell: Callable[[str], None]) -> None:
-    """A second subscription would send a second mail that asks to confirm."""
+    """Only once: a second subscription would send a second confirmation email."""
     if not notices.target:
         return
     try:
@@ -315,5 +315,5 @@ def _ensure_subscription(session: Session, notices: Notices, topic: str, tell: C
         return
     kind = "https" if notices.target.startswith("https://") else "email"
     session.call("sns", "Subscribe", {"TopicArn": topic, "Protocol": kind, "Endpoint": notices.target})
-    who = "confirm the mail that AWS sends now" if kind == "email" else "the address must confirm what AWS sends it now"
-    tell(f"notify: {who}, or nothing will come")
+    who = "confirm the email that AWS sends now" if kind == "email" else "the address must confirm AWS's request"
+    tell(f"notify: {who}, or no notification will arrive")

@@ -1,4 +1,4 @@
-"""The bucket of a deployment: made where it is missing, set right where it differs, refused where it is not ours."""
+"""The bucket of a deployment: created if missing, repaired if it differs, refused if it belongs to someone else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 REPEATS, PAUSE_SECONDS = 8, 1.0
-"""Two deployments at once, or a bucket that has just been made, settle within seconds."""
+"""Concurrent deployments and a newly created bucket settle within seconds."""
 
 Sleep = Callable[[float], None]
 
@@ -23,65 +23,65 @@ Sleep = Callable[[float], None]
 def ensure_bucket(
     session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
 ) -> None:
-    """Our bucket made or repaired; one that was named only looked at. One of our name that we did not make is taken as
-    it is, or set up where it is bare; it never gets our tag, by which teardown removes a bucket whole.
+    """Create or repair wrn's own bucket; a bucket given by --bucket is only inspected. One with wrn's default name that
+    wrn did not create is used unchanged, or set up if it is bare; it never gets the tag that lets teardown delete it.
 
-    Raises AwsError where it belongs to someone else, lies in another region, or is named and not there; where it
-    encrypts by a key that jobs could not use; and where rights are missing to make it.
+    Raises AwsError if it belongs to someone else, is in another region, or was given and does not exist; if it encrypts
+    with a key that jobs could not use; and if permissions to create it are missing.
     """
     try:
         _ensure(session, options, tell, sleep)
     except Denied as error:
-        raise Denied(f"{error}; or give a bucket that is there already as --bucket") from None
+        raise Denied(f"{error}; or give an existing bucket as --bucket") from None
 
 
 def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep) -> None:
     name = bucket_name(options)
     if options.bucket:
         if not _found(session, options):
-            raise AwsError(f"bucket: there is no {name}; create it, or leave out --bucket and one is made")
+            raise AwsError(f"bucket: there is no {name}; create it, or leave out --bucket to have one created")
         if asks_for_key(options):
-            with suppress(Denied):  # whoever may not look is not kept from deploying: most buckets have no such key
+            with suppress(Denied):  # without permission to look, deploy anyway: most buckets have no such key
                 _is_encrypted(session, name)
         return
     create, tag, *settings = bucket_calls(options)
     if _found(session, options):
         tagged = _is_tagged(session, name)
-        # Asked once more at the end: another deployment may be at work on it.
+        # The tag is read again at the end: another deployment may be setting it up right now.
         if not tagged and not _is_bare(session, name) and not _is_tagged(session, name):
-            tell(f"bucket: {name} was not made by this program and is taken as it is")
+            tell(f"bucket: {name} was not created by wrn and is used unchanged")
             return
         if not tagged:
-            tell(f"bucket: {name} was there, and bare: it is set up, and stays when all else goes (wrn teardown)")
+            tell(f"bucket: {name} existed and was bare: it is set up now, and `wrn teardown` will keep it")
         for call in settings:
             if call.operation == "PutBucketEncryption" and not options.kms_key and _is_encrypted(session, name):
                 continue
             if _repair(session, call, sleep):
-                tell(f"bucket: {name} differed in {_setting(call)}, which is right again")
+                tell(f"bucket: {name} differed in {_setting(call)}, which is repaired")
         return
     try:
         patiently(session, create, sleep)
     except NameInUse:
-        # Another deployment was quicker; or it is someone else's, which the next look tells.
+        # Created by a concurrent deployment, or owned by someone else: the next look tells.
         for _ in range(REPEATS):
             if _found(session, options):
                 break
             sleep(PAUSE_SECONDS)
     for call in (tag, *settings):
         patiently(session, call, sleep, (NotThere, Conflict))
-    tell(f"bucket: made {name} (private, encrypted, TLS only)")
+    tell(f"bucket: created {name} (private, encrypted, TLS only)")
 
 
 def asks_for_key(options: DeployOptions) -> bool:
-    """Whether it matters by which key a bucket that was named encrypts: not to a role that was named, too, whose rights
-    are not ours to know."""
+    """Whether the encryption key of a given bucket matters: not if the role was given too, as its permissions are
+    unknown."""
     return bool(options.bucket) and not options.kms_key and not options.role_arn
 
 
 def patiently(
     session: Session, call: Call, sleep: Sleep, kinds: tuple[type[AwsError], ...] = (Conflict,)
 ) -> dict[str, Any]:
-    """The answer to a call, repeated for a while where it fails in these ways."""
+    """The answer to a call, retried for a while on these errors."""
     for _ in range(REPEATS - 1):
         try:
             return session.call(call.service, call.operation, call.request)
@@ -91,7 +91,7 @@ def patiently(
 
 
 def _found(session: Session, options: DeployOptions) -> bool:
-    """Whether the bucket is there. Raises AwsError where it is and cannot be used."""
+    """Whether the bucket exists. Raises AwsError if it does but cannot be used."""
     name = bucket_name(options)
     owner = {} if options.bucket else {"ExpectedBucketOwner": options.account}
     try:
@@ -100,12 +100,13 @@ def _found(session: Session, options: DeployOptions) -> bool:
         return False
     except Denied:
         raise AwsError(
-            f"bucket: {name} belongs to another account, or refuses {session.caller['arn']}; give another as --bucket"
+            f"bucket: {name} belongs to another account, or denies {session.caller['arn']} access; "
+            "give another as --bucket"
         ) from None
     place = answer.get("BucketRegion") or session.region
     if place != session.region:
         raise AwsError(
-            f"bucket: {name} lies in {place}, and a job reads and writes in its own region, {session.region}; "
+            f"bucket: {name} is in {place}, but a job reads and writes in its own region, {session.region}; "
             f"give --region {place}, or another --bucket"
         )
     return True
@@ -116,8 +117,8 @@ def _is_tagged(session: Session, bucket: str) -> bool:
 
 
 def _is_bare(session: Session, bucket: str) -> bool:
-    """Whether there is nothing in it and on it: so it is left by a deployment that was cut off between making and
-    tagging it, or by somebody who made it for us and leaves the rest to us."""
+    """Whether the bucket has no content, tags or policy: a deployment was cut off between creating and tagging it, or
+    somebody created it for wrn to set up."""
     if _tags(session, bucket):
         return False
     try:
@@ -140,14 +141,14 @@ READERS: Mapping[str, tuple[str, str]] = {
     "PutBucketPolicy": ("GetBucketPolicy", "Policy"),
     "PutBucketLifecycleConfiguration": ("GetBucketLifecycleConfiguration", ""),
 }
-"""For each request that sets something: the one that reads it, and where in its answer it is (empty: on top)."""
+"""For each request that sets something: the one that reads it, and the member of its answer (empty: all of it)."""
 
 LISTS = {"Statement": "Sid", "Rules": "ID"}
-"""Lists of which we own some entries, and what names an entry; what others have added stays."""
+"""Lists of which wrn owns some entries, and the key that identifies an entry; entries added by others stay."""
 
 
 def _repair(session: Session, call: Call, sleep: Sleep) -> bool:
-    """Set right what one request would set, if it differs. What was added beside it stays."""
+    """Send one settings request if the current settings differ. Settings added by others stay."""
     reader, member = READERS[call.operation]
     place = {key: value for key, value in call.request.items() if key in ("Bucket", "ExpectedBucketOwner")}
     (name, wanted) = next((key, value) for key, value in call.request.items() if key not in place)
@@ -169,9 +170,9 @@ def _repair(session: Session, call: Call, sleep: Sleep) -> bool:
 
 
 def _is_encrypted(session: Session, bucket: str) -> bool:
-    """Whether the bucket is encrypted as somebody chose, which stays as it is.
+    """Whether somebody chose an encryption for the bucket, which is then kept.
 
-    Raises AwsError where that is by a key of theirs: a job may use it only if it is told.
+    Raises AwsError if it uses a key of their own, which jobs must be told about.
     """
     try:
         answer = session.call("s3", "GetBucketEncryption", {"Bucket": bucket})
@@ -183,12 +184,12 @@ def _is_encrypted(session: Session, bucket: str) -> bool:
         key = one.get("KMSMasterKeyID", "alias/aws/s3")
         if not key.endswith("alias/aws/s3"):
             fix = f"give the id or the ARN of {key} as --kms-key" if "alias/" in key else f"give --kms-key {key}"
-            raise AwsError(f"bucket: {bucket} encrypts by a key of yours, which jobs need, too: {fix}")
+            raise AwsError(f"bucket: {bucket} encrypts with a key of your own, which jobs need too: {fix}")
     return any(one.get("SSEAlgorithm") for one in chosen)
 
 
 def covers(there: Any, wanted: Any) -> bool:
-    """Whether all that is wanted is there, whatever else is."""
+    """Whether everything wanted is there, whatever else is."""
     if isinstance(wanted, dict):
         return isinstance(there, dict) and all(
             key in there and covers(there[key], value) for key, value in wanted.items()
@@ -199,7 +200,7 @@ def covers(there: Any, wanted: Any) -> bool:
 
 
 def merged(there: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """What is wanted, with the entries of others that have names of their own."""
+    """What is wanted, plus the entries of others under other names."""
     whole = dict(wanted)
     for member, name in LISTS.items():
         if member in wanted:

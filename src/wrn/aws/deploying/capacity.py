@@ -1,4 +1,4 @@
-"""Where a job may run, in order: the instance asked for, then those of --fallback, then the same on demand."""
+"""Where a job may run, in order: the requested instance, then those of --fallback, then the same on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENTRY = re.compile(r"(?:([a-z]{2,3}(?:-[a-z]+)+-\d):)?(?:ml\.)?([a-z][a-z0-9-]*
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to have a machine."""
+    """One combination of region, instance type and spot or on-demand."""
 
     region: str
     instance_type: str
@@ -30,23 +30,23 @@ class Choice:
 
 
 def read_fallback(text: str) -> tuple[tuple[str, str], ...]:
-    """(region, instance type) of each entry of `g5.xlarge,us-west-2:ml.g6.xlarge`; the region is empty where it is
-    that of the deployment. Raises ValueError."""
+    """(region, instance type) of each entry of `g5.xlarge,us-west-2:ml.g6.xlarge`; the region is empty if it
+    is the deployment's. Raises ValueError."""
     entries = []
     for word in text.split(","):
         found = _ENTRY.fullmatch(word.strip())
         if found is None:
             raise ValueError(
-                f"has {word.strip()!r}, which is not an instance type; give some as in g5.xlarge,us-west-2:g6.xlarge"
+                f"has {word.strip()!r}, which is not an instance type; give types as in g5.xlarge,us-west-2:g6.xlarge"
             )
         entries.append((found[1] or "", f"ml.{found[2]}"))
     return tuple(entries)
 
 
 def choices(options: DeployOptions, fallback: Iterable[tuple[str, str]], *, on_demand: bool) -> tuple[Choice, ...]:
-    """All ways in the order in which they are tried, none twice.
+    """All choices in the order in which they are tried, without duplicates.
 
-    on_demand: whether a spot deployment may go on to instances on demand, once all others are through.
+    on_demand: whether a spot deployment may switch to on-demand instances after all others.
     """
     home = Choice(options.region, options.instance_type, options.spot)
     ordered = [home, *(Choice(region or options.region, kind, options.spot) for region, kind in fallback)]
@@ -56,7 +56,7 @@ def choices(options: DeployOptions, fallback: Iterable[tuple[str, str]], *, on_d
 
 
 def check_regions(options: DeployOptions, ways: Iterable[Choice]) -> None:
-    """Raises AwsError for what is of one region, where others may be used as well."""
+    """Raises AwsError for options tied to one region if other regions may be used."""
     others = sorted({choice.region for choice in ways} - {options.region})
     fixed = {
         "bucket": options.bucket,
@@ -68,15 +68,15 @@ def check_regions(options: DeployOptions, ways: Iterable[Choice]) -> None:
     names = [name for name, value in fixed.items() if value]
     if others and names:
         raise AwsError(
-            f"fallback: {', '.join(names)} {'is' if len(names) == 1 else 'are'} of {options.region} alone; "
+            f"fallback: {', '.join(names)} {'is' if len(names) == 1 else 'are'} only valid in {options.region}; "
             f"leave {', '.join(others)} out of --fallback"
         )
 
 
 def check_enabled(session: Session, ways: Iterable[Choice]) -> None:
-    """Raises AwsError for a region that takes no requests of the session's account.
+    """Raises AwsError for a region that is not enabled in the session's account.
 
-    There its credentials, which are valid at home, are refused as unknown: after hours, perhaps, when it is gone on to.
+    Such a region refuses credentials that are valid elsewhere; otherwise this might only show hours later.
     """
     for region in dict.fromkeys(way.region for way in ways if way.region != session.region):
         try:
@@ -87,11 +87,11 @@ def check_enabled(session: Session, ways: Iterable[Choice]) -> None:
                 "it out"
             ) from None
         except AwsError:
-            continue  # it is only a courtesy
+            continue  # only a convenience check
 
 
 def options_for(options: DeployOptions, choice: Choice, attempt: int) -> DeployOptions:
-    """The options of the attempt with this number, from 1: another place, another machine and another name."""
+    """The options of attempt number `attempt`, from 1: with its own region, instance type and name."""
     dollars, price = _price(options, choice)
     return replace(
         options,
@@ -106,7 +106,7 @@ def options_for(options: DeployOptions, choice: Choice, attempt: int) -> DeployO
 
 
 def _price(options: DeployOptions, choice: Choice) -> tuple[float, Price | None]:
-    """Of an hour there: by its own price, else by that of the same machine at the same prices, else by the bundled."""
+    """The hourly price there: its own, else that of the same type in a region priced alike, else the bundled one."""
     if price := options.prices.get((choice.region, choice.instance_type)):
         return price.usd_per_hour, price
     same = choice.instance_type == options.instance_type
@@ -118,7 +118,7 @@ def _price(options: DeployOptions, choice: Choice) -> tuple[float, Price | None]
 
 
 def attempt_name(name: str, attempt: int) -> str:
-    """`name`, `name-2`, `name-3`, ..., none too long for SageMaker."""
+    """`name`, `name-2`, `name-3`, ..., within SageMaker's length limit."""
     if attempt == 1:
         return name
     end = f"-{attempt}"

@@ -1,4 +1,4 @@
-"""The rights that whoever deploys needs: a policy that an administrator can attach, with what is called and no more."""
+"""The permissions needed to deploy: a policy for an administrator to attach, with only what is called."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "CreateBudget": ("budgets:ModifyBudget", "budgets:TagResource"),
     "UpdateBudget": ("budgets:ModifyBudget",),
 }
-"""By the operation that is called. GetCallerIdentity needs no right."""
+"""By operation. GetCallerIdentity needs no permission."""
 
 SETTINGS = ("PublicAccessBlock", "BucketEncryption", "BucketPolicy", "BucketLifecycleConfiguration", "BucketTagging")
 OBJECTS = ("HeadObject", "PutObject", "ListParts")
 
 
 def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Document:
-    """What deploying to each of these places calls, on what is made there, and what it takes to follow, stop, resume
-    and fetch its jobs. Removing is another matter: see `wrn.aws.clearing.clearer`."""
+    """The permissions to deploy to each of these places, and to follow, stop, resume and fetch the jobs. Those for
+    teardown are separate: see `wrn.aws.clearing.clearer`."""
     all_of = list(places)
     options = all_of[0]
     arn = f"arn:{partition(options.region)}"
@@ -102,12 +102,12 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
         ),
         allow("Quotas", rights("ListServiceQuotas"), ["*"]),
     ]
-    if any(region not in SAME_PRICES for region in regions):  # where the bundled price is another's
+    if any(region not in SAME_PRICES for region in regions):  # where the bundled price is another region's
         statements.append(allow("Prices", ["pricing:GetProducts"], ["*"]))
     if not options.role_arn:
         operations = ("GetRole", "CreateRole", "UpdateAssumeRolePolicy", "GetRolePolicy", "PutRolePolicy")
         statements.append(allow("Role", rights(*operations), [role_arn(options)]))
-    if options.keep_warm:  # wrn stop releases machines that are kept ready
+    if options.keep_warm:  # wrn stop releases instances that are kept warm
         jobs = [f"{arn}:sagemaker:{region}:{options.account}:training-job/*" for region in regions]
         statements.append(allow("WarmPools", rights("UpdateTrainingJob"), jobs))
     if options.image_tag:
@@ -132,7 +132,7 @@ def _following(options: DeployOptions, buckets: list[str], regions: list[str]) -
     return [
         allow("ReadLog", ["logs:DescribeLogStreams", "logs:GetLogEvents"], group),
         allow("FetchResults", ["s3:GetObject"], [f"{bucket}/{PREFIX}/output/*" for bucket in buckets]),
-        # SageMaker and the index of tags know no smaller place than all for these two.
+        # These two cannot be restricted to some resources.
         allow("FindJobs", ["sagemaker:ListTrainingJobs", "tag:GetResources"], ["*"]),
         allow("TagsOfJobs", ["sagemaker:ListTags"], jobs),
     ]
@@ -159,7 +159,7 @@ def _notices(options: DeployOptions, regions: list[str], arn: str, notices: Noti
     if notices.alarms:
         alarm = [f"{arn}:cloudwatch:{place}:alarm:{rule_name(options, FAILED)}" for place in places]
         statements += [
-            # It is asked of all alarms of a region, whatever name is looked for.
+            # This permission is checked on all alarms of a region, whatever name is requested.
             allow("SeeAlarms", rights("DescribeAlarms"), [f"{arn}:cloudwatch:{place}:alarm:*" for place in places]),
             allow("Alarm", rights("PutMetricAlarm"), alarm),
             allow(
@@ -173,5 +173,5 @@ def _notices(options: DeployOptions, regions: list[str], arn: str, notices: Noti
 
 
 def rights(*operations: str) -> list[str]:
-    """The rights that these operations need, sorted, none twice."""
+    """The permissions that these operations need, sorted, without duplicates."""
     return sorted({right for operation in operations for right in RIGHTS[operation]})

@@ -1,7 +1,6 @@
-"""A job sent to SageMaker: what it needs is put in place, the job is started, and where there is no machine for it,
-the next place is tried.
+"""Send a job to SageMaker: put in place what it needs, start it, and try the next choice if there is no capacity.
 
-Everything here can be cut off at any point and run again: what is there already is found and kept.
+All of this can be interrupted at any point and run again: what exists already is found and kept.
 """
 
 from __future__ import annotations
@@ -29,25 +28,24 @@ from wrn.config.schema import Config
 from wrn.errors import AwsError
 
 ROLE_SECONDS, ROLE_PAUSE = 120.0, 4.0
-"""A new role, or a new right of one, is known everywhere within seconds, by AWS's word; within a minute, by everyone's
-experience."""
+"""A new role or permission propagates within seconds, according to AWS; in practice within a minute."""
 
 POLL_SECONDS = 10.0
 
 WAITING = ("Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack")
-"""Secondary states of a job that has no machine yet."""
+"""Secondary states of a job that has no instance yet."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a machine before the next place is tried, in seconds."""
+    """How long to wait for an instance before the next choice is tried, in seconds."""
 
     each: float = 600.0
-    """At each place but the last, where the job is left to wait."""
+    """For each choice but the last, where the job keeps waiting."""
     on_demand_after: float | None = None
-    """After so long in all without a spot instance: those on demand. None: never."""
+    """Total time without a spot instance after which to switch to on-demand. None: never."""
     last: float | None = None
-    """At the last place, before the job is stopped. None: as long as SageMaker lets it wait."""
+    """For the last choice, before the job is stopped. None: as long as SageMaker lets it wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ class Order:
     options: DeployOptions
     code: Bundle
     data: Parcel | None = None
-    """None: the job takes no data, or data that is in S3 already."""
+    """None: the job takes no data, or its data is in S3 already."""
     wheels: Parcel | None = None
     notices: Notices = field(default_factory=Notices)
     choices: tuple[Choice, ...]
@@ -69,7 +67,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Launched:
-    """A job that SageMaker has accepted, and the options of the attempt that it was."""
+    """A job that SageMaker accepted, and the options of that attempt."""
 
     name: str
     session: Session
@@ -78,7 +76,7 @@ class Launched:
 
 @dataclass
 class Launch:
-    """One order on its way. `started` is the job that was started last, whatever happens after that."""
+    """An order being launched. `started` is the job started last, whatever happens after that."""
 
     session: Session
     order: Order
@@ -88,14 +86,14 @@ class Launch:
     clock: Callable[[], float] = time.monotonic
     started: str = ""
     started_in: Session | None = None
-    """Of its region."""
+    """The session of its region."""
     _fresh: bool = field(default=False, init=False)
-    """Whether the role was made, or its rights set, a moment ago."""
+    """Whether the role was just created, or its permissions just set."""
     _ready: list[tuple[str, Any]] = field(default_factory=list, init=False)
-    """The regions, and the rights of the role, for which all is in place."""
+    """The regions and role policies for which everything is in place."""
 
     def run(self) -> Launched:
-        """Try each choice in order. Raises AwsError: the last refusal, or what is wrong with all of them."""
+        """Try each choice in order. Raises AwsError: the last refusal, or an error common to all of them."""
         begun = self.clock()
         ways = self.order.choices
         number = 0
@@ -111,8 +109,8 @@ class Launch:
                     return Launched(options.name, session, options)
                 if last:
                     raise NoCapacity(
-                        f"{options.name}: there was no {options.instance_type} in {options.region} to be had; wait "
-                        "longer with --wait-for-capacity, or name others with --fallback"
+                        f"{options.name}: no {options.instance_type} was available in {options.region}; wait longer "
+                        "with --wait-for-capacity, or name others with --fallback"
                     )
             except (QuotaReached, NoCapacity) as error:
                 if last:
@@ -124,13 +122,13 @@ class Launch:
             self.tell(f"next: {ways[number]}")
 
     def prepare(self, session: Session, options: DeployOptions) -> None:
-        """Bucket, role, data and code, as far as they are not there. A quota of zero is told before a long upload."""
+        """Put bucket, role, data and code in place where missing. A quota of zero is reported before a long upload."""
         order = self.order
         place = (options.region, role_policy(options))
         if place in self._ready:
             return
         ensure_bucket(session, options, self.tell, self.sleep)
-        # Before the uploads: a new role needs some time to spread.
+        # Before the uploads: a new role needs some time to propagate.
         self._fresh = ensure_role(session, options, self.tell, self.sleep)
         bucket = Bucket(bucket_name(options), "" if options.bucket else options.account, options.kms_key)
         if order.data and not self._data_is_there(session, bucket, options, order.data):
@@ -157,7 +155,7 @@ class Launch:
         return is_there(session, bucket, prefix + name, Content(path))
 
     def create(self, session: Session, options: DeployOptions) -> None:
-        """Start the job. A role that has just been made, or given rights, is waited for."""
+        """Start the job, waiting for a role that was just created or given permissions."""
         order = self.order
         request = training_job(order.config, order.base, order.recipe, options)
         until = self.clock() + ROLE_SECONDS
@@ -178,7 +176,7 @@ class Launch:
                 raise
 
     def _time_for(self, number: int, begun: float) -> float:
-        """How long this choice may wait: the last spot one until on demand is allowed, the others their share."""
+        """How long to wait for this choice: the last spot one until on-demand is allowed, the others `each`."""
         ways, patience = self.order.choices, self.order.patience
         if not ways[number].spot or patience.on_demand_after is None:
             return patience.each
@@ -191,7 +189,7 @@ class Launch:
         return after is not None and self.clock() >= begun + after
 
     def _has_machine(self, session: Session, options: DeployOptions, seconds: float) -> bool:
-        """Whether the job gets a machine in time; else it is stopped. Raises NoCapacity where AWS has none."""
+        """Whether the job gets an instance in time; otherwise it is stopped. Raises NoCapacity if AWS has none."""
         until = self.clock() + seconds
         self.tell(f"waiting up to {span(seconds)} for {options.instance_type} in {options.region}")
         while True:
@@ -204,7 +202,7 @@ class Launch:
                 failure = reason_of_failure(options.name, options.instance_type, str(job.get("FailureReason", "")))
                 if isinstance(failure, NoCapacity):
                     raise failure
-                return True  # it had a machine, and failed for a reason of its own: not ours to repeat
+                return True  # it had an instance and failed for another reason: not to be retried
             if job.get("SecondaryStatus") not in WAITING:
                 return True
             if self.clock() >= until:
@@ -219,7 +217,7 @@ class Launch:
         try:
             session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": options.name})
         except AwsError:
-            if not describe(session, options.name).is_over:  # it ended just now, which AWS answers with a refusal
+            if not describe(session, options.name).is_over:  # it ended just now, and AWS refuses to stop it
                 raise
 
 
@@ -228,5 +226,5 @@ def _key(uri: str, bucket: Bucket) -> str:
 
 
 def with_key(options: DeployOptions, data: Parcel | None) -> DeployOptions:
-    """The options with the place that follows from the content of the data."""
+    """The options with the key that is derived from the content of the data."""
     return replace(options, data_key=data.key) if data else options

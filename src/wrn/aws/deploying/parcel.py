@@ -1,4 +1,4 @@
-"""The data set as the files that a job's channel must hold, found where training would find it. Needs no torch."""
+"""The files of the data set for a job's channel, found where training would find them. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wrn.errors import DataError
 
 @dataclass(frozen=True)
 class Parcel:
-    """Files with their names in the channel. `key` is made of their content: what is there under it never changes."""
+    """Files with their names in the channel. `key` is derived from their content, so objects under it never change."""
 
     files: tuple[tuple[str, Path], ...]
     key: str
     check: Callable[[], object] = lambda: None
-    """Raises DataError for files that are damaged: found before they are sent, not in a machine that costs money."""
+    """Raises DataError for damaged files: found before they are sent, not on a paid instance."""
 
     @property
     def size(self) -> int:
@@ -28,10 +28,10 @@ class Parcel:
 
 
 def find_parcel(config: Config, search: Sequence[Path], *, download: bool = True) -> Parcel:
-    """The files of the configured data set, fetched first where that is allowed and needed.
+    """The files of the configured data set, fetched first if allowed and needed.
 
-    One archive goes by its md5, several files by the SHA-256 of their names and contents. Raises DataError as training
-    would; OutOfReach where `auto` has to do without.
+    The key of an archive is its md5, that of several files the SHA-256 of their names and contents. Raises DataError as
+    training would; OutOfReach if `auto` must do without.
     """
     from wrn.data.layout import list_pictures
     from wrn.data.locate import locate_cifar, locate_folder, places_of
@@ -48,13 +48,13 @@ def find_parcel(config: Config, search: Sequence[Path], *, download: bool = True
         files = [(f"{found.form.folder}/{name}", found.path / name) for name in found.form.md5]
         return replace(_parcel(files), check=found.members)
     key = _digest(found.path, "md5")
-    # The official archive is known to be whole; one that was packed again is looked into.
+    # The official archive is known to be intact; a repacked one is checked.
     check = (lambda: None) if key == official_key(config) else found.members
     return Parcel(((found.path.name, found.path),), key, check)
 
 
 def official_key(config: Config) -> str:
-    """The key of the official archive: what a download would give. Empty for a folder of one's own."""
+    """The key of the official archive: what a download would give. Empty for the user's own folder."""
     from wrn.data.download import ARCHIVES
 
     archive = ARCHIVES.get(data_name(config))

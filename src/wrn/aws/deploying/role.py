@@ -1,4 +1,4 @@
-"""The role of training jobs: made where it is missing, its rights set right where they differ, those of others left."""
+"""The role of training jobs: created if missing, its policy repaired if it differs; policies of others stay."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 FRESH_SECONDS = 300
-"""For so long a role may be unknown in places: another deployment may have made it just now. When its rights were set
-is not known, but for those that are set here."""
+"""For this long after its creation, perhaps by a concurrent deployment, a role may not have propagated everywhere.
+When its permissions were set is only known for those set here."""
 
 
 def ensure_role(
     session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
 ) -> bool:
-    """Whether the role or its rights are fresh, so that SageMaker may not know them yet.
+    """Whether the role or its permissions are fresh, so that SageMaker may not know them yet.
 
-    A role that was named by --role-arn is not looked at. One of our name that we did not make is taken as it is.
-    Raises AwsError where rights are missing to make it.
+    A role given by --role-arn is not inspected. One with wrn's name that wrn did not create is used unchanged.
+    Raises AwsError if permissions to create it are missing.
     """
     if options.role_arn:
         return False
@@ -33,12 +33,12 @@ def ensure_role(
         return _ensure(session, options, tell, sleep)
     except LimitReached as error:
         raise LimitReached(
-            f"{error}; the role {options.role_name} has all the rights that a role may have: `wrn teardown --region R` "
-            "removes those for a region that is no longer used (see --dry-run); or remove those of its policies "
-            "wrn-training-* that no job uses any more, or give another --role-name"
+            f"{error}; the role {options.role_name} has no room for more policies: `wrn teardown --region R` removes "
+            "those for a region that is no longer used (see --dry-run); or remove policies wrn-training-* that no job "
+            "uses any more, or give another --role-name"
         ) from None
     except Denied as error:
-        raise Denied(f"{error}; or give a role that is there already as --role-arn") from None
+        raise Denied(f"{error}; or give an existing role as --role-arn") from None
 
 
 def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep) -> bool:
@@ -49,22 +49,22 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
     if role is None:
         try:
             patiently(session, create, sleep)
-            tell(f"role: made {name}")
+            tell(f"role: created {name}")
         except NameInUse:
-            pass  # another deployment was quicker
+            pass  # created by a concurrent deployment
         made = fresh = True
     elif {"Key": OWNER_TAG[0], "Value": OWNER_TAG[1]} not in role.get("Tags", []):
         if "sagemaker.amazonaws.com" not in json.dumps(role.get("AssumeRolePolicyDocument")):
             raise AwsError(
-                f"role: {name} is there, was not made by this program and does not trust sagemaker.amazonaws.com; "
+                f"role: {name} was not created by wrn and does not trust sagemaker.amazonaws.com; "
                 "give another --role-name, or let SageMaker assume it"
             )
-        tell(f"role: {name} was not made by this program and is taken as it is")
+        tell(f"role: {name} was not created by wrn and is used unchanged")
         return False
     elif not covers(role.get("AssumeRolePolicyDocument"), trust := json.loads(create.request[TRUST])):
         request = {"RoleName": name, "PolicyDocument": json.dumps(trust)}
         patiently(session, Call("iam", "UpdateAssumeRolePolicy", request), sleep)
-        tell(f"role: {name} is trusted by SageMaker again")
+        tell(f"role: {name} trusts SageMaker again")
         fresh = True
     if role is not None and "CreateDate" in role:
         fresh = fresh or time.time() - role["CreateDate"].timestamp() < FRESH_SECONDS
@@ -72,11 +72,11 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
         if call.operation == "AttachRolePolicy":
             patiently(session, call, sleep)
         elif made or not _has(session, call.request):
-            # A role that was made a moment ago may not be everywhere yet.
+            # A role that was just created may not have propagated everywhere yet.
             patiently(session, call, sleep, (NotThere, Conflict))
             fresh = True
             if not made:
-                tell(f"role: set the rights of {name} for this deployment")
+                tell(f"role: set the permissions of {name} for this deployment")
     return fresh
 
 
@@ -91,7 +91,7 @@ def _role(session: Session, name: str) -> dict[str, Any] | None:
 
 
 def _has(session: Session, request: dict[str, Any]) -> bool:
-    """Whether a role has this policy, to the letter: a right too many is taken away as well."""
+    """Whether a role has exactly this policy: an extra permission is removed as well."""
     asked = {"RoleName": request["RoleName"], "PolicyName": request["PolicyName"]}
     try:
         there = session.call("iam", "GetRolePolicy", asked)["PolicyDocument"]

@@ -1,7 +1,7 @@
-"""Files into the bucket: each once, in parts, resumed where they broke off, and checked by SHA-256 on arrival.
+"""Upload files to the bucket: each once, in parts, resumed where they broke off, and verified by SHA-256 on arrival.
 
-S3 compares every request's checksum with what has arrived, so a part that is there is right; the whole is right when
-the checksum over the parts' checksums, which S3 keeps, is the one that we compute here.
+S3 compares every request's checksum with what arrived, so a part that is there is correct; the whole is correct if
+the checksum over the parts' checksums, which S3 keeps, equals the one computed here.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from wrn.aws.session import CONNECTIONS, Session
 from wrn.errors import AwsError
 
 PART = 8 * 2**20
-"""Bytes of a part, and the most that goes in one piece. S3 takes no less than 5 MiB; what breaks off is sent again,
-and Ctrl-C waits for the parts that are under way."""
+"""Bytes of a part, and the most that is sent in one piece. S3 takes no less than 5 MiB; an interrupted part is sent
+again, and Ctrl-C waits for the parts in flight."""
 
 AT_A_TIME = 4
-"""Parts under way together: 32 MiB of memory."""
+"""Parts in flight at once: 32 MiB of memory."""
 
 FILES_AT_A_TIME = CONNECTIONS
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that have arrived and their total."""
+"""Called with the number of bytes that arrived, and the total."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Bucket:
     kms_key: str = ""
 
     def at(self, key: str) -> dict[str, str]:
-        """The address of an object, as the beginning of a request."""
+        """The address of an object, as the start of a request."""
         return {"Bucket": self.name, "Key": key, **self.guard}
 
     @property
     def guard(self) -> dict[str, str]:
-        """S3 refuses where the bucket has come into other hands."""
+        """Makes S3 refuse if the bucket now belongs to someone else."""
         return {"ExpectedBucketOwner": self.owner} if self.owner else {}
 
     @property
@@ -56,7 +56,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Content:
-    """What goes up: bytes, or a file that is read a part at a time."""
+    """What is uploaded: bytes, or a file that is read one part at a time."""
 
     source: bytes | Path
 
@@ -84,17 +84,17 @@ class Content:
 
     @property
     def checksum(self) -> str:
-        """As S3 keeps it: that of the only part, or that of all parts' checksums together."""
+        """As S3 keeps it: that of the only part, or that over all parts' checksums."""
         return _base64(self.sums[0] if self.parts == 1 else hashlib.sha256(b"".join(self.sums)).digest())
 
 
 def upload(
     session: Session, bucket: Bucket, key: str, source: bytes | Path, on_progress: Progress | None = None
 ) -> int:
-    """The bytes that were sent: 0 where this very content is there already.
+    """The number of bytes sent: 0 if this very content is there already.
 
-    What has arrived before a connection broke, by this or another process, is not sent again.
-    Raises AwsError: NoAnswer when the connection breaks for good.
+    What arrived before a connection broke, in this or another process, is not sent again.
+    Raises AwsError: NoAnswer if the connection breaks for good.
     """
     content = Content(source)
     if is_there(session, bucket, key, content):
@@ -108,7 +108,7 @@ def upload(
             return content.size
         return _in_parts(session, bucket, key, content, progress)
     except (NoAnswer, Throttled) as error:
-        raise type(error)(f"{error}; what has arrived is kept: the same command goes on from there") from None
+        raise type(error)(f"{error}; what has arrived is kept: repeat the command to resume") from None
 
 
 def is_there(session: Session, bucket: Bucket, key: str, content: Content) -> bool:
@@ -118,10 +118,10 @@ def is_there(session: Session, bucket: Bucket, key: str, content: Content) -> bo
         return False
     except Denied:
         raise Denied(
-            f"s3://{bucket.name}/{key}: cannot be looked at; ask the account's administrator for s3:GetObject and "
-            "s3:ListBucket there (wrn deploy --print-policy lists all rights)"
+            f"s3://{bucket.name}/{key}: access denied; ask the account's administrator for s3:GetObject and "
+            "s3:ListBucket there (wrn deploy --print-policy lists all permissions)"
         ) from None
-    # Put there by other means (`aws s3 cp`), it has no such checksum, and the key, made of the content, must do.
+    # Uploaded by other means (`aws s3 cp`), it has no such checksum; the key, derived from the content, must do.
     kept = str(found.get("ChecksumSHA256", "")).partition("-")[0]
     return found["ContentLength"] == content.size and kept in ("", content.checksum)
 
@@ -132,7 +132,7 @@ def _in_parts(session: Session, bucket: Bucket, key: str, content: Content, prog
     if known:
         try:
             arrived = _arrived(session, bucket, key, known, content)
-        except NotThere:  # this moment completed, or given up, by someone else
+        except NotThere:  # just completed or aborted by someone else
             if is_there(session, bucket, key, content):
                 return 0
             known = ""
@@ -155,13 +155,13 @@ def _in_parts(session: Session, bucket: Bucket, key: str, content: Content, prog
         whole = {"MultipartUpload": {"Parts": [arrived[part] for part in sorted(arrived)]}}
         answer = session.call("s3", "CompleteMultipartUpload", bucket.at(key) | {"UploadId": number} | whole)
     except NotThere:
-        # Someone who sends the same has completed this upload, which then is no more.
+        # Another process sending the same has completed this upload, which ends it.
         if is_there(session, bucket, key, content):
             return sent
         raise
     kept = str(answer.get("ChecksumSHA256", "")).partition("-")[0]
     if kept not in ("", content.checksum):
-        raise AwsError(f"s3://{bucket.name}/{key}: arrived with another checksum; delete it there and try again")
+        raise AwsError(f"s3://{bucket.name}/{key}: arrived with a different checksum; delete it there and try again")
     return sent
 
 
@@ -171,18 +171,18 @@ def _begin(session: Session, bucket: Bucket, key: str) -> str:
 
 
 def _begun(session: Session, bucket: Bucket, key: str) -> str:
-    """The newest upload of this object that was begun and not completed; empty where there is none."""
+    """The newest unfinished upload of this object; empty if there is none."""
     request = {"Bucket": bucket.name, "Prefix": key, **bucket.guard}
     try:
         uploads = list(session.pages("s3", "ListMultipartUploads", "Uploads", request))
     except Denied:
-        return ""  # it only saves sending again
+        return ""  # it only saves re-sending
     found = [entry for entry in uploads if entry["Key"] == key and entry.get("ChecksumAlgorithm", "SHA256") == "SHA256"]
     return str(max(found, key=lambda entry: entry["Initiated"])["UploadId"]) if found else ""
 
 
 def _arrived(session: Session, bucket: Bucket, key: str, number: str, content: Content) -> dict[int, dict[str, Any]]:
-    """The parts of an upload that are there and equal ours, by number."""
+    """The parts of an upload that are there and match the content, by number."""
     parts = {}
     for entry in session.pages("s3", "ListParts", "Parts", bucket.at(key) | {"UploadId": number}):
         part = int(entry["PartNumber"])
@@ -198,7 +198,7 @@ def _arrived(session: Session, bucket: Bucket, key: str, number: str, content: C
 def _same(entry: dict[str, Any], content: Content, part: int) -> bool:
     if "ChecksumSHA256" in entry:
         return bool(entry["ChecksumSHA256"] == _base64(content.sums[part - 1]))
-    # Some stores of S3's kind list no checksums; a part's ETag is its md5 unless a key of KMS encrypts it.
+    # Some S3-compatible stores list no checksums; a part's ETag is its md5 unless a KMS key encrypts it.
     return bool(entry["ETag"].strip('"') == hashlib.md5(content.read(part), usedforsecurity=False).hexdigest())
 
 
@@ -213,9 +213,9 @@ def upload_files(
     files: Sequence[tuple[str, Path]],
     on_progress: Progress | None = None,
 ) -> int:
-    """Every file (its name, and where it lies) under `prefix`, which is one of this content alone. The bytes sent.
+    """Upload every file (name and path) under `prefix`, which holds this content only. Returns the bytes sent.
 
-    A mark beside the prefix says that all are there; without it, those that are listed there are not sent again.
+    A marker next to the prefix says that all are there; without it, only files not listed there are sent.
     """
     mark = f"{prefix.rstrip('/')}.complete"
     if all_there(session, bucket, prefix):
@@ -235,7 +235,7 @@ def upload_files(
 
 
 def all_there(session: Session, bucket: Bucket, prefix: str) -> bool:
-    """Whether `upload_files` has been through with this prefix."""
+    """Whether `upload_files` has completed this prefix."""
     try:
         session.call("s3", "HeadObject", bucket.at(f"{prefix.rstrip('/')}.complete"))
     except NotThere:
@@ -244,7 +244,7 @@ def all_there(session: Session, bucket: Bucket, prefix: str) -> bool:
 
 
 def _together(work: Callable[[Any], Any], items: Sequence[Any], at_a_time: int) -> Any:
-    """The results as they come. After the first fault, or Ctrl-C, nothing new is begun."""
+    """The results as they come. After the first error, or Ctrl-C, nothing new is started."""
     pool = ThreadPoolExecutor(at_a_time)
     try:
         futures: list[Future[Any]] = [pool.submit(work, item) for item in items]

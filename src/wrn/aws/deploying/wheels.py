@@ -1,4 +1,4 @@
-"""The packages of a job that may have no network: fetched here for the Python of its image, sent beside the code."""
+"""The packages of a job that may have no network: fetched here for the Python of its image, sent with the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wrn.aws.options import DeployOptions, image_uri
 from wrn.errors import AwsError
 
 PYTHONS = ("3.12", "3.13")
-"""Where an image does not say which it has: the wheels of both, of which pip takes those that fit."""
+"""If an image does not say which it has: the wheels of both, and pip picks those that fit."""
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
@@ -25,7 +25,7 @@ FETCH_SECONDS = 600
 
 
 def wheels_key(requirements: str, pythons: tuple[str, ...]) -> str:
-    """The same for the same requirements: jobs install what the first of them did, until the requirements change."""
+    """The same for the same requirements: jobs install what the first one did, until the requirements change."""
     return hashlib.sha256("\n".join((requirements, *pythons, *PLATFORMS)).encode()).hexdigest()[:16]
 
 
@@ -36,10 +36,10 @@ def pythons_of(options: DeployOptions) -> tuple[str, ...]:
 
 
 def wheels_name(root: Path, options: DeployOptions) -> str:
-    """The folder of the wheels in the bucket; empty where the job has the internet, or our own image, which was made
-    with them. Fetches nothing.
+    """The folder of the wheels in the bucket; empty if the job has internet access, or uses wrn's own image, which
+    contains the packages. Fetches nothing.
 
-    From a subnet that was named there may be no way to a package index, which would be found out on a paid machine.
+    A given subnet may have no route to a package index, which would only show on a paid instance.
     """
     if options.image_tag or not (options.network_isolation or options.subnets):
         return ""
@@ -47,9 +47,9 @@ def wheels_name(root: Path, options: DeployOptions) -> str:
 
 
 def fetch_wheels(root: Path, options: DeployOptions, cache: Path | None = None) -> Parcel:
-    """The wheels that requirements.txt asks for, with all that those need, from the user's package index.
+    """The wheels that requirements.txt asks for, with their dependencies, from the user's package index.
 
-    They are kept in the user's cache folder. Raises AwsError when pip cannot have them.
+    They are kept in the user's cache folder. Raises AwsError if pip cannot fetch them.
     """
     pythons = pythons_of(options)
     key = wheels_key(_requirements(root), pythons)
@@ -63,7 +63,7 @@ def fetch_wheels(root: Path, options: DeployOptions, cache: Path | None = None) 
         try:
             for python in pythons:
                 _download(root / "requirements.txt", python, part)
-            if not folder.is_dir():  # another deployment may have been quicker
+            if not folder.is_dir():  # a concurrent deployment may have finished first
                 part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -79,9 +79,9 @@ def _download(requirements: Path, python: str, folder: Path) -> None:
             [*command, "-r", str(requirements)], capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise AwsError(f"packages: pip did not end within {FETCH_SECONDS} s; try again") from None
+        raise AwsError(f"packages: pip did not finish within {FETCH_SECONDS} s; try again") from None
     if done.returncode:
-        # Not its whole output: that may hold the address of an index with a password in it.
+        # Not the whole output: it may contain an index address with a password.
         reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR:")), "ERROR: unknown")
         reason = re.sub(r"\w+://\S+", "<address>", reason.removeprefix("ERROR:").strip())
         raise AwsError(

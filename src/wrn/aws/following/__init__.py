@@ -1,1 +1,1 @@
-"""A job from its start to its model on this machine: log, phases, progress, results."""
+"""Following a job from its start to its fetched model: log, phases, progress, results."""

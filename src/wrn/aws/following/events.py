@@ -1,9 +1,9 @@
-"""The log of a job, from several streams of CloudWatch: each line once, in order, also those that arrive late.
+"""The log of a job, from several CloudWatch streams: each line once, in order, including those that arrive late.
 
-CloudWatch hands out a stream by time stamp, and a line may arrive after later ones were read; a token into the stream
-would pass it over. So a reading always begins at a time: mostly at that of the newest line, now and then some minutes
-earlier, at the end of the job at the very beginning. What was seen before is known by its time and text *and by how
-often it was seen*, so that equal lines of one millisecond are neither lost nor repeated.
+CloudWatch returns a stream by timestamp, and a line may arrive after later ones were read; a token into the stream
+would skip it. So a read always starts at a time: usually that of the newest line, periodically some minutes earlier,
+and once the job has ended, the very beginning. Lines seen before are recognised by time, text *and how often they were
+seen*, so that equal lines within a millisecond are neither lost nor repeated.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 """The log group of all training jobs of an account; a job's streams are `<job>/<host>-<moment>`."""
 
 PAGES_AT_ONCE = 64
-"""Of a stream, up to 1 MB or 10,000 lines each, before others have their turn."""
+"""Pages per stream, of up to 1 MB or 10,000 lines each, before the next stream gets its turn."""
 
 LATE_SECONDS, SWEEP_SECONDS = 300, 30
-"""Lines that are late by so much are looked for so often; those that are later still are found at the end."""
+"""How late a line may be to be found by a sweep, and the time between sweeps; later ones are found at the end."""
 
 LIST_SECONDS = 10
-"""How often new streams are looked for: of hosts that start later, and of those after an interruption."""
+"""Time between searches for new streams: of hosts that start later, or again after an interruption."""
 
 
 class Caller(Protocol):
-    """What is needed of a `wrn.aws.session.Session`."""
+    """The part of `wrn.aws.session.Session` that is needed here."""
 
     def call(self, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]: ...
 
@@ -59,7 +59,7 @@ def host_of(stream: str) -> str:
 
 @dataclass
 class _Reading:
-    """One way through a stream, from `since` to its end as it then is, page by page."""
+    """One pass through a stream, from `since` to its current end, page by page."""
 
     since: int
     token: str | None = None
@@ -67,7 +67,7 @@ class _Reading:
 
 
 class StreamReader:
-    """One stream: hands out what it has not handed out before. A failed request is repeated by calling again."""
+    """One stream: returns only lines not returned before. After a failed request, call again to retry."""
 
     def __init__(self, name: str, group: str = GROUP) -> None:
         self.name, self.group = name, group
@@ -77,11 +77,11 @@ class StreamReader:
 
     @property
     def at_end(self) -> bool:
-        """Whether the last reading came to the end of the stream."""
+        """Whether the last pass reached the end of the stream."""
         return self._reading is None
 
     def read(self, session: Caller, sink: Callable[[list[LogEvent]], None], *, since: int, pages: int) -> None:
-        """Give `sink` the new lines from time `since` on: at most so many pages; the next call goes on from there."""
+        """Pass `sink` the new lines from time `since` on, at most `pages` pages; the next call continues from there."""
         if self._reading is None:
             self._reading = _Reading(since)
         for _ in range(pages):
@@ -102,12 +102,12 @@ class StreamReader:
             answer = session.call("logs", "GetLogEvents", request)
         except AwsError as error:
             if reading.token and "nextToken" in str(error):
-                # Tokens live for a day: this machine slept. What was handed out before is known, so nothing repeats.
+                # Tokens expire after a day: this machine slept. Lines already returned are known, so nothing repeats.
                 self._reading = reading = _Reading(reading.since)
                 return False
             raise
         sink(self._take(reading, answer.get("events") or ()))
-        # An empty page is not the end; the end is where the token stays the same.
+        # An empty page is not the end; the end is reached when the token stays the same.
         ended = bool(answer.get("nextForwardToken") == reading.token)
         reading.token = answer.get("nextForwardToken")
         return ended or reading.token is None
@@ -126,7 +126,7 @@ class StreamReader:
 
 
 class LogFollower:
-    """All streams of a job. `poll` hands out each line once; after an exception it can be called again."""
+    """All streams of a job. `poll` returns each line once; after an exception it can be called again."""
 
     def __init__(self, session: Caller, job: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._session = session
@@ -139,7 +139,7 @@ class LogFollower:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """The names of those found so far."""
+        """The names of the streams found so far."""
         return tuple(self._streams)
 
     @property
@@ -147,7 +147,7 @@ class LogFollower:
         return frozenset(map(host_of, self._streams))
 
     def poll(self) -> list[LogEvent]:
-        """What is new, by time; lines of one stream in its order. Raises AwsError; nothing is lost by that."""
+        """The new lines, by time; those of one stream in its order. Raises AwsError, without losing any lines."""
         now = self._clock()
         if now - self._listed >= LIST_SECONDS:
             self._find_streams()
@@ -161,13 +161,13 @@ class LogFollower:
         return self._hand_out()
 
     def drain(self) -> list[LogEvent]:
-        """All that is there and was not handed out yet, however late it came: once more from the very beginning.
+        """All lines not returned yet, however late they arrived: reads everything again from the beginning.
 
-        After an exception the next call goes on where this one was.
+        After an exception the next call continues where this one stopped.
         """
         if self._to_drain is None:
             self._find_streams()
-            # A reading under way is ended first; then comes one from the beginning.
+            # An unfinished pass is completed first; then comes one from the beginning.
             unfinished = [stream for stream in self._streams.values() if not stream.at_end]
             self._to_drain = deque([*unfinished, *self._streams.values()])
         while self._to_drain:
@@ -186,10 +186,10 @@ class LogFollower:
                 if name.startswith(self._prefix) and name not in self._streams:
                     self._streams[name] = StreamReader(name)
         except NotThere:
-            return  # the first job of an account: its log group comes with its first line
+            return  # the first job of an account: the log group is created with its first line
 
     def _current(self) -> list[StreamReader]:
-        """The newest stream of each host: those from before an interruption are read in sweeps alone."""
+        """The newest stream of each host: those from before an interruption are only read in sweeps."""
         latest: dict[str, StreamReader] = {}
         for name in sorted(self._streams, key=lambda name: (len(name), name)):
             latest[host_of(name)] = self._streams[name]

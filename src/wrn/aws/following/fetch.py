@@ -1,4 +1,4 @@
-"""Bringing a job's results here: downloaded with resume, checked, unpacked safely, put in place at once."""
+"""Fetch a job's results: resumable download, verified, safely unpacked, put in place atomically."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from wrn.aws.unpack import unpack
 from wrn.errors import AwsError
 
 RECORD = ".wrn-fetch.json"
-"""In the output folder: which job's archives lie there, and the ETag of each."""
+"""In the output folder: which job's archives it holds, and the ETag of each."""
 
 PART = 8 << 20
-"""Bytes of one request: what a broken connection may cost."""
+"""Bytes per request: the most that a broken connection can cost."""
 
 Tell = Callable[[str, int, int], None]
 
 
 @dataclass
 class Fetched:
-    """bytes: how many were downloaded, 0 when all was there already."""
+    """bytes: how many were downloaded; 0 if everything was there already."""
 
     model: Path
     files: list[str] = field(default_factory=list)
@@ -41,8 +41,8 @@ class Fetched:
 def fetch(session: Session, job: Job, folder: Path, *, force: bool = False, tell: Tell | None = None) -> Fetched:
     """Put the job's model into `folder`/model and its records (history.jsonl, metrics.json) into `folder`.
 
-    What is there already, from this job and unchanged, is not fetched again. Raises AwsError when there is no model,
-    when `folder` holds something else (unless `force`), and for a damaged or malicious archive.
+    What is already there from this job and unchanged is not fetched again. Raises AwsError if there is no model, if
+    `folder` holds something else (unless `force`), and for a damaged or malicious archive.
     """
     if not job.is_over:
         raise AwsError(f"{job.name} is not done yet ({job.secondary}); `wrn logs -f {job.name}` follows it")
@@ -50,7 +50,7 @@ def fetch(session: Session, job: Job, folder: Path, *, force: bool = False, tell
     record = _read_record(folder)
     _check_folder(folder, record, job, force)
     if record.get("job") != job.name:
-        record = _write_record(folder, {"job": job.name})  # before anything else, so that a broken try can be repeated
+        record = _write_record(folder, {"job": job.name})  # first, so that a broken attempt can be repeated
     result = Fetched(folder / "model")
     archive = _archive(session, job, model_uri, record, folder, result, tell)
     if archive is not None:
@@ -60,7 +60,7 @@ def fetch(session: Session, job: Job, folder: Path, *, force: bool = False, tell
     try:
         archive = _archive(session, job, records, record, folder, result, tell)
     except NotThere:
-        result.notes.append(f"{records} does not exist: no history came with the model")
+        result.notes.append(f"{records} does not exist: the model comes without a history")
         archive = None
     if archive is not None:
         _place_records(archive, folder, result)
@@ -81,7 +81,7 @@ class _Archive:
 def _archive(
     session: Session, job: Job, uri: str, record: dict[str, Any], folder: Path, result: Fetched, tell: Tell | None
 ) -> _Archive | None:
-    """The archive on this disk, whole; None when what it holds lies in the folder already."""
+    """The complete archive on this disk; None if its content is in the folder already."""
     bucket, key = split_uri(uri)
     guard = owner_guard(job, bucket)
     try:
@@ -91,7 +91,7 @@ def _archive(
             raise
         if job.status == "Failed":
             raise reason_of_failure(job.name, job.instance_type, job.failure) from None
-        raise NotThere(f"{job.name} left no model at {uri}; `wrn resume {job.name}` goes on to the end") from None
+        raise NotThere(f"{job.name} left no model at {uri}; `wrn resume {job.name}` resumes the job") from None
     except Denied as error:
         if not guard:
             raise
@@ -114,10 +114,10 @@ def download(
     tell: Tell | None = None,
     guard: dict[str, str] | None = None,
 ) -> int:
-    """Download an object in parts, from where an earlier try ended; returns the bytes that came now.
+    """Download an object in parts, resuming an earlier attempt; returns the number of bytes downloaded now.
 
-    head: its HeadObject. guard: whose the bucket must be, as a part of the request. The name `path` must belong to this
-    ETag. Raises AwsError when other bytes arrived.
+    head: its HeadObject. guard: the expected owner of the bucket, as part of the request. `path` must be specific to
+    this ETag. Raises AwsError if damaged bytes arrived.
     """
     size, etag, came = int(head["ContentLength"]), head["ETag"], 0
     have = path.stat().st_size if path.exists() else 0
@@ -132,14 +132,14 @@ def download(
                 part = session.call("s3", "GetObject", {**request, **(guard or {})})["Body"]
                 content = _body(part, f"s3://{bucket}/{key}")
                 if len(content) != last - have + 1:
-                    raise AwsError(f"s3://{bucket}/{key}: the connection broke; the same command goes on from there")
+                    raise AwsError(f"s3://{bucket}/{key}: the connection broke; repeat the command to resume")
                 file.write(content)
                 have, came = last + 1, came + len(content)
                 if tell is not None:
                     tell(Path(key).name, have, size)
     except OSError as error:
-        raise AwsError(f"{path} cannot be written ({error.strerror}); free space or give another folder") from None
-    # The ETag of an object that was uploaded in one go, without a KMS key, is its MD5.
+        raise AwsError(f"{path} cannot be written ({error.strerror}); free some space or give another folder") from None
+    # The ETag of an object that was uploaded in one piece, without a KMS key, is its MD5.
     plain = re.fullmatch(r'"([0-9a-f]{32})"', etag)
     if plain and head.get("ServerSideEncryption") in (None, "AES256") and _md5(path) != plain[1]:
         path.unlink()
@@ -151,10 +151,10 @@ def _body(body: Any, uri: str) -> bytes:
     try:
         return bytes(body.read())
     except Exception as error:
-        # urllib3's and botocore's faults of reading share no class that could be named without importing them.
+        # urllib3's and botocore's read errors share no class that could be named without importing them.
         if type(error).__module__.partition(".")[0] not in ("botocore", "urllib3"):
             raise
-        raise AwsError(f"{uri}: the connection broke; the same command goes on from there") from None
+        raise AwsError(f"{uri}: the connection broke; repeat the command to resume") from None
 
 
 def _md5(path: Path) -> str:
@@ -166,7 +166,7 @@ def _md5(path: Path) -> str:
 
 
 def _place_model(archive: _Archive, folder: Path, result: Fetched, force: bool) -> None:
-    """Unpack beside, then rename: there is never half a model."""
+    """Unpack next to it, then rename: there is never half a model."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
         fresh = Path(scratch, "model")
         fresh.mkdir()
@@ -174,7 +174,7 @@ def _place_model(archive: _Archive, folder: Path, result: Fetched, force: bool) 
         if "model.safetensors" not in names:
             raise AwsError(
                 f"{archive.path.name}: holds no model.safetensors but {', '.join(names[:5]) or 'nothing'}; "
-                "was it trained by this tool?"
+                "was it trained by wrn?"
             )
         if result.model.exists():
             result.model.rename(Path(scratch, "old"))
@@ -190,9 +190,9 @@ def _place_records(archive: _Archive, folder: Path, result: Fetched) -> None:
                 continue
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Not through a link that lies there: the link itself is replaced.
+            # Not through a link in the folder: the link itself is replaced.
             if not target.parent.resolve().is_relative_to(folder.resolve()):
-                raise AwsError(f"{target.parent} leads out of {folder}; remove that link, or give another folder")
+                raise AwsError(f"{target.parent} leads outside {folder}; remove that link, or give another folder")
             Path(scratch, name).replace(target)
 
 
@@ -200,7 +200,7 @@ def _unpack(archive: _Archive, folder: Path) -> list[str]:
     try:
         return unpack(archive.path, folder)
     except AwsError:
-        archive.path.unlink(missing_ok=True)  # so that the next try does not meet the same bytes
+        archive.path.unlink(missing_ok=True)  # so that the next attempt does not meet the same bytes
         raise
 
 
@@ -214,7 +214,7 @@ def _check_folder(folder: Path, record: dict[str, Any], job: Job, force: bool) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AwsError(f"{folder} cannot be made ({error.strerror}); give another --output-dir") from None
+        raise AwsError(f"{folder} cannot be created ({error.strerror}); give another --output-dir") from None
     if not os.access(folder, os.W_OK):
         raise AwsError(f"{folder} cannot be written; give another --output-dir")
     if force:
@@ -222,7 +222,7 @@ def _check_folder(folder: Path, record: dict[str, Any], job: Job, force: bool) -
     if record and record.get("job") != job.name:
         raise AwsError(f"{folder} holds the results of {record.get('job')}; give another --output-dir, or --force")
     if not record and (folder / "model").exists():
-        raise AwsError(f"{folder / 'model'} exists, and not from here; give another --output-dir, or --force")
+        raise AwsError(f"{folder / 'model'} exists, but was not fetched; give another --output-dir, or --force")
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

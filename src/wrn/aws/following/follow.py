@@ -1,6 +1,6 @@
-"""Following a job until it ends: one look after another at its state, its log and its checkpoints, as events.
+"""Following a job until it ends: polls its state, its log and its checkpoints, and reports them as events.
 
-boto3's own waiter looks every two minutes and tells nothing meanwhile.
+boto3's own waiter polls every two minutes and reports nothing in between.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 LOOK_SECONDS, STATE_SECONDS, FRESHNESS_SECONDS = 2.0, 5.0, 60.0
-"""Between two looks at the log, at the state of the job, at its checkpoints."""
+"""Poll intervals of the log, the state of the job, and its checkpoints."""
 
 REMIND_SECONDS = 900
-"""Until a warning is repeated that still holds."""
+"""Before a warning that still applies is repeated."""
 
 SETTLE_SECONDS = 8.0
-"""So long nothing new must have come before the log of a job that just ended is believed to be whole."""
+"""How long the log of a job that just ended must be quiet to be considered complete."""
 
 SETTLE_LONGEST = 60.0
 OLD_SECONDS = 300
-"""The log of a job that ended longer ago is whole."""
+"""The log of a job that ended longer ago is complete."""
 
 PATIENCE_SECONDS = 900
-"""How long AWS may give no answer before following ends; the job itself does not care."""
+"""How long AWS may not answer before following ends; the job itself is unaffected."""
 
 
 class View(Protocol):
@@ -49,7 +49,7 @@ class View(Protocol):
 
 @dataclass
 class State:
-    """What is known of a job at a moment (seconds since 1970)."""
+    """What is known of a job at the time `now` (seconds since 1970)."""
 
     job: Job
     progress: Progress
@@ -60,7 +60,7 @@ class State:
 
 
 class Follower:
-    """A job that is followed. `step` looks once; `run` looks until the end."""
+    """Follows a job. `step` polls once; `run` polls until the end."""
 
     def __init__(
         self,
@@ -73,9 +73,9 @@ class Follower:
         look: float = LOOK_SECONDS,
         settle: float = SETTLE_SECONDS,
     ) -> None:
-        """ceiling: US dollars that the job may cost at most, if known. look: seconds between two looks at the log.
+        """ceiling: US dollars that the job may cost at most, if known. look: seconds between polls of the log.
 
-        Raises NotThere, with near names, when there is no such job.
+        Raises NotThere, with similar names, if there is no such job.
         """
         self._session, self._view, self._clock = session, view, clock
         self._ceiling, self._look, self._settle = ceiling, look, settle
@@ -91,9 +91,9 @@ class Follower:
         self._described = clock()
 
     def run(self, wait: Callable[[float], bool]) -> bool:
-        """Follow until the job is over. `wait(seconds)` sleeps, and says whether someone wants to leave.
+        """Follow until the job is over. `wait(seconds)` sleeps, and returns whether the user wants to leave.
 
-        True when the job is over, False when somebody left; then `run` can be called again. Raises AwsError.
+        True if the job is over, False if the user left; then `run` can be called again. Raises AwsError.
         """
         while True:
             self.step()
@@ -104,7 +104,7 @@ class Follower:
                 return False
 
     def step(self) -> None:
-        """One look. Passing faults of the network are waited out; others are raised."""
+        """Poll once. Transient network errors are waited out; others are raised."""
         try:
             now = self._clock()
             if now - self._described >= max(self._look, min(STATE_SECONDS, 2.5 * self._look)):
@@ -115,17 +115,15 @@ class Follower:
         except (Throttled, NoAnswer) as error:
             self._bear(error)
         except NoCredentials as error:
-            raise NoCredentials(
-                f"{error}; the job itself goes on: `wrn logs -f {self.name}` follows it again"
-            ) from None
+            raise NoCredentials(f"{error}; the job keeps running: `wrn logs -f {self.name}` follows it again") from None
         else:
             if self._failing_since is not None:
-                self._view.warn("AWS answers again; nothing of the log is lost")
+                self._view.warn("AWS answers again; no log lines were lost")
             self._failing_since = None
         self._view.state(self.state())
 
     def use(self, view: View) -> None:
-        """Go on in another view."""
+        """Continue in another view."""
         self._view = view
 
     def state(self) -> State:
@@ -134,7 +132,7 @@ class Follower:
         return State(self.job, self._progress, costs, now, self._freshness)
 
     def _show(self, events: list[LogEvent]) -> None:
-        """Lines and phases, both by their time."""
+        """Show lines and phases in order of time."""
         for phase in phases(self.job):
             key = (phase.status, phase.start)
             if self._told.get(key) == phase.message:
@@ -161,7 +159,7 @@ class Follower:
             found = checkpoint_freshness(self._session, self.job, self._progress)
         except (Denied, NotThere) as error:
             self._may_look_at_checkpoints = False
-            self._view.warn(f"whether checkpoints arrive in S3 cannot be seen: {error}")
+            self._view.warn(f"cannot tell whether checkpoints arrive in S3: {error}")
             return
         if found is not None:
             self._looked_at_checkpoints = now
@@ -179,12 +177,12 @@ class Follower:
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
-            self._view.warn(f"{error}; the job goes on, and so does this")
+            self._view.warn(f"{error}; the job keeps running, and following continues")
         elif now - self._failing_since > PATIENCE_SECONDS:
-            raise AwsError(f"{error}; the job itself goes on: `wrn logs -f {self.name}` follows it again")
+            raise AwsError(f"{error}; the job keeps running: `wrn logs -f {self.name}` follows it again")
 
     def _finish(self, wait: Callable[[float], bool]) -> None:
-        """Lines reach CloudWatch some seconds after they were written: wait for the last ones."""
+        """Wait for the last lines: they reach CloudWatch some seconds after they were written."""
         began = quiet_since = self._clock()
         settle = 0.0 if began - (self.job.ended or began) > OLD_SECONDS else self._settle
         while True:

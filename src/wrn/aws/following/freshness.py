@@ -1,7 +1,7 @@
-"""Whether the checkpoints of a running job really arrive in S3: only what is there survives a spot interruption.
+"""Whether the checkpoints of a running job arrive in S3: only those survive a spot interruption.
 
-SageMaker copies /opt/ml/checkpoints to S3 by itself, and this copying has stalled for people
-(aws/sagemaker-python-sdk, issue 3062), which nobody sees before it is too late.
+SageMaker copies /opt/ml/checkpoints to S3 in the background. This copying is known to stall
+(aws/sagemaker-python-sdk, issue 3062), which goes unnoticed until it is too late.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SLACK_SECONDS = 180
 
 @dataclass(frozen=True)
 class Freshness:
-    """age: seconds since the newest object was written, None while there is none. limit: what is still in order;
-    None where no checkpoints are due by time. waited: seconds since one could have been written."""
+    """age: seconds since the newest object was written, None if there is none. limit: the highest acceptable age, None
+    if no checkpoints are due by time. waited: seconds since one could have been written."""
 
     age: float | None
     limit: float | None
@@ -40,16 +40,16 @@ class Freshness:
 
     @property
     def warning(self) -> str:
-        found = "there is none yet" if self.age is None else f"the newest is {duration(self.age)} old"
+        found = "there are none yet" if self.age is None else f"the newest is {duration(self.age)} old"
         return (
             f"checkpoints do not arrive in {self.where}: {found}, and one was due every {duration(self.limit or 0)}; "
-            "after an interruption the work since then would be lost. Look for errors in the log, and for the role's "
-            "right to write there"
+            "after an interruption the work since then would be lost. Check the log for errors, and the role's "
+            "permission to write there"
         )
 
 
 def checkpoint_freshness(session: Session, job: Job, progress: Progress) -> Freshness | None:
-    """How old the newest checkpoint is. None where the job keeps none, or does not train at the moment."""
+    """How old the newest checkpoint is. None if the job keeps none, or is not training right now."""
     told = phases(job)
     if not job.checkpoints or not told or told[-1].status != "Training":
         return None
@@ -58,7 +58,7 @@ def checkpoint_freshness(session: Session, job: Job, progress: Progress) -> Fres
     now, newest = time.time(), None
     while True:
         answer = session.call("s3", "ListObjectsV2", request)
-        # By S3's own clock, which wrote the time stamps: that of this machine may be wrong.
+        # By S3's clock, which set the timestamps: this machine's clock may be wrong.
         now = _date(answer) or now
         for entry in answer.get("Contents") or ():
             written = entry["LastModified"].timestamp()
@@ -66,7 +66,7 @@ def checkpoint_freshness(session: Session, job: Job, progress: Progress) -> Fres
         if not answer.get("IsTruncated"):
             break
         request["ContinuationToken"] = answer["NextContinuationToken"]
-    # The first epoch line says that training goes on; before it, an image of some GB may still be downloading.
+    # The first epoch line shows that training runs; before it, an image of some GB may still be downloading.
     began = max(told[-1].start, progress.began) if progress.began else now
     return Freshness(
         None if newest is None else now - newest, freshness_limit(job, progress), max(0.0, now - began), job.checkpoints
@@ -74,7 +74,7 @@ def checkpoint_freshness(session: Session, job: Job, progress: Progress) -> Fres
 
 
 def freshness_limit(job: Job, progress: Progress) -> float | None:
-    """Seconds: twice the time between checkpoints, and some for the copying. None where none are due."""
+    """Seconds: twice the time between checkpoints, plus slack for copying. None if none are due."""
     minutes = _setting(job, "checkpoint_minutes", CHECKPOINT_MINUTES)
     due = 60 * minutes if minutes else None
     epochs = _setting(job, "checkpoint_epochs", 0)
@@ -84,7 +84,7 @@ def freshness_limit(job: Job, progress: Progress) -> float | None:
 
 
 def _setting(job: Job, key: str, default: float) -> float:
-    """A key of the job's configuration: as a hyperparameter, else as its recipe has it."""
+    """A key of the job's configuration: from its hyperparameters, else from its recipe."""
     try:
         text = job.hyperparameters.get(key)
         return float(text.strip('"')) if text else float(getattr(resolve(_recipe(job), {}).config, key))

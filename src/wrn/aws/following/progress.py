@@ -1,4 +1,4 @@
-"""How far a job is: its phases, the figures of its epochs, the money so far. Pure functions of what AWS answered."""
+"""The progress of a job: its phases, metrics per epoch, cost so far. Pure functions of AWS's answers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from wrn.aws.options import HOUR, STOP_SECONDS
 from wrn.aws.prices import SPOT_SHARE, Price
 
 EPOCH_LINE = re.compile(r"(?:^|\s)dataset=\S+ epoch=\d+ epochs=\d+ \S.*")
-"""Of `wrn train`, as in `dataset=cifar100 epoch=3 epochs=100 train_loss=2.1000 ... images_per_s=2875.1000 ...`."""
+"""As `wrn train` prints it: `dataset=cifar100 epoch=3 epochs=100 train_loss=2.1000 ... images_per_s=2875.1000 ...`."""
 
 RESUMED = re.compile(r"resumed from step (\d+) \(epoch (\d+)\)")
 FRESH = "fresh start: no checkpoint in"
-"""The first line of the training proper is this one or that above."""
+"""Training itself starts with this line or the one above."""
 
 DONE = "done in "
-"""Of the last line: the figures of the model that counts."""
+"""Start of the last line: the metrics of the final model."""
 
 WORDS = {
-    "Pending": "waiting for its turn",
+    "Pending": "waiting in the queue",
     "Starting": "starting",
     "LaunchingMLInstances": "starting",
     "PreparingTrainingStack": "starting",
@@ -34,23 +34,23 @@ WORDS = {
     "Training": "training",
     "Uploading": "uploading the model",
     "Interrupted": "interrupted: AWS took the spot instance back; waiting for another",
-    "Restarting": "restarting after a fault of the platform",
+    "Restarting": "restarting after a platform error",
     "Updating": "updating",
     "Stopping": "stopping",
     "Stopped": "stopped",
     "Completed": "completed",
     "Failed": "failed",
     "MaxRuntimeExceeded": "stopped at its time limit",
-    "MaxWaitTimeExceeded": "stopped: waited for spot instances as long as it may",
+    "MaxWaitTimeExceeded": "stopped: reached its limit on waiting for spot instances",
 }
 
 BILLED = frozenset(("Downloading", "DownloadingTrainingImage", "Training", "Uploading", "Stopping", "Updating"))
-"""Phases that cost money: waiting for an instance costs none."""
+"""Phases that cost money: waiting for an instance is free."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What a job did from `start` to `end` (seconds since 1970; None: still does)."""
+    """What a job did from `start` to `end` (seconds since 1970; None: ongoing)."""
 
     status: str
     text: str
@@ -60,7 +60,7 @@ class Phase:
 
 
 def phases(job: Job) -> list[Phase]:
-    """All of a job's phases in their order; those after an interruption are told as such."""
+    """All of a job's phases in order; those after an interruption say so."""
     found: list[Phase] = []
     interruptions = 0
     for entry in job.transitions:
@@ -89,7 +89,7 @@ def phase_text(job: Job) -> str:
 
 
 def parse_epoch(message: str) -> dict[str, float] | None:
-    """The figures of an epoch line by their names, else None."""
+    """The metrics of an epoch line by name, else None."""
     found = EPOCH_LINE.search(message)
     if found is None:
         return None
@@ -104,7 +104,7 @@ def parse_epoch(message: str) -> dict[str, float] | None:
 
 
 class Progress:
-    """What the lines of a log say of a run: the newest epoch with its figures, when it will end, how often it resumed.
+    """The progress of a run from its log: the newest epoch with its metrics, the time left, how often it resumed.
 
     figures: of the newest epoch line, empty before the first.
     """
@@ -113,14 +113,14 @@ class Progress:
         self.figures: dict[str, float] = {}
         self.resumed_at: list[int] = []
         self.began = 0.0
-        """Seconds since 1970: when the program said that it starts or resumes; 0 before that."""
+        """Seconds since 1970: when training started or resumed; 0 before that."""
         self.result = ""
-        """What the program itself said at its end."""
+        """The program's own last line."""
         self._at = 0.0
         self._durations: deque[float] = deque(maxlen=5)
 
     def take(self, events: Iterable[LogEvent]) -> list[dict[str, float]]:
-        """Read lines; gives the epochs among them."""
+        """Read lines; returns the metrics of the epochs among them."""
         epochs = []
         for event in events:
             if event.message.startswith(FRESH):
@@ -157,7 +157,7 @@ class Progress:
 
     @property
     def top1(self) -> tuple[str, float] | None:
-        """The split and the share: of the validation split where there is one, else of the test split."""
+        """The split and its top-1: of the validation split if there is one, else of the test split."""
         for split in ("val", "test"):
             if f"{split}_top1" in self.figures:
                 return split, self.figures[f"{split}_top1"]
@@ -168,10 +168,10 @@ class Progress:
         return statistics.fmean(self._durations) if self._durations else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Until the last epoch ends: as the last line said, else by the last five. `now`: seconds since 1970."""
+        """Until the last epoch ends: as the last line says, else from the last five. `now`: seconds since 1970."""
         said = self.figures.get("seconds_left")
         if said is not None and self._at:
-            # At most an epoch: a job that waits for a machine comes no nearer to its end.
+            # At most an epoch: a job that waits for an instance makes no progress.
             return max(0.0, said - min(max(0.0, now - self._at), self.epoch_seconds or 0.0))
         if self.epoch_seconds is None or not self.epochs:
             return None
@@ -188,9 +188,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Money:
-    """US dollars so far and at most. None where the price is not known. estimated: a spot price was assumed.
+    """US dollars so far and at most. None if the price is unknown. estimated: a spot price was assumed.
 
-    foreign: the job's region, where its price is not known and `price` is that of the US.
+    foreign: the job's region, if its price is unknown and `price` is that of the US.
     """
 
     so_far: float | None
@@ -201,7 +201,7 @@ class Money:
 
 
 def money(job: Job, now: float, *, ceiling: float | None = None) -> Money:
-    """What the job has cost by `now`, by the price recorded with it, else by the bundled list.
+    """The cost of the job up to `now`, at the price recorded with it, else at the bundled one.
 
     ceiling: what it may cost at most, if the caller knows; else it follows from the job's time limit.
     """
@@ -213,19 +213,19 @@ def money(job: Job, now: float, *, ceiling: float | None = None) -> Money:
     if ceiling is None:
         ceiling = per_second * (job.max_runtime + STOP_SECONDS + job.keep_warm)
     if job.billable_seconds is not None:
-        # SageMaker takes what spot saves off the time, not off the price.
+        # SageMaker deducts the spot savings from the time, not from the price.
         return Money(per_second * (job.billable_seconds + job.warm_seconds), ceiling, False, price, foreign)
     spent = per_second * billed_seconds(phases(job), job.ended or now)
     return Money(spent * SPOT_SHARE if job.spot else spent, ceiling, job.spot, price, foreign)
 
 
 def billed_seconds(told: Sequence[Phase], now: float) -> float:
-    """How long the phases lasted that cost money, of one instance."""
+    """Total duration of the billed phases, per instance."""
     return sum(max(0.0, (phase.end or now) - phase.start) for phase in told if phase.status in BILLED)
 
 
 def spot_savings(job: Job) -> float | None:
-    """The share of the cost that spot saved, as SageMaker computes it: 1 - billable / training. None if not known."""
+    """The share of the cost that spot saved, as SageMaker computes it: 1 - billable / training. None if unknown."""
     if not job.spot or job.billable_seconds is None or not job.training_seconds:
         return None
     return 1 - job.billable_seconds / job.training_seconds

@@ -1,4 +1,4 @@
-"""Going on from a job's checkpoints in a new job: the same request, another name."""
+"""Resuming a job from its checkpoints in a new job: the same request under another name."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SAME = (
     "Environment",
     "RetryStrategy",
 )
-"""What DescribeTrainingJob tells of a request as CreateTrainingJob takes it. CheckpointConfig stays as it is: the new
-job finds the checkpoints of the old one, which the role may read and write as it may its own."""
+"""The members of DescribeTrainingJob's answer that CreateTrainingJob takes. CheckpointConfig stays unchanged: the new
+job finds the checkpoints of the old one, which the role may read and write like its own."""
 
 
 def resume_request(
@@ -42,33 +42,33 @@ def resume_request(
     max_runtime: int = 0,
     user: str = "",
 ) -> dict[str, Any]:
-    """The body of CreateTrainingJob for a job that goes on where `job` ended.
+    """The body of CreateTrainingJob for a job that resumes where `job` ended.
 
-    instance_type, max_runtime (seconds): other than those of the old job. user: who starts it. Raises AwsError where
-    there is nothing to go on from.
+    instance_type, max_runtime (seconds): override those of the old job. user: who starts it. Raises AwsError if there
+    is nothing to resume.
     """
     if not job.is_over:
         raise AwsError(f"{job.name} is still running; `wrn logs -f {job.name}` follows it")
     if job.status == "Completed":
-        raise AwsError(f"{job.name} has completed, nothing is left to do; `wrn fetch {job.name}` brings its model")
+        raise AwsError(f"{job.name} has completed, nothing is left to do; `wrn fetch {job.name}` fetches its model")
     if not job.checkpoints:
-        raise AwsError(f"{job.name} kept no checkpoints in S3; start afresh with `wrn deploy`")
+        raise AwsError(f"{job.name} kept no checkpoints in S3; start over with `wrn deploy`")
     request = {key: job.answer[key] for key in SAME if job.answer.get(key) not in (None, {}, [])}
     request["TrainingJobName"] = name
-    # AWS keeps tags that begin with aws: to itself; the name of the job is no longer this one.
+    # Tags that begin with aws: are reserved by AWS; the name of the job changes.
     own = {"wrn-job": name, "wrn-resumes": job.name, USER_TAG: user}
     kept = [tag for tag in tags if not tag["Key"].startswith("aws:") and tag["Key"] not in own]
     request["Tags"] = [*kept, *({"Key": key, "Value": value} for key, value in own.items() if value)]
     if instance_type:
         machines = {**request["ResourceConfig"], "InstanceType": instance_type}
-        # A disk that is in the machine takes no key; another's is encrypted with that of the results.
+        # Local storage takes no key; other disks are encrypted with the key of the results.
         machines.pop("VolumeKmsKeyId", None)
         key = (request.get("OutputDataConfig") or {}).get("KmsKeyId")
         if key and family(instance_type) not in LOCAL_STORAGE:
             machines["VolumeKmsKeyId"] = key
         request["ResourceConfig"] = machines
     if instance_type not in ("", job.instance_type) and PRICE_VARIABLE in request.get("Environment", {}):
-        # It is the price of the old machine.
+        # That is the price of the old instance type.
         request["Environment"] = {k: v for k, v in request["Environment"].items() if k != PRICE_VARIABLE}
         if not request["Environment"]:
             del request["Environment"]
@@ -81,7 +81,7 @@ def resume_request(
 
 
 def next_name(name: str, taken: Sequence[str]) -> str:
-    """`job-r2` after `job`, `job-r3` after `job-r2`: the first that is free; at most 63 characters."""
+    """`job-r2` after `job`, `job-r3` after `job-r2`: the first free one, at most 63 characters."""
     stem = re.sub(r"-r\d+$", "", name)
     number = 2
     while True:
@@ -98,33 +98,33 @@ def free_name(session: Session, name: str) -> str:
 
 
 def check_bucket(session: Session, job: Job) -> None:
-    """Raises AwsError where our bucket, with the job's code and checkpoints, is gone: its name is anyone's to take."""
+    """Raises AwsError if wrn's bucket with the job's code and checkpoints is gone: anyone can then take its name."""
     bucket, _ = split_uri(job.checkpoints)
     guard = owner_guard(job, bucket)
     if not guard:
         return
-    afresh = "start afresh with `wrn deploy`"
+    start_over = "start over with `wrn deploy`"
     try:
         session.call("s3", "HeadBucket", {"Bucket": bucket, **guard})
     except NotThere:
         raise NotThere(
-            f"{bucket}, with the code and the checkpoints of {job.name}, is there no more; {afresh}"
+            f"{bucket}, with the code and the checkpoints of {job.name}, no longer exists; {start_over}"
         ) from None
     except Denied:
         raise Denied(
-            f"{bucket}, which held the code and the checkpoints of {job.name}, belongs to another account now, or may "
-            f"not be looked at; {afresh}, or ask the account's administrator for s3:ListBucket there"
+            f"{bucket}, which held the code and the checkpoints of {job.name}, now belongs to another account, or "
+            f"denies access; {start_over}, or ask the account's administrator for s3:ListBucket there"
         ) from None
 
 
 def refuse_a_second(session: Session, job: Job) -> None:
-    """Raises AwsError where another job works on the same checkpoints: they would spoil them for each other."""
+    """Raises AwsError if another job uses the same checkpoints: they would overwrite each other's."""
     for entry in summaries(session):
         if entry["TrainingJobStatus"] in ("InProgress", "Stopping"):
             other = describe(session, entry["TrainingJobName"])
             if other.name != job.name and other.checkpoints == job.checkpoints and not other.is_over:
                 raise AwsError(
-                    f"{other.name} goes on from these checkpoints already; `wrn logs -f {other.name}` follows it"
+                    f"{other.name} has already resumed from these checkpoints; `wrn logs -f {other.name}` follows it"
                 )
 
 

@@ -1,1 +1,1 @@
-"""A training image of our own, and the registry it is in."""
+"""wrn's own training image, and its registry."""

@@ -1,4 +1,4 @@
-"""Our own image in the account's registry: its tag is made of what goes into it, so the same content has one name."""
+"""wrn's own image in the account's registry: its tag is a hash of what goes into it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 CONTENT = ("Dockerfile", "requirements.txt")
-"""Everything that goes in."""
+"""Everything that goes into the image."""
 
 CUDA_OF = {"torch==2.13.0": 13}
-"""Of torch from PyPI (pytorch/pytorch#178665, #190355), whose builds for CUDA 12.6 alone still have code for V100."""
+"""CUDA of torch from PyPI; only its CUDA 12.6 builds still support V100 (pytorch/pytorch#178665, #190355)."""
 
 KEPT = 5
-"""Images in the registry; older ones go. Each is some gigabytes, at ten cents a gigabyte and month."""
+"""Images in the registry; older ones are removed. Each has some gigabytes, at ten cents per gigabyte and month."""
 
 LOOK = ("DescribeImages", "DescribeRepositories", "ListTagsForResource")
 MAKE = (
@@ -39,18 +39,18 @@ MAKE = (
     "PutImageScanningConfiguration",
 )
 UPLOAD = (
-    *("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer"),  # a layer that is there is not sent
+    *("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer"),  # existing layers are not sent again
     *("InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage"),
 )
-"""What a push asks of the registry: `push` itself, and the engine by the registry's own protocol."""
+"""What a push calls: `push` itself, and the engine through the registry's own protocol."""
 
 Tell = Callable[[str], None]
 
 
 def content_tag(root: Path) -> str:
-    """Begins with the image's Python, as the tags of AWS's images name theirs.
+    """Starts with the image's Python, like the tags of AWS's images.
 
-    Raises AwsError where there is no Dockerfile.
+    Raises AwsError if there is no Dockerfile.
     """
     digest = hashlib.sha256()
     for name in CONTENT:
@@ -63,18 +63,17 @@ def content_tag(root: Path) -> str:
 
 
 def check_gpu(root: Path, instance: str) -> None:
-    """Raises AwsError where the image's torch has no code for the GPU of an instance type.
+    """Raises AwsError if the image's torch does not support the GPU of an instance type.
 
-    A Dockerfile whose torch is another one than ours is its author's to judge.
+    A Dockerfile with another torch is not judged.
     """
     gpu = gpu_of(instance)
     found = re.search(r"^ARG TORCH=(\S+)$", (root / CONTENT[0]).read_text(encoding="utf-8"), re.MULTILINE)
     cuda = CUDA_OF.get(found[1]) if found else None
     if gpu and gpu.cuda and cuda and cuda > gpu.cuda:
         raise AwsError(
-            f"image_uri: {instance} has {gpu.name} GPUs, for which CUDA {cuda} in the image of `wrn image push` has no "
-            f"code; leave out --image-uri, which takes AWS's {newest_with(gpu.cuda)} image, or take another instance "
-            "type"
+            f"image_uri: {instance} has {gpu.name} GPUs, which CUDA {cuda} in the image of `wrn image push` does not "
+            f"support; leave out --image-uri to use AWS's {newest_with(gpu.cuda)} image, or use another instance type"
         )
 
 
@@ -83,14 +82,14 @@ def local_name(tag: str) -> str:
 
 
 def build(root: Path, tell: Tell) -> str:
-    """Build the image on this machine unless it is there; its name."""
+    """Build the image on this machine unless it exists; returns its name."""
     image = local_name(content_tag(root))
     _build(find_engine(), root, image, tell)
     return image
 
 
 def push(session: Session, root: Path, tell: Tell) -> str:
-    """The address of the image in the registry, where it is put unless it is there already."""
+    """Push the image unless it is there already; returns its address in the registry."""
     tag = content_tag(root)
     uri = own_image(session.account, session.region, tag)
     if kind := manifest_of(session, tag):
@@ -107,7 +106,7 @@ def push(session: Session, root: Path, tell: Tell) -> str:
 
 
 def manifest_of(session: Session, tag: str) -> str:
-    """The media type of the image of this tag in the registry; empty where there is none."""
+    """The media type of the image with this tag in the registry; empty if there is none."""
     request = {"repositoryName": OWN_REPOSITORY, "imageIds": [{"imageTag": tag}]}
     try:
         found = session.call("ecr", "DescribeImages", request)["imageDetails"]
@@ -117,7 +116,7 @@ def manifest_of(session: Session, tag: str) -> str:
 
 
 def check_pushed(session: Session, tag: str) -> None:
-    """Raises AwsError where the image that --image-uri auto means is not in the session's region."""
+    """Raises AwsError if the image of --image-uri auto is not in the session's region."""
     if kind := manifest_of(session, tag):
         _check_kind(session, tag, kind)
     else:
@@ -132,26 +131,26 @@ def _check_kind(session: Session, tag: str, kind: str) -> None:
         raise AwsError(
             f"image: {tag} in {session.region} has an OCI manifest ({kind}), which SageMaker refuses; remove it with "
             f"aws ecr batch-delete-image --repository-name {OWN_REPOSITORY} --image-ids imageTag={tag} --region "
-            f"{session.region}, and push anew, with podman if docker makes no other"
+            f"{session.region}, and push again, with podman if docker produces no other"
         )
 
 
 def ensure_repository(session: Session, tell: Tell) -> None:
-    """Private, scanned, with tags that cannot be moved. Raises AwsError for one of this name that is not ours."""
+    """Private, scanned, with tags that cannot be moved. Raises AwsError if wrn did not create the one of this name."""
     name = {"repositoryName": OWN_REPOSITORY}
     try:
         there = session.call("ecr", "DescribeRepositories", {"repositoryNames": [OWN_REPOSITORY]})["repositories"][0]
     except NotThere:
         try:
             session.call("ecr", "CreateRepository", repository_request())
-            tell(f"registry: made the repository {OWN_REPOSITORY}")
+            tell(f"registry: created the repository {OWN_REPOSITORY}")
         except NameInUse:
-            pass  # another push was quicker
+            pass  # created by a concurrent push
     else:
         tags = session.call("ecr", "ListTagsForResource", {"resourceArn": there["repositoryArn"]})["tags"]
         if not has_our_tag(tags):
             raise AwsError(
-                f"registry: there is a repository {OWN_REPOSITORY} that this program did not make; "
+                f"registry: there is a repository {OWN_REPOSITORY} that wrn did not create; "
                 f"tag it {'='.join((OWNER[0]['Key'], OWNER[0]['Value']))} if it may be used"
             )
         if there.get("imageTagMutability") != "IMMUTABLE":
@@ -163,7 +162,7 @@ def ensure_repository(session: Session, tell: Tell) -> None:
 
 
 def pushing_policy(account: str, region: str) -> Document:
-    """The rights that building and pushing into this region take."""
+    """The permissions to build the image and push it to this region."""
     repository = f"arn:{partition(region)}:ecr:{region}:{account}:repository/{OWN_REPOSITORY}"
     return document(
         allow("OwnRepository", [f"ecr:{name}" for name in (*LOOK, *MAKE, *UPLOAD)], [repository]),
@@ -182,7 +181,7 @@ def repository_request() -> dict[str, Any]:
 
 
 def lifecycle() -> dict[str, Any]:
-    """The newest stay."""
+    """Keep only the newest images."""
     rule = {
         "rulePriority": 1,
         "description": f"the newest {KEPT} stay",
@@ -194,13 +193,13 @@ def lifecycle() -> dict[str, Any]:
 
 def _build(engine: Engine, root: Path, image: str, tell: Tell) -> None:
     if engine.has(image):
-        tell(f"{image} is built already")
+        tell(f"{image} exists already")
         return
-    tell(f"building {image} with {engine.name}: some gigabytes, for some minutes")
+    tell(f"building {image} with {engine.name}: some gigabytes, in some minutes")
     engine.build(root, image)
 
 
 def _password(session: Session) -> str:
-    """Of the registry, for twelve hours."""
+    """The registry's password, valid for twelve hours."""
     answer = session.call("ecr", "GetAuthorizationToken")["authorizationData"][0]
     return base64.b64decode(answer["authorizationToken"]).decode().partition(":")[2]

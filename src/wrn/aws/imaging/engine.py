@@ -1,4 +1,4 @@
-"""Building and pushing our image with the container engine that this machine has: docker, podman or finch."""
+"""Building and pushing the image with this machine's container engine: docker, podman or finch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from wrn.errors import AwsError
 
 ENGINES = ("docker", "podman", "finch")
-"""By preference. They take the same commands."""
+"""In order of preference. They take the same commands."""
 
 PLATFORM = "linux/amd64"
-"""What SageMaker's GPU instances are, whatever is built on."""
+"""The platform of SageMaker's GPU instances, whatever this machine is."""
 
 BUILDKIT = ("--provenance=false", "--output", "type=docker")
 FORMAT = {"docker": BUILDKIT, "podman": ("--format", "docker"), "finch": BUILDKIT}
-"""SageMaker refuses images with an OCI manifest (amazon-sagemaker-feedback, issue 180), which engines make by default;
-Docker's own format is what it takes."""
+"""SageMaker refuses images with an OCI manifest (amazon-sagemaker-feedback, issue 180), the engines' default; it takes
+Docker's own format."""
 
 ANSWER_SECONDS, LOGIN_SECONDS = 30, 60
 
 
 class Engine:
-    """One that answers. What it prints while it builds and pushes goes to standard error."""
+    """A working engine. Its output while building and pushing goes to standard error."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -33,13 +33,13 @@ class Engine:
         return self._ask("image", "inspect", image).returncode == 0
 
     def build(self, root: Path, image: str) -> None:
-        """Raises AwsError when the build fails; why, it has shown itself."""
+        """Raises AwsError if the build fails; the engine itself has shown why."""
         dockerfile = str(root / "Dockerfile")
         how = ("--platform", PLATFORM, *FORMAT[self.name])
         self._show("build", *how, "--file", dockerfile, "--tag", image, str(root))
 
     def push(self, image: str, uri: str, *, password: str) -> None:
-        """Under another name to its registry. The password goes through a pipe, and is forgotten afterwards."""
+        """Push the image as `uri`. The password goes through a pipe, and is forgotten afterwards."""
         registry = uri.partition("/")[0]
         self._show("tag", image, uri)
         try:
@@ -56,16 +56,16 @@ class Engine:
                 [self.name, *words], input=text, capture_output=True, text=True, timeout=LOGIN_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
-            raise AwsError(f"{self.name} {words[0]} did not end within {LOGIN_SECONDS} s; start it anew") from None
+            raise AwsError(f"{self.name} {words[0]} did not finish within {LOGIN_SECONDS} s; restart it") from None
 
     def _show(self, *words: str) -> None:
         done = subprocess.run([self.name, *words], stdin=subprocess.DEVNULL, stdout=2, check=False)
         if done.returncode:
-            raise AwsError(f"{self.name} {words[0]} failed with exit code {done.returncode}; its reasons are above")
+            raise AwsError(f"{self.name} {words[0]} failed with exit code {done.returncode}; its output is above")
 
 
 def find_engine() -> Engine:
-    """The first that is installed and answers. Raises AwsError where there is none."""
+    """The first engine that is installed and answers. Raises AwsError if there is none."""
     silent = []
     for name in ENGINES:
         if shutil.which(name) is None:
@@ -80,7 +80,7 @@ def find_engine() -> Engine:
 
 
 def _silence(command: Sequence[str]) -> str | None:
-    """Why an engine does not answer; None where it does."""
+    """Why an engine does not answer; None if it does."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False

@@ -1,1 +1,1 @@
-"""The same job on this machine, without AWS and without Docker."""
+"""Running the job on this machine, without AWS and without Docker."""

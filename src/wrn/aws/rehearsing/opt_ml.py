@@ -1,4 +1,4 @@
-"""The folder /opt/ml of a training job: what the platform puts there before, and takes from there afterwards."""
+"""The folder /opt/ml of a training job: what the platform puts there before, and collects afterwards."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 from wrn.errors import AwsError
 
 Fill = Callable[[str, Path], None]
-"""Called with a channel's address (s3://...) and the empty folder that its files go to."""
+"""Called with a channel's address (s3://...) and the empty folder for its files."""
 
 OPT_ML = "/opt/ml"
 
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "code")
 
 GROUP = "homogeneousCluster"
-"""The platform's name for the instances of a job that asked for one kind of them."""
+"""The platform's name for the instances of a job with a single instance type."""
 
 LONGEST_REASON = 1024
 """Characters of FailureReason."""
 
 
 def lay_out(root: Path, request: Mapping[str, Any], *, host: str, hosts: Sequence[str]) -> None:
-    """Make the folders and the files of input/config for one host of the job. What is there already stays."""
+    """Create the folders and the files of input/config for one host of the job. Existing content stays."""
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     instance = request.get("ResourceConfig", {}).get("InstanceType", "local")
@@ -39,7 +39,7 @@ def lay_out(root: Path, request: Mapping[str, Any], *, host: str, hosts: Sequenc
             "current_group_name": GROUP,
             "hosts": list(hosts),
             "instance_groups": [group],
-            "network_interface_name": "lo",  # AWS has eth0; here the hosts meet on the loopback interface
+            "network_interface_name": "lo",  # eth0 on AWS; here the hosts communicate over loopback
         },
     }
     if "CheckpointConfig" in request:
@@ -49,7 +49,7 @@ def lay_out(root: Path, request: Mapping[str, Any], *, host: str, hosts: Sequenc
 
 
 def fill_channels(root: Path, request: Mapping[str, Any], fill: Fill) -> None:
-    """Bring each channel's files to input/data/<channel>."""
+    """Put each channel's files into input/data/<channel>."""
     for channel in channels(request):
         folder = root / "input/data" / channel["ChannelName"]
         folder.mkdir()
@@ -57,18 +57,18 @@ def fill_channels(root: Path, request: Mapping[str, Any], fill: Fill) -> None:
 
 
 def channels(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The input channels. Raises AwsError for those whose data are not files of S3."""
+    """The input channels. Raises AwsError for those whose data is not files in S3."""
     found: list[dict[str, Any]] = list(request.get("InputDataConfig", []))
     for channel in found:
         name = channel["ChannelName"]
         mode = channel.get("InputMode") or request["AlgorithmSpecification"].get("TrainingInputMode", "File")
         if mode not in ("File", "FastFile") or "S3DataSource" not in channel["DataSource"]:
-            raise AwsError(f"channel {name}: only files from S3 can be given to a job here; use the input mode File")
+            raise AwsError(f"channel {name}: a local job only takes files from S3; use the input mode File")
     return found
 
 
 def failure_reason(root: Path, exit_code: int) -> str:
-    """What the platform tells of a failed job: the first 1,024 characters of output/failure, and the exit code."""
+    """FailureReason of a failed job: the start of output/failure and the exit code, 1,024 characters in all."""
     try:
         told = (root / "output/failure").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -79,9 +79,9 @@ def failure_reason(root: Path, exit_code: int) -> str:
 
 
 def pack(folders: Iterable[Path], archive: Path) -> Path | None:
-    """The files of all these folders as one .tar.gz; None (and no archive) where there are none.
+    """The files of all these folders as one .tar.gz; None (and no archive) if there are none.
 
-    Of two files with one name, that of the first folder counts.
+    Of two files with the same name, that of the first folder wins.
     """
     files: dict[str, Path] = {}
     for folder in folders:
@@ -92,7 +92,7 @@ def pack(folders: Iterable[Path], archive: Path) -> Path | None:
         archive.unlink(missing_ok=True)
         return None
     partial = archive.with_name(f".{archive.name}")
-    # Weights hardly get smaller, so the quickest level it is.
+    # Weights hardly compress, so use the fastest level.
     with tarfile.open(partial, "w:gz", compresslevel=1) as packed:
         for name, path in sorted(files.items()):
             packed.add(path, name, recursive=False)

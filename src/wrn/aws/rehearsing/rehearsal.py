@@ -1,7 +1,7 @@
-"""A deployment on this machine: the request that would go to SageMaker, with its input from here.
+"""A deployment run on this machine: the request that would go to SageMaker, with local input.
 
-Everything is in one folder, which afterwards holds what `wrn fetch` would bring (model/ and the records), the archives,
-checkpoints/, the request and the log. The same folder again goes on from its checkpoints.
+Everything is in one folder, which afterwards holds what `wrn fetch` would fetch (model/ and the records), the archives,
+checkpoints/, the request and the log. Running in the same folder again resumes from its checkpoints.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MACHINES = "machines"
 OURS = frozenset((REQUEST, LOG, MACHINES, "model", "checkpoints", "model.tar.gz", "output.tar.gz"))
 
 Show = Callable[[str, str], None]
-"""Gets (host, line)."""
+"""Called with (host, line)."""
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Rehearsal:
     """One job on this machine, through all its interruptions.
 
     request: the body of CreateTrainingJob. data: the files of its data channel; None: it has none.
-    interruptions: seconds of training after which the machine is taken away, once for each.
-    show: gets each line of output. tell: gets what happens to the job, as sentences.
+    interruptions: seconds of training after which the machine is taken away, one entry per interruption.
+    show: called with each line of output. tell: called with a sentence for each event.
     """
 
     request: Mapping[str, Any]
@@ -53,13 +53,13 @@ class Rehearsal:
     interruptions: Sequence[float] = ()
     grace: float = GRACE
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """More of what JobRun takes."""
+    """Further arguments of JobRun."""
     stopped: bool = field(default=False, init=False)
     _run: JobRun | None = field(default=None, init=False)
     _timer: threading.Timer | None = field(default=None, init=False)
 
     def run(self) -> Outcome:
-        """Run the job to its end; `seconds` of the outcome are those of all its runs. `claim` was called before."""
+        """Run the job to its end; `seconds` of the outcome covers all its runs. Call `claim` first."""
         used, waiting = 0.0, list(self.interruptions)
         with (self.folder / LOG).open("a", encoding="utf-8") as log:
             while True:
@@ -76,12 +76,12 @@ class Rehearsal:
                     outcome = replace(outcome, status="Stopped")
                 if outcome.status != "Interrupted":
                     break
-                self.tell("Interrupted: the machine is gone; another one begins")
+                self.tell("Interrupted: the machine is gone; another one starts")
             outcome = run.pack(outcome)
         return self._collect(replace(outcome, seconds=used), run)
 
     def stop(self) -> None:
-        """As StopTrainingJob: SIGTERM, and after the grace SIGKILL. From a signal handler or another thread."""
+        """Like StopTrainingJob: SIGTERM, then SIGKILL after `grace`. Called from a signal handler or another thread."""
         self.stopped = True
         if self._run is not None:
             self._run.stop()
@@ -95,7 +95,7 @@ class Rehearsal:
         return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
 
     def claim(self) -> None:
-        """Make the folder ours. Raises AwsError for one with other things in it, or one that cannot be written."""
+        """Prepare the folder. Raises AwsError if it holds other things or cannot be written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if any(self.folder.iterdir()) and not (self.folder / REQUEST).is_file():
@@ -136,7 +136,7 @@ class Rehearsal:
             grace=self.grace,
             **self.settings,
         )
-        # Each machine begins with all checkpoints, as S3 would give them.
+        # Each machine starts with all checkpoints, as it would get them from S3.
         for host in run.hosts[1:]:
             _link_all(self.checkpoints, run.folder(host) / "checkpoints")
         return run
@@ -148,7 +148,7 @@ class Rehearsal:
                 parts.append(f"data ({self.data.size / 1e6:.1f} MB, from this machine)")
             return f": {', '.join(parts)}"
         if phase == "Training":
-            return f": going on from {self.checkpoints}" if self.has_checkpoints else ""
+            return f": resuming from {self.checkpoints}" if self.has_checkpoints else ""
         return ": packing the model and the records"
 
     def _interrupt(self, seconds: float) -> None:
@@ -162,7 +162,7 @@ class Rehearsal:
             self._timer = None
 
     def _fill(self, uri: str, folder: Path) -> None:
-        """Bring a channel's files, known by its folder, from here."""
+        """Put the local files of a channel, identified by its folder name, into the folder."""
         if folder.name == CODE_CHANNEL:
             (folder / self.code.name).write_bytes(self.code.content)
         elif folder.name == DATA_CHANNEL:
@@ -171,10 +171,10 @@ class Rehearsal:
             for name, path in self.data.files:
                 bring(path, folder / name)
         else:
-            assert folder.name == WHEELS_CHANNEL, uri  # those are for the Python of the image, not for this one
+            assert folder.name == WHEELS_CHANNEL, uri  # these are for the Python of the image, not for this one
 
     def _collect(self, outcome: Outcome, run: JobRun) -> Outcome:
-        """Put the results where `wrn fetch` puts them, and clear the machines, but not after a failure."""
+        """Put the results where `wrn fetch` puts them, and clear the machines' folders, except after a failure."""
         placed = {}
         for kind, archive in (("model", outcome.model), ("output", outcome.output)):
             target = self.folder / f"{kind}.tar.gz"
@@ -200,7 +200,7 @@ class Rehearsal:
 
 
 def bring(source: Path, target: Path) -> None:
-    """A second name for the file where the disk allows it, else a copy."""
+    """A hard link to the file if the disk allows it, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
@@ -208,7 +208,7 @@ def bring(source: Path, target: Path) -> None:
         try:
             shutil.copyfile(source, target)
         except OSError as error:
-            raise AwsError(f"{source} cannot be brought to the job ({error.strerror}); fix that") from None
+            raise AwsError(f"{source} cannot be copied for the job ({error.strerror}); fix that") from None
 
 
 def _link_all(source: Path, target: Path) -> None:
@@ -219,7 +219,7 @@ def _link_all(source: Path, target: Path) -> None:
 
 
 def _swap(fresh: Path, target: Path, scratch: Path) -> None:
-    """Put something in its place; what was there goes with the scratch folder."""
+    """Put something in its place; what was there is removed with the scratch folder."""
     if target.exists() or target.is_symlink():
         target.rename(scratch / f"old-{target.name}-{time.monotonic_ns()}")
     fresh.rename(target)

@@ -1,4 +1,4 @@
-"""Run the body of a CreateTrainingJob request on this machine, as SageMaker would: no Docker, no AWS.
+"""Run the body of a CreateTrainingJob request on this machine as SageMaker would, without Docker or AWS.
 
 run = JobRun(request, work=Path("rehearsal"), fill=copy_channel, on_line=show)
 outcome = run.run()
@@ -33,12 +33,12 @@ GRACE = 120.0
 """Seconds between SIGTERM and SIGKILL on SageMaker."""
 
 PROGRAM = ("train",)
-"""What an image of SageMaker runs where the request names no program: the toolkit's own."""
+"""What a SageMaker image runs if the request names no program: the toolkit's own."""
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 OF_THE_MACHINE = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "TMPDIR", "TZ")
-"""Variables that say what this machine is and has: a job could not do without them, and none is a secret."""
+"""Variables that describe this machine: a job needs them, and none is a secret."""
 
 POLL = 0.02
 """Seconds."""
@@ -46,9 +46,9 @@ POLL = 0.02
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. reason: of a failure, as FailureReason has it. seconds: from the first process to the last.
+    """How a run ended. reason: of a failure, in the form of FailureReason. seconds: from the first process to the last.
 
-    model, output: the archives model.tar.gz and output.tar.gz; None where there was nothing to pack.
+    model, output: the archives model.tar.gz and output.tar.gz; None if there was nothing to pack.
     """
 
     status: Status
@@ -62,15 +62,15 @@ class Outcome:
 class JobRun:
     """One run of a job, from laying out its folders to packing its results.
 
-    request: the body of CreateTrainingJob; taken as valid.
-    work: a folder for everything of the job. Checkpoints that are there from an earlier run are kept, and the job
-        goes on from them; anything else of an earlier run is removed.
-    fill: brings a channel's files.
-    on_line: gets (host, line) for each line of output, from several threads where there are several hosts.
-    on_phase: is told "Downloading", "Training", "Uploading" as each begins.
-    environment: variables beside those that SageMaker sets and the request asks for; credentials, if any, come here:
-        those of the caller are not handed on.
-    used: seconds that earlier runs of the job took of its time limit.
+    request: the body of CreateTrainingJob; assumed to be valid.
+    work: a folder for everything of the job. Checkpoints of an earlier run are kept, and the job resumes from them;
+        everything else of an earlier run is removed.
+    fill: provides a channel's files.
+    on_line: called with (host, line) for each line of output, from several threads if there are several hosts.
+    on_phase: called with "Downloading", "Training", "Uploading" as each begins.
+    environment: variables besides those set by SageMaker and by the request; credentials, if any, go here: those of the
+        caller are not passed on.
+    used: seconds of its time limit that earlier runs of the job took.
     grace: seconds between SIGTERM and SIGKILL.
     isolation: None for the best that the machine allows.
     """
@@ -113,11 +113,11 @@ class JobRun:
         return tuple(self._addresses)
 
     def folder(self, host: str = "algo-1") -> Path:
-        """What a host has as /opt/ml."""
+        """The folder that a host sees as /opt/ml."""
         return self.work / host
 
     def run(self) -> Outcome:
-        """Everything: lay out, train, pack."""
+        """Prepare, train and pack."""
         self.prepare()
         outcome = self.train()
         return outcome if outcome.status == "Interrupted" else self.pack(outcome)
@@ -127,11 +127,11 @@ class JobRun:
         self._ask("Stopped", grace)
 
     def interrupt(self, grace: float | None = None) -> None:
-        """Take the machine away, as happens to a spot instance. With a grace of 0 there is no warning."""
+        """Take the machine away, as with a spot instance. A grace of 0 means no warning."""
         self._ask("Interrupted", grace)
 
     def prepare(self) -> None:
-        """Lay out /opt/ml of every host and bring the input."""
+        """Lay out /opt/ml of every host with its input."""
         self._on_phase("Downloading")
         for host in self.hosts:
             for entry in self.folder(host).glob("*"):
@@ -146,7 +146,7 @@ class JobRun:
         (self.work / "hosts").write_text("\n".join([known.rstrip("\n"), *lines, ""]), encoding="utf-8")
 
     def train(self) -> Outcome:
-        """Run the program of every host to its end. `prepare` was called before."""
+        """Run the program of every host to its end. Call `prepare` first."""
         self._on_phase("Training")
         started = time.monotonic()
         running = {} if self._asked else {host: self._start(host) for host in self.hosts}
@@ -163,7 +163,7 @@ class JobRun:
         failed = next((host for host, code in codes.items() if code), None)
         asked = self._asked
         if asked == "Interrupted" and codes and failed is None:
-            asked = None  # it was done in the same moment
+            asked = None  # it finished at that very moment
         status: Status = asked or ("Failed" if failed else "Completed")
         code = codes[failed] if failed else 0
         reason = failure_reason(self.folder(failed), code) if failed and status == "Failed" else ""
@@ -180,13 +180,13 @@ class JobRun:
         return replace(outcome, model=model, output=archive("output/data", "output.tar.gz"))
 
     def _look(self, running: dict[str, HostProcess], codes: dict[str, int], started: float) -> None:
-        """Note which hosts have ended, and tell the others what they are to be told by now."""
+        """Record which hosts have ended, and signal the others if it is time to."""
         for host, process in list(running.items()):
             if (code := process.poll()) is not None:
                 codes[host] = code
                 del running[host]
         if any(codes.values()):
-            self._ask("Failed", None)  # one host that fails takes the others with it
+            self._ask("Failed", None)  # a failing host takes the others down
         if running and time.monotonic() - started > self._limit - self.used:
             self._ask("MaxRuntimeExceeded", None)
         if self._asked is None:
@@ -218,7 +218,7 @@ class JobRun:
         )
 
     def _placed(self, host: str) -> dict[str, Any]:
-        """The request as this host sees it: with its own folder for /opt/ml where that cannot be mounted."""
+        """The request as this host sees it: with its own folder for /opt/ml if that cannot be mounted."""
         return dict(self._request if self.isolation == "namespaces" else self._moved(self._request, host))
 
     def _moved(self, value: Any, host: str) -> Any:
@@ -229,28 +229,28 @@ class JobRun:
         return value.replace(OPT_ML, str(self.folder(host))) if isinstance(value, str) else value
 
     def _name(self, host: str) -> str:
-        """What the job is told; an address where no file can give the name its meaning."""
+        """The host's name for the job; an address if /etc/hosts cannot be mounted."""
         alone = len(self._addresses) == 1
         return host if self.isolation == "namespaces" or alone else self._addresses[host]
 
     def _machine(self, host: str) -> str:
-        """The machine's own name, which on AWS is not algo-1."""
+        """The machine's own host name, which on AWS is not algo-1."""
         return f"ip-10-0-0-{host.removeprefix('algo-')}.{self._region}.compute.internal"
 
     def _home(self, host: str) -> Path:
         return self.work / f"{host}-home"
 
     def _environment(self, host: str) -> dict[str, str]:
-        """What SageMaker sets (the toolkit's SM_* are not among it), what the machine cannot do without, and that this
-        is a rehearsal."""
+        """What SageMaker sets (without the toolkit's SM_*), what this machine needs, and a mark that this is a
+        rehearsal."""
         name = self._request["TrainingJobName"]
         account = self._request.get("RoleArn", "::::").split(":")[4]
         environment = {key: os.environ[key] for key in OF_THE_MACHINE if key in os.environ}
         environment |= {
-            # The python of whoever runs this is the job's, with the packages that it has.
+            # The job uses the Python that runs this, with its packages.
             "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "PYTHONUSERBASE": site.getuserbase(),
-            # A home without ~/.aws; and no credentials of the machine, if it is one of EC2.
+            # A home without ~/.aws, and no instance credentials on EC2.
             "HOME": str(self._home(host)),
             "AWS_EC2_METADATA_DISABLED": "true",
             REHEARSAL_VARIABLE: "1",

@@ -1,8 +1,8 @@
-"""One host of a training job on this machine: a process that takes itself for the first of a container.
+"""One host of a training job on this machine: a process that runs as if it were process 1 of a container.
 
-With Linux namespaces it is process 1 of its own, with the job's folder on the real /opt/ml and nothing to see of the
-other processes here: what a container has, without Docker. Where namespaces are not allowed (or do not exist) it is a
-plain process that is told another place for /opt/ml.
+With Linux namespaces it is its own process 1, with the job's folder mounted on the real /opt/ml, and sees no other
+processes: like a container, without Docker. If namespaces are not allowed (or do not exist), it is a plain process that
+is given another path for /opt/ml.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Literal
 Isolation = Literal["namespaces", "folders"]
 
 # The arguments: the folder for /opt/ml, the file for /etc/hosts, the host's name, then the program.
-# Where there is no /opt/ml to mount on, /opt is covered by an empty one and its entries are put back: nothing outside
-# sees any of it. They are reached as ./entry, from the folder below, which is why mount must not spell paths out.
+# If there is no /opt/ml to mount on, an empty /opt is mounted over the old one and its entries are bound back,
+# invisible from outside. They are reached as ./entry, in the folder below, so mount must not canonicalize paths.
 SETUP = """
 set -e
 if [ ! -d /opt/ml ]; then
@@ -49,12 +49,12 @@ exec "$@"
 UNSHARE = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 OF_SIGKILL = "unshare: sigprocmask unblock failed"
-"""How unshare tells that process 1 was killed: it ends itself by its child's signal, which with SIGKILL fails."""
+"""How unshare shows that process 1 was killed: it ends itself with its child's signal, which fails for SIGKILL."""
 
 
 @functools.cache
 def best_isolation() -> Isolation:
-    """What this machine allows; found by trying."""
+    """The best isolation that this machine allows, found by trying."""
     if shutil.which("unshare") is None:
         return "folders"
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def best_isolation() -> Isolation:
 
 
 def _in_namespaces(command: Sequence[str], root: Path, hosts: Path, name: str) -> list[str]:
-    # Whoever is not root becomes root of a namespace of users, and only there.
+    # A user other than root becomes root of a user namespace, and only there.
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return [*UNSHARE, *user, "--", "/bin/sh", "-c", SETUP, "sh", str(root), str(hosts), name, *command]
 
@@ -79,10 +79,10 @@ def _in_namespaces(command: Sequence[str], root: Path, hosts: Path, name: str) -
 class HostProcess:
     """The program of one host, running.
 
-    root: the folder that the program sees as /opt/ml (or is told instead of it).
-    environment: all of it; with "folders" it must name `root` in SAGEMAKER_BASE_DIR.
-    hosts_file: what stands for /etc/hosts, with namespaces.
-    on_line: gets each line of output, without its end, in a thread of this object.
+    root: the folder that the program sees as /opt/ml (or is given instead of it).
+    environment: the complete one; with "folders" it must name `root` in SAGEMAKER_BASE_DIR.
+    hosts_file: mounted on /etc/hosts, with namespaces.
+    on_line: called with each line of output, without its newline, in a thread of this object.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class HostProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C at the terminal is for us to pass on
+            start_new_session=True,  # Ctrl-C at the terminal is passed on by the caller
         )
         self._reader = threading.Thread(target=self._read, name=f"output of {host}", daemon=True)
         self._reader.start()
 
     def terminate(self) -> None:
-        """SIGTERM to process 1, and to no other."""
+        """SIGTERM to process 1 only."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -132,13 +132,13 @@ class HostProcess:
         self._reader.join(timeout=10)
 
     def poll(self) -> int | None:
-        """The exit code, as a shell tells it (128 + signal), or None while it runs. All its output is read then."""
+        """The exit code as in a shell (128 + signal), after reading all output; None while it runs."""
         code = self._popen.poll()
         if code is None:
             return None
         if self._isolation == "folders":
             self._kill_group()
-        # Bounded: a process that left its group may hold the pipe open for ever.
+        # Bounded: a process that left its group may hold the pipe open forever.
         self._reader.join(timeout=10)
         if self._killed:
             return 128 + signal.SIGKILL
@@ -162,7 +162,7 @@ class HostProcess:
             os.kill(pid, number)
 
     def _process_one(self) -> int:
-        """Its number out here. `unshare` is its parent, and waits for it; itself where it has not come so far."""
+        """Its process id outside the namespace, a child of `unshare`; that of `unshare` if it has not started yet."""
         deadline = time.monotonic() + 1
         while self._first is None and time.monotonic() < deadline and self._popen.poll() is None:
             self._first = next((pid for pid, parent in _parents() if parent == self._popen.pid), None)
@@ -173,7 +173,7 @@ class HostProcess:
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-        # torchrun gives each of its processes a group of its own. They are known by what they inherited.
+        # torchrun gives each of its processes its own group; they are found by the environment they inherited.
         for environ in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 if self._mark in environ.read_bytes().split(b"\0"):
@@ -181,8 +181,8 @@ class HostProcess:
 
 
 def _parents() -> Iterator[tuple[int, int]]:
-    """(process, its parent), of all that can be seen."""
+    """(process id, parent id) of all visible processes."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
-            # The second field is the program's name in brackets, which may have blanks and brackets inside.
+            # The second field is the program's name in parentheses, which may itself contain spaces and parentheses.
             yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])

@@ -1,1 +1,1 @@
-"""What would be sent to AWS, as pure functions: the job, its code, the role, the bucket."""
+"""The requests to AWS, as pure functions: the job, its code, the role, the bucket."""

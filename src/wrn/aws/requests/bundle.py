@@ -1,7 +1,7 @@
 """The code that a training container runs, as one small .tar.gz: the same tree gives the same bytes.
 
-What goes in is a list of what a container needs, never "everything but": a folder of data, a key or a virtual
-environment beside the code cannot slip in.
+What goes in is an allowlist of what a container needs, never "everything but": data, keys or a virtual environment
+next to the code cannot slip in.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 from wrn.errors import AwsError
 
 FOLDERS = {"src/wrn": (".py", ".cpp", ".h", ".sh", ".typed"), "configs": (".yaml", ".yml")}
-"""Folders that go in, and the kinds of files taken from them."""
+"""Folders that go in, and the file types taken from them."""
 
 FILES = ("config.yaml", "src/train.py", "requirements.txt")
 """Single files that go in; requirements.txt only if there is one."""
 
 LARGEST = 1_000_000
-"""Bytes. Far more than the code; reaching it means that something strange lies in the tree."""
+"""Bytes. Far more than the code; more means that something unexpected is in the tree."""
 
 MOMENT = 315_532_800
-"""The time stamp of every file: 1 January 1980 (tar warns of older ones)."""
+"""The timestamp of every file: 1 January 1980 (tar warns about older ones)."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Bundle:
 
 
 def build_bundle(root: Path) -> Bundle:
-    """Pack the code of the repository at `root`. Raises AwsError when something is missing, a link, or too large."""
+    """Pack the code of the repository at `root`. Raises AwsError if something is missing, a link, or too large."""
     files = bundle_files(root)
     packed = io.BytesIO()
-    # Neither a file name nor a time in gzip's header, fixed owner, mode and time in tar's: only names and bytes count.
+    # No file name or time in gzip's header; fixed owner, mode and time in tar's: only names and content matter.
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0, compresslevel=9) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
@@ -86,7 +86,7 @@ def bundle_files(root: Path) -> tuple[str, ...]:
     for name in names:
         path = root / name
         if not path.is_file() or not path.resolve().is_relative_to(root.resolve()) or path.is_symlink():
-            raise AwsError(f"{path}: is a link or no plain file, and only plain files are sent; put a copy there")
+            raise AwsError(f"{path}: is not a plain file, and only plain files are sent; replace it with a copy")
     return tuple(sorted(names))
 
 

@@ -1,4 +1,4 @@
-"""Every request of a deployment in the order in which it is sent: the bucket, the role, the job."""
+"""Every request of a deployment in the order of sending: the bucket, the role, the job."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Call:
 
 
 def calls_of(config: Config, base: Config, recipe: str, options: DeployOptions) -> list[Call]:
-    """The calls of a deployment, each checked. Raises AwsError listing all faults.
+    """The calls of a deployment, validated. Raises AwsError listing all errors.
 
-    A bucket or a role that was named is taken as it is; only our own are made.
+    A given bucket or role is used unchanged; only wrn's own are created.
     """
     calls = [Call("sagemaker", "CreateTrainingJob", training_job(config, base, recipe, options))]
     calls = [*bucket_calls(options), *([] if options.role_arn else role_calls(options)), *calls]
@@ -44,7 +44,7 @@ def calls_of(config: Config, base: Config, recipe: str, options: DeployOptions) 
 
 
 def bucket_calls(options: DeployOptions) -> list[Call]:
-    """A private, encrypted bucket that speaks TLS alone. Empty where the bucket is the user's own."""
+    """A private, encrypted bucket that only accepts TLS. No calls if the bucket is the user's own."""
     if options.bucket:
         return []
     name = {"Bucket": bucket_name(options)}
@@ -54,7 +54,7 @@ def bucket_calls(options: DeployOptions) -> list[Call]:
     closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
     return [
         Call("s3", "CreateBucket", create),
-        # First of all, for by its tag it is known as ours. Not with its making: not all regions take that.
+        # First, as the tag marks it as wrn's. Not in CreateBucket: not all regions accept tags there.
         Call("s3", "PutBucketTagging", name | {"Tagging": {"TagSet": OWNER}}),
         Call("s3", "PutPublicAccessBlock", name | {"PublicAccessBlockConfiguration": dict.fromkeys(closed, True)}),
         Call(
@@ -66,7 +66,7 @@ def bucket_calls(options: DeployOptions) -> list[Call]:
 
 
 def role_calls(options: DeployOptions) -> list[Call]:
-    """The role of training jobs, with the least that they need."""
+    """The role of training jobs, with the least privilege they need."""
     name = {"RoleName": options.role_name}
     trust = json.dumps(policy.trust_policy(options.account))
     rights = json.dumps(policy.role_policy(options))

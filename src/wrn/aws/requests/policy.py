@@ -1,6 +1,6 @@
-"""What the training role may do, and who may touch the bucket: the documents, as pure functions.
+"""The policies of the training role and the bucket, as pure functions.
 
-The role can read the code and the data, write checkpoints and results, log, and pull one image: nothing else.
+The role can read the code and the data, write checkpoints and results, write logs, and pull one image: nothing else.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from wrn.errors import AwsError
 Document = dict[str, Any]
 
 CHECKPOINT_DAYS = 30
-"""Checkpoints of a finished job are worth nothing; those of an interrupted one are, for as long as anyone goes on."""
+"""Checkpoints of a finished job are worthless; those of an interrupted one matter until someone resumes it."""
 
 
 def trust_policy(account: str) -> Document:
-    """SageMaker may take the role, on behalf of this account alone."""
+    """SageMaker may assume the role, on behalf of this account only."""
     return document(
         {
             "Sid": "SageMakerOfThisAccount",
@@ -37,8 +37,8 @@ def role_policy(options: DeployOptions) -> Document:
     bucket = f"{arn}:s3:::{bucket_name(options)}"
     read = [f"{bucket}/{PREFIX}/{folder}/*" for folder in ("code", "data", "checkpoints")]
     listed = {"StringLike": {"s3:prefix": [f"{PREFIX}/*"]}}
-    # When it is removed, a stranger may make one of this name: its code is not run and its model not kept with our
-    # role. A bucket that was given may well be another account's.
+    # After its removal a stranger may create one with this name: the role must not run its code or write models to it.
+    # A given bucket may well belong to another account.
     own: dict[str, Any] = {} if options.bucket else {"StringEquals": {"aws:ResourceAccount": account}}
     statements = [
         allow("ReadCodeAndData", ["s3:GetObject"], read, **own),
@@ -48,7 +48,7 @@ def role_policy(options: DeployOptions) -> Document:
             [f"{bucket}/{PREFIX}/{folder}/*" for folder in ("checkpoints", "output")],
             **own,
         ),
-        # The two newest checkpoints stay; older ones go from the bucket as they go from the disk.
+        # The two newest checkpoints stay; older ones are removed from the bucket as from the disk.
         allow("PruneCheckpoints", ["s3:DeleteObject"], [f"{bucket}/{PREFIX}/checkpoints/*"], **own),
         allow("ListOurPart", ["s3:ListBucket"], [bucket], **own, **listed),
         allow("FindBucket", ["s3:GetBucketLocation"], [bucket], **own),
@@ -104,7 +104,7 @@ def bucket_policy(options: DeployOptions) -> Document:
 
 
 def bucket_encryption(options: DeployOptions) -> Document:
-    """With the given key, else with the one that S3 keeps."""
+    """With the given key, else with S3's own."""
     default = (
         {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key_arn(options)}
         if options.kms_key
@@ -114,7 +114,7 @@ def bucket_encryption(options: DeployOptions) -> Document:
 
 
 def bucket_lifecycle() -> Document:
-    """Checkpoints go after a month, halves of uploads after a week."""
+    """Delete checkpoints after a month, unfinished uploads after a week."""
     return {
         "Rules": [
             {
@@ -134,7 +134,7 @@ def bucket_lifecycle() -> Document:
 
 
 def key_arn(options: DeployOptions) -> str:
-    """The key's ARN. Raises AwsError for an alias, which no policy can name."""
+    """The key's ARN. Raises AwsError for an alias, which policies cannot name."""
     key = options.kms_key
     if key.startswith("arn:"):
         found = re.fullmatch(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[a-zA-Z0-9-]+", key)
@@ -159,7 +159,7 @@ def _pull(image: str, arn: str) -> list[Document]:
 
 
 def _network(ec2: str, options: DeployOptions) -> list[Document]:
-    """A job in a VPC makes its network interfaces itself; describing them cannot be limited to some."""
+    """A job in a VPC creates its network interfaces itself; describing them cannot be restricted to some."""
     places = [f"{ec2}:network-interface/*"]
     places += [f"{ec2}:subnet/{name}" for name in options.subnets]
     places += [f"{ec2}:security-group/{name}" for name in options.security_groups]

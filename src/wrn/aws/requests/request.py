@@ -1,6 +1,6 @@
 """The request that starts a training job, as a pure function of the configuration and the options.
 
-`--dry-run` prints it and `deploy` sends it: there is one way to start a job.
+`--dry-run` prints it and `deploy` sends it: there is only one way to start a job.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from wrn.config.schema import Config
 from wrn.errors import AwsError
 
 PREFIX = "wrn"
-"""Everything of ours in the bucket is under this."""
+"""Everything that wrn puts into the bucket is under this."""
 
 FOLDERS = ("code", "data", "checkpoints", "output")
-"""There: all that a deployment and its job write."""
+"""Under PREFIX: everything that a deployment and its job write."""
 
 OWN_DATA = re.compile(rf"{PREFIX}/data/[^/]+/[0-9a-f]{{32}}(?:/|\.complete$)")
-"""How the key of data begins that a deployment sent: with the set's name, and with what its content makes of it."""
+"""Start of the keys of data that a deployment sent: the data set's name and a hash of its content."""
 
 CODE_CHANNEL, DATA_CHANNEL, WHEELS_CHANNEL = "code", "training", "wheels"
 
@@ -40,19 +40,19 @@ COMMAND = (
     f"tar -xzf /opt/ml/input/data/{CODE_CHANNEL}/*.tar.gz --no-same-owner; "
     "exec /bin/bash src/wrn/aws/container.sh"
 )
-"""At most 256 characters, by CreateTrainingJob. Each `exec` keeps the program process 1, which gets SIGTERM if it asks.
-SageMaker's own launcher does not pass it on (sagemaker-training-toolkit, issue 125)."""
+"""At most 256 characters for CreateTrainingJob. Each `exec` keeps the program process 1, which gets SIGTERM if it
+handles it. SageMaker's own launcher does not pass it on (sagemaker-training-toolkit, issue 125)."""
 
 LOCAL_PATHS = ("output_dir", "model_dir", "checkpoint_dir", "albumentations_file")
 LONGEST_VALUE = 256
-"""Characters of a hyperparameter's value: the API's text says so, its service model 2500."""
+"""Characters of a hyperparameter's value, by the API documentation; its service model says 2500."""
 
 
 def training_job(config: Config, base: Config, recipe: str, options: DeployOptions) -> dict[str, Any]:
     """The body of CreateTrainingJob.
 
-    base: what the container would resolve by itself from the recipe alone; recipe: its name there ("standard": none).
-    Raises AwsError, listing all that does not fit a job.
+    base: what the container would resolve from the recipe alone; recipe: its name there ("standard": none).
+    Raises AwsError listing everything that does not suit a job.
     """
     config = within_cost(config, options)
     where = f"s3://{bucket_name(options)}/{PREFIX}"
@@ -82,11 +82,11 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
         "StoppingCondition": {"MaxRuntimeInSeconds": times.runtime},
         "EnableManagedSpotTraining": options.spot,
         "EnableNetworkIsolation": options.network_isolation,
-        # Only for faults of the platform itself; MaxRuntimeInSeconds counts all attempts together.
+        # Only for errors of the platform itself; MaxRuntimeInSeconds covers all attempts together.
         "RetryStrategy": {"MaximumRetryAttempts": 2},
         "Tags": all_tags(options),
     }
-    if options.own_price:  # what it has cost is told by this price later on
+    if options.own_price:  # later its cost is computed from this price
         request["Environment"] = {PRICE_VARIABLE: price_text(options.own_price)}
     if config.dataset != "synthetic":
         request["InputDataConfig"].append(_channel(DATA_CHANNEL, data_uri(config, options)))
@@ -109,7 +109,7 @@ def training_job(config: Config, base: Config, recipe: str, options: DeployOptio
 
 
 def code_prefix(options: DeployOptions) -> str:
-    """The folder that holds the code archive and nothing else: a channel takes all that begins with its address."""
+    """The folder that holds the code archive and nothing else: a channel includes every key with its prefix."""
     return f"s3://{bucket_name(options)}/{PREFIX}/code/{options.code_name.removesuffix('.tar.gz')}/"
 
 
@@ -130,9 +130,9 @@ def data_name(config: Config) -> str:
 
 
 def within_cost(config: Config, options: DeployOptions) -> Config:
-    """With --max-cost: the recipe over fewer epochs where the money does not pay for all of them.
+    """With --max-cost: the recipe over fewer epochs if the money does not pay for all of them.
 
-    Cut off at its limit, a run would end with a high learning rate, and worth little. The job measures its own speed.
+    Cut off at its limit, a run would end at a high learning rate and be of little use. The job measures its own speed.
     """
     if not options.max_cost or config.budget_minutes:
         return config
@@ -140,28 +140,28 @@ def within_cost(config: Config, options: DeployOptions) -> Config:
 
 
 def hyperparameters(config: Config, base: Config, recipe: str) -> dict[str, str]:
-    """The recipe and every key that differs from what it gives, as texts that the flags of `wrn train` take.
+    """The recipe and every key that differs from it, as texts that the flags of `wrn train` take.
 
-    `data_dir` is the place of the data here; in the container it is the channel. Raises AwsError for other paths of
-    this machine, which mean nothing there.
+    `data_dir` is the local path of the data; in the container it is the channel. Raises AwsError for other local paths,
+    which mean nothing there.
     """
     problems = [
-        f"{key}: {getattr(config, key)} is a path of this machine, and a job has its own; leave it out"
+        f"{key}: {getattr(config, key)} is a path on this machine, and a job has its own; leave it out"
         for key in LOCAL_PATHS
         if getattr(config, key) is not None
     ]
     if config.resume != "auto":
         problems.append(
-            f"resume: {config.resume} is nothing for a job: it begins without checkpoints, and must go on from its own "
-            "when its machine is replaced; leave it out"
+            f"resume: {config.resume} does not work for a job: it starts without checkpoints, and must resume from its "
+            "own when its instance is replaced; leave it out"
         )
     values = {} if recipe == "standard" else {"recipe": recipe}
     for key in Config.model_fields:
         if key not in (*LOCAL_PATHS, "data_dir") and getattr(config, key) != getattr(base, key):
             values[key] = _text(getattr(config, key))
     problems += [
-        f"{key}: is {len(value)} characters long, and a hyperparameter may have {LONGEST_VALUE}; "
-        "write it to a recipe in configs/"
+        f"{key}: is {len(value)} characters long, but a hyperparameter may have at most {LONGEST_VALUE}; "
+        "put it into a recipe in configs/"
         for key, value in values.items()
         if len(value) > LONGEST_VALUE
     ]

@@ -1,6 +1,6 @@
-"""A request checked against botocore's own description of the service: no credentials, no network.
+"""Validate a request against botocore's own service model, without credentials or network.
 
-AWS answers a wrong request with one fault at a time, after the upload; here all are told before anything is sent.
+AWS reports one error at a time, after the upload; here all are reported before anything is sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FLAGS = {
     "Tags": "--tags",
     "InputDataConfig": "--data-uri",
 }
-"""The flag that sets a member."""
+"""The flag that sets each member."""
 
 FORMS = {
     "TrainingJobName": "must be letters, digits and hyphens, at most 63 of them, with no hyphen at an end",
@@ -42,17 +42,17 @@ FORMS = {
     "Key": "must be 1 to 128 letters, digits, spaces or any of _ . : / = + - @",
     "Value": "must be at most 256 letters, digits, spaces or any of _ . : / = + - @",
 }
-"""What a text must be, in words, in place of the service model's regular expression and its bounds."""
+"""The required form of a string in words, instead of the service model's regular expression and bounds."""
 
 LONGEST_RUN = 28 * 86400
-"""Seconds, by the documentation of StoppingCondition; the service model does not know it."""
+"""Seconds, by the documentation of StoppingCondition; not in the service model."""
 
-# Java's names for kinds of characters, as parts of a Python character class.
+# Java's character classes, as parts of a Python character class.
 CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\w", r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"}
 
 
 def check_request(service: str, operation: str, request: dict[str, Any]) -> None:
-    """Raises AwsError with one line per fault in the body of `operation`."""
+    """Raises AwsError with one line per error in the body of `operation`."""
     shape = _service(service).operation_model(operation).input_shape
     faults = list(_faults(shape, request, operation))
     if operation == "CreateTrainingJob" and not faults:
@@ -71,7 +71,7 @@ def _service(name: str) -> Any:
 
 
 def _faults(shape: Any, value: Any, path: str) -> Iterator[str]:
-    """What is wrong with `value`, which should have this shape, and with all inside it."""
+    """The errors in `value`, which should have this shape, and in everything inside it."""
     kind = shape.type_name
     if kind == "structure":
         yield from _structure(shape, value, path)
@@ -118,7 +118,7 @@ def _structure(shape: Any, value: Any, path: str) -> Iterator[str]:
 
 def _string(shape: Any, value: Any, path: str) -> Iterator[str]:
     if not isinstance(value, str):
-        yield _fault(path, value, "must be a text")
+        yield _fault(path, value, "must be a string")
         return
     pattern = shape.metadata.get("pattern")
     if form := FORMS.get(_names(path)[-1]):
@@ -139,10 +139,10 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         pattern = pattern.replace(java, python)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what Python 3.11 refuses, 3.10 only warns of
+            warnings.simplefilter("error")  # Python 3.10 only warns about what 3.11 refuses
             return re.compile(pattern)
     except (re.error, DeprecationWarning):
-        return None  # Java's syntax: AWS itself will tell
+        return None  # Java's syntax: left to AWS to check
 
 
 def _matches(pattern: str, value: str) -> bool:
@@ -159,7 +159,7 @@ def _bounds(shape: Any, size: int, path: str, shown: str) -> Iterator[str]:
 
 
 def _job_rules(request: dict[str, Any]) -> Iterator[str]:
-    """What the documentation says beyond the shapes. The request has the right shapes already."""
+    """Documented rules beyond the shapes. The request already has the right shapes."""
     times, machine = request.get("StoppingCondition", {}), request.get("ResourceConfig", {})
     spot, runtime = request.get("EnableManagedSpotTraining", False), times.get("MaxRuntimeInSeconds", 86400)
     wait = times.get("MaxWaitTimeInSeconds")
@@ -168,7 +168,7 @@ def _job_rules(request: dict[str, Any]) -> Iterator[str]:
     if spot and (wait is None or wait < runtime):
         yield f"MaxWaitTimeInSeconds: must be at least MaxRuntimeInSeconds ({runtime}) with spot; raise --max-wait"
     if wait is not None and not spot:
-        yield "MaxWaitTimeInSeconds: is for spot instances alone; leave out --max-wait, or give --spot"
+        yield "MaxWaitTimeInSeconds: is only for spot instances; leave out --max-wait, or give --spot"
     if spot and machine.get("KeepAlivePeriodInSeconds"):
         yield "KeepAlivePeriodInSeconds: spot instances cannot be kept; leave out --keep-warm or --spot"
     if machine.get("InstanceCount") == 0:
@@ -177,10 +177,10 @@ def _job_rules(request: dict[str, Any]) -> Iterator[str]:
         yield "VolumeSizeInGB: must be at least 1; set --volume-gb"
     names = [tag["Key"] for tag in request.get("Tags", [])]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"Tags: {name} is there twice; give it once with --tags"
+        yield f"Tags: {name} is given twice; give it once with --tags"
     channels = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
     if len(set(channels)) < len(channels):
-        yield f"InputDataConfig: a channel is there twice ({', '.join(channels)}); leave one out"
+        yield f"InputDataConfig: a channel is given twice ({', '.join(channels)}); leave one out"
 
 
 def _fault(path: str, value: Any, problem: str) -> str:
@@ -189,12 +189,12 @@ def _fault(path: str, value: Any, problem: str) -> str:
 
 
 def _flag(path: str) -> str:
-    """Which flag fixes it: that of the innermost member that has one."""
+    """The flag that fixes it: that of the innermost member that has one."""
     return next((f"; set {FLAGS[name]}" for name in reversed(_names(path)) if name in FLAGS), "")
 
 
 def _names(path: str) -> list[str]:
-    """Of the members on the way, without the numbers of entries."""
+    """The names of the members along the path, without list indices."""
     return re.sub(r"\[\d+\]", "", path).split(".")
 
 

@@ -1,4 +1,4 @@
-"""The rights of whoever clears up: they remove what is ours, and can neither make nor run anything."""
+"""The permissions of teardown: to remove what wrn created, not to create or run anything."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_is_ours_goes_and_nothing_else() -> None:
     assert statements["EndJobsAndEndpoints"]["Condition"]["StringEquals"] == {"aws:ResourceTag/created-by": "wrn"}
     assert statements["DeleteRole"]["Resource"] == ["arn:aws:iam::123456789012:role/*"], "--role-name gives it any name"
     assert statements["DeleteRole"]["Condition"] == statements["EndJobsAndEndpoints"]["Condition"]
-    assert "cloudwatch:ListDashboards" not in LOOK, "a dashboard has no tag, and is asked for by its name"
+    assert "cloudwatch:ListDashboards" not in LOOK, "a dashboard has no tag, and is requested by name"
     actions = {action for entry in statements.values() for action in entry["Action"]}
     assert not {action for action in actions if action.split(":")[1].startswith(("Create", "Put", "Pass"))}
     assert len(json.dumps(clearing_policy([OPTIONS]), separators=(",", ":"))) < 6144  # of a managed policy

@@ -1,4 +1,4 @@
-"""What is ours and what was ours a moment ago, in every partition."""
+"""What wrn created, and what disappears during the inventory, in every partition."""
 
 from __future__ import annotations
 
@@ -108,28 +108,26 @@ def test_a_budget_has_the_name_of_its_partition(region: str, partition: str) -> 
 
 
 def test_one_refused_bucket_hides_no_other(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
-    """An old job wrote to a bucket that the caller may not list: ours goes all the same, and it is not called all."""
+    """An old job wrote to a bucket that the caller may not list: wrn's own goes, but the result is incomplete."""
     make_bucket("wrn-x", ours=True)
     make_bucket("theirs", ours=False)
     make_job("wrn-a", "theirs")
     faults.refuse("ListObjectVersions", "AccessDenied", "not you", status=403)  # "wrn-x" comes first, and is empty
     found = take_inventory(Session(region=REGION))
     assert (found.missed, [resource.kind for resource in found.resources]) == (["buckets"], [])
-    assert found.notes[0].startswith("bucket wrn-x was not looked at: ListObjectVersions: not you (AccessDenied)")
+    assert found.notes[0].startswith("bucket wrn-x could not be inspected: ListObjectVersions: not you (AccessDenied)")
     faults.planned["ListObjectVersions"] = list(THEIRS_REFUSED)
     assert main(["teardown", "--yes", "--records", "--region", REGION]) == 0
     told = capsys.readouterr().err
-    assert "note: bucket theirs was not looked at: ListObjectVersions: not you" in told
-    assert "note: the records of jobs stay: by them buckets are found, see above" in told
+    assert "note: bucket theirs could not be inspected: ListObjectVersions: not you" in told
+    assert "note: the records of jobs stay: buckets are found through them, see above" in told
     assert "removed bucket wrn-x" in told
-    assert told.endswith("all that could be seen is removed; see the notes\n")
+    assert told.endswith("everything visible was removed; see the notes\n")
     faults.refuse("ListObjectVersions", "AccessDenied", "not you", status=403, times=2)
     assert main(["costs", "--region", REGION]) == 0
-    assert capsys.readouterr().out == (
-        f"nothing of ours that could be seen costs money in account {ACCOUNT}, {REGION}\n"
-    )
+    assert capsys.readouterr().out == (f"no visible wrn resource costs money in account {ACCOUNT}, {REGION}\n")
     assert main(["teardown", "--region", REGION]) == 0
-    assert f"nothing of ours was seen in account {ACCOUNT}" in capsys.readouterr().err
+    assert f"no visible wrn resources in account {ACCOUNT}" in capsys.readouterr().err
 
 
 THEIRS_REFUSED = [
@@ -146,7 +144,7 @@ def test_one_refused_role_hides_no_other(faults: Faults) -> None:
     found = take_inventory(Session(region=REGION))
     assert [resource.name for resource in found.resources if resource.kind == "role"] == [seen]
     assert found.notes == [
-        f"role {hidden} was not looked at: ListRolePolicies: not you (AccessDenied); ask the account's administrator "
-        "for this right"
+        f"role {hidden} could not be inspected: ListRolePolicies: not you (AccessDenied); ask the account's "
+        "administrator for this permission"
     ]
     assert found.missed == ["roles"]

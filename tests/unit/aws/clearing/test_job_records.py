@@ -1,4 +1,4 @@
-"""The records of jobs go where that was asked for: ours alone, last of all, and those alone that are over."""
+"""The records of jobs are removed if asked for: only wrn's, last of all, and only of finished jobs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def jobs() -> list[str]:
 
 def test_they_stay_unless_asked_for(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["teardown", "--yes", *HERE]) == 0
-    assert "the records of 2 finished job(s); they cost nothing, and --records removes them" in capsys.readouterr().err
+    assert "the records of 2 finished job(s); they cost nothing; --records removes them" in capsys.readouterr().err
     assert jobs() == ["wrn-a", "wrn-b", "wrn-theirs"]
     assert "DeleteTrainingJob" not in faults.seen
     assert main(["teardown", "--records", "--dry-run", "--json", *HERE]) == 0
@@ -81,7 +81,7 @@ def test_they_go_after_what_is_found_by_them(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "empty", locked)
         assert main(["teardown", "--records", "--yes", *HERE]) == 2
-    assert "the records of jobs stay until that is gone: by them it is found" in capsys.readouterr().err
+    assert "the records of jobs stay until that is removed, as it is found through them" in capsys.readouterr().err
     assert len(jobs()) == 3
     assert main(["teardown", "--records", "--yes", *HERE]) == 0
     last = max(faults.seen.index(name) for name in ("DeleteLogStream", "DeleteBucket"))
@@ -98,7 +98,7 @@ def test_a_denial_is_one_sentence(faults: Faults, capsys: pytest.CaptureFixture[
     assert lines[0].startswith(f"wrn teardown: records of jobs: DeleteTrainingJob: {message}")
     assert lines[0].endswith("see `wrn teardown --records --print-policy`")
     assert len(jobs()) == 3
-    assert client("s3").list_buckets()["Buckets"] == [], "all the rest has gone"
+    assert client("s3").list_buckets()["Buckets"] == [], "everything else is gone"
 
 
 def test_machines_that_are_still_kept_ready(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_machines_that_are_still_kept_ready(faults: Faults, capsys: pytest.Captu
     faults.refuse("DeleteTrainingJob", "ResourceInUse", "in use", times=3)
     assert main(["teardown", "--records", "--yes", *HERE]) == 2
     told = capsys.readouterr().err
-    assert "record wrn-c: the job has not ended, or its machines are still kept ready" in told
+    assert "record wrn-c: the job has not ended, or its instances are still kept warm" in told
     assert "removed record wrn-c" not in told
 
 
@@ -142,7 +142,7 @@ def test_those_behind_hundreds_of_others_go_too(
 
 
 def test_names_with_capitals(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
-    """An ARN has them in lower case: what the index of tags tells is no second job, and is not asked for in vain."""
+    """An ARN has them in lower case: the tag index does not list a second job, and none is requested in vain."""
     make_job("MyExp")
     start = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/"
     for capital in ("MyExp", "myexp"):  # moto's own ARN of it has capitals, too
@@ -153,7 +153,7 @@ def test_names_with_capitals(faults: Faults, capsys: pytest.CaptureFixture[str])
     told = json.loads(capsys.readouterr().out)
     assert sorted(entry["name"] for entry in told["found"] if entry["kind"] == "record") == ["MyExp", "wrn-a", "wrn-b"]
     (note,) = [note for note in told["notes"] if "cannot be described" in note]
-    assert note == f"{start}oldexp carries our tag, and cannot be described by that name: its record stays"
+    assert note == f"{start}oldexp has wrn's tag but cannot be described by that name: its record stays"
 
 
 def test_the_right_only_where_it_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,12 +175,12 @@ def test_they_stay_where_what_is_found_by_them_was_not_looked_at(
 ) -> None:
     faults.refuse(operation, "AccessDeniedException", "not you", status=403, times=50)
     main(["teardown", "--records", "--yes", *HERE])
-    assert f"the records of jobs stay: by them {what} are found" in capsys.readouterr().err
+    assert f"the records of jobs stay: {what} are found through them" in capsys.readouterr().err
     assert jobs() == ["wrn-a", "wrn-b", "wrn-theirs"]
 
 
 def test_older_ones_that_cannot_be_looked_for_are_told(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
     faults.refuse("GetResources", "AccessDeniedException", "not you", status=403, times=50)
     assert main(["teardown", "--records", "--yes", *HERE]) == 0
-    assert "records of jobs older than the newest were not looked for" in capsys.readouterr().err
+    assert "older records of jobs could not be listed" in capsys.readouterr().err
     assert jobs() == ["wrn-theirs"]

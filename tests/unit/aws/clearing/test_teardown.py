@@ -1,4 +1,4 @@
-"""Teardown leaves nothing of ours, and everything of others."""
+"""Teardown removes everything of wrn, and nothing of others."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_all_of_ours_goes_and_all_of_others_stays(capsys: pytest.CaptureFixture[
         "logs": ["wrn-a-2/algo-1-1", "wrn-theirs/algo-1-1"],
     }
     assert main(["teardown"]) == 0  # nothing left: nothing to confirm
-    assert "nothing of ours is in account 123456789012, eu-west-1" in capsys.readouterr().err
+    assert "no wrn resources in account 123456789012, eu-west-1" in capsys.readouterr().err
 
 
 def test_a_dry_run_removes_nothing_and_tells_sizes_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +184,7 @@ def test_a_bucket_of_the_users_without_a_job_is_named_by_flag() -> None:
     fill("theirs", f"{sent}/x", f"{sent}.complete", "wrn/code/a/a.tar.gz", "precious", "wrn/birds", "wrn/data/birds/1")
     assert main(["teardown", "--yes", "--bucket", "s3://theirs/"]) == 0
     left = [entry["Key"] for entry in client("s3").list_objects_v2(Bucket="theirs")["Contents"]]
-    assert left == ["precious", "wrn/birds", "wrn/data/birds/1"], "what we did not put there"
+    assert left == ["precious", "wrn/birds", "wrn/data/birds/1"], "what wrn did not put there"
     assert main(["teardown", "--yes", "--bucket", "theirs/deep"]) == 2
 
 
@@ -196,7 +196,7 @@ def test_data_that_a_job_was_given_stays_wherever_it_is(capsys: pytest.CaptureFi
     assert [entry["Key"] for entry in client("s3").list_objects_v2(Bucket="theirs")["Contents"]] == [
         "wrn/output/birds/1.png"
     ]
-    assert "note: s3://theirs/wrn/output/birds stays: a job was given it\n" in capsys.readouterr().err
+    assert "note: s3://theirs/wrn/output/birds stays: it was given to a job as its data\n" in capsys.readouterr().err
 
 
 def test_a_role_that_other_regions_use_stays(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +204,7 @@ def test_a_role_that_other_regions_use_stays(capsys: pytest.CaptureFixture[str])
     make_bucket("wrn-123456789012-us-west-2", ours=True, region="us-west-2")
     make_role("wrn-training", ours=True)
     assert main(["teardown", "--yes"]) == 0
-    assert "wrn-training stays: wrn-123456789012-us-west-2 in other regions is ours too" in capsys.readouterr().err
+    assert "wrn-training stays: wrn also has wrn-123456789012-us-west-2 in other regions" in capsys.readouterr().err
     assert main(["teardown", "--yes", "--region", "us-west-2"]) == 0
     assert client("iam").list_roles()["Roles"] == []
     assert client("s3").list_buckets()["Buckets"] == []
@@ -232,7 +232,7 @@ def test_what_may_not_be_looked_at_becomes_a_note(monkeypatch: pytest.MonkeyPatc
         raise Denied("DescribeBudgets: not allowed")
 
     monkeypatch.setattr(services, "budgets", denied)
-    assert take_inventory(Session()).notes == ["budgets were not looked at: DescribeBudgets: not allowed"]
+    assert take_inventory(Session()).notes == ["budgets could not be inspected: DescribeBudgets: not allowed"]
 
 
 def test_running_jobs_stop_before_their_bucket_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_running_jobs_stop_before_their_bucket_is_emptied(monkeypatch: pytest.Mo
     assert happened == ["StopTrainingJob", "UpdateTrainingJob", "empty", "DeleteBucket"]
     assert told[0] == "stopping training job wrn-a"
     assert told[1].startswith("waiting for wrn-a to stop")
-    assert told[2] == "released warm pool wrn-a", "it was to keep its machines for a next job"
+    assert told[2] == "released warm pool wrn-a", "it was to keep its instances for the next job"
 
 
 def test_what_a_job_uses_stays_until_it_has_stopped() -> None:
@@ -276,7 +276,7 @@ def test_what_a_job_uses_stays_until_it_has_stopped() -> None:
     kinds = ("training job", "topic", "log", "bucket", "objects", "image repository", "role", "rights of role")
     resources = [Resource(kind, "wrn-a", data={"arn": "x"}) for kind in kinds]
     slept: list[float] = []
-    with pytest.raises(AwsError, match=r"^wrn-a has not stopped: buckets, .* stay until it has; repeat this command"):
+    with pytest.raises(AwsError, match=r"^wrn-a has not stopped: buckets, .* stay until then; repeat this command"):
         remove(Busy(), resources, lambda text: None, sleep=slept.append)  # type: ignore[arg-type]
     assert happened == ["StopTrainingJob", "DeleteTopic"]
     assert sum(slept) == 60 * teardown.STOP_MINUTES
@@ -302,7 +302,7 @@ def test_more_objects_than_one_request_takes(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["costs"]) == 0
-    assert "nothing of ours costs money in account 123456789012, eu-west-1" in capsys.readouterr().out
+    assert "no wrn resource costs money in account 123456789012, eu-west-1" in capsys.readouterr().out
     everything_of_ours()
     everything_of_others()
     assert main(["costs", "--json"]) == 0
@@ -331,7 +331,7 @@ def test_a_role_that_jobs_elsewhere_use_loses_the_rights_of_this_region_alone() 
 
 
 def test_a_region_that_is_no_longer_used_leaves_no_rights(capsys: pytest.CaptureFixture[str]) -> None:
-    """A role has room for so many: those of a region go with it, though the role stays for a bucket elsewhere."""
+    """A role has room for a few policies: those of a region go, though the role stays for a bucket elsewhere."""
     make_bucket("wrn-123456789012-us-west-2", ours=True, region="us-west-2")
     make_role("wrn-training", ours=True)
     statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
@@ -340,7 +340,7 @@ def test_a_region_that_is_no_longer_used_leaves_no_rights(capsys: pytest.Capture
         client("iam").put_role_policy(RoleName="wrn-training", PolicyName=name, PolicyDocument=document)
     assert main(["teardown", "--yes"]) == 0
     told = capsys.readouterr().err
-    assert "wrn-training stays: wrn-123456789012-us-west-2 in other regions is ours too" in told
+    assert "wrn-training stays: wrn also has wrn-123456789012-us-west-2 in other regions" in told
     assert "removed rights of role wrn-training" in told
     assert client("iam").list_role_policies(RoleName="wrn-training")["PolicyNames"] == ["p", "wrn-training-us-west-2"]
 

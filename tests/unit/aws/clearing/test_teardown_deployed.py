@@ -1,4 +1,4 @@
-"""What `wrn deploy` itself makes, `wrn teardown` removes: nothing that one learns to make may the other not know."""
+"""`wrn teardown` removes everything that `wrn deploy` creates, whatever it learns to create."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_job_of_somebody_else_is_not_stopped(
     told = capsys.readouterr().err
     assert told.endswith(
         "wrn teardown: wrn-a is running and was started by anna; wrn-old is running and does not say who started it "
-        "(it has no tag wrn-user); wait for the end, or give --everyones to remove all of it\n"
+        "(it has no tag wrn-user); wait until it ends, or give --everyones to remove everything\n"
     )
     assert ", started by moto" in told
     assert not {"StopTrainingJob", "DeleteBucket", "DeleteObjects"} & {*faults.seen}
@@ -64,7 +64,7 @@ def test_everyones(faults: Faults, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_two_kinds_of_deployments_with_everything(
     faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each kind has rights and rules of its own, and one of them a bucket of the user's."""
+    """Each kind has its own permissions and rules, and one of them uses the user's own bucket."""
     import boto3
 
     iam, events, sns, s3, cloudwatch = (
@@ -82,7 +82,7 @@ def test_two_kinds_of_deployments_with_everything(
     assert len(events.list_rules(NamePrefix="wrn-job")["Rules"]) == 4
 
     assert main(["teardown", "--yes", "--region", REGION]) == 0
-    assert "carries our tag" not in capsys.readouterr().err
+    assert "has wrn's tag" not in capsys.readouterr().err
     assert events.list_rules()["Rules"] == []
     assert sns.list_topics()["Topics"] == sns.list_subscriptions()["Subscriptions"] == []
     assert iam.list_roles()["Roles"] == []

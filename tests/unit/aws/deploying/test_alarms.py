@@ -1,4 +1,4 @@
-"""Who is told what: requests that AWS's own description accepts, and that can be sent again."""
+"""Notifications and alarms: requests that match AWS's service model and can be sent again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_rule_is_for_the_jobs_of_this_bucket() -> None:
 
 def test_a_mail_is_asked_for_once(faults: Faults) -> None:
     session, told = ensure(Notices("me@example.com"))
-    assert told == ["notify: confirm the mail that AWS sends now, or nothing will come"]
+    assert told == ["notify: confirm the email that AWS sends now, or no notification will arrive"]
     there = session.call("sns", "GetTopicAttributes", {"TopicArn": TOPIC})["Attributes"]["Policy"]
     assert json.loads(there) == topic_policy(OPTIONS, TOPIC)
     rule = session.call("events", "ListTargetsByRule", {"Rule": "wrn-jobs"})
@@ -83,10 +83,10 @@ def test_a_topic_of_ones_own_is_taken_as_it_is(faults: Faults) -> None:
 
 def test_alarms(faults: Faults) -> None:
     _, told = ensure(Notices(alarms=True, monthly_dollars=50))
-    alone = "alarms: they show in the console alone; --notify says who is told"
-    assert told == [alone, "budget: told when SageMaker costs the account more than $50 a month"]
+    alone = "alarms: shown only in the console; give --notify to be notified"
+    assert told == [alone, "budget: notifies when SageMaker costs the account more than $50 a month"]
     session, told = ensure(Notices(alarms=True, monthly_dollars=70))
-    assert told == [alone, "budget: wrn-sagemaker is $70 a month now"]
+    assert told == [alone, "budget: wrn-sagemaker is now $70 a month"]
     (alarm,) = session.call("cloudwatch", "DescribeAlarms")["MetricAlarms"]
     assert (alarm["AlarmName"], alarm["AlarmActions"]) == ("wrn-job-failed", [TOPIC])
     (dashboard,) = session.call("cloudwatch", "ListDashboards")["DashboardEntries"]
@@ -108,12 +108,12 @@ def test_a_budget_that_nobody_spoke_of_stays(faults: Faults) -> None:
 
     ensure(Notices(alarms=True, monthly_dollars=7))
     session, told = ensure(Notices(alarms=True))
-    assert told[-1] == "budget: wrn-sagemaker is there already and stays as it is; --budget changes it"
+    assert told[-1] == "budget: wrn-sagemaker exists already and stays unchanged; --budget changes it"
     assert ("budgets", "UpdateBudget") not in session.sent
     assert float(limit()) == 7
     session.call("budgets", "DeleteBudget", {"AccountId": OPTIONS.account, "BudgetName": "wrn-sagemaker"})
     _, told = ensure(Notices(alarms=True))
-    assert told[-1] == "budget: told when SageMaker costs the account more than $100 a month"
+    assert told[-1] == "budget: notifies when SageMaker costs the account more than $100 a month"
     assert float(limit()) == 100
 
 
@@ -156,16 +156,18 @@ def test_what_somebody_made_of_the_alarm_stays(faults: Faults) -> None:
 
 def test_more_than_can_be_told(faults: Faults) -> None:
     faults.refuse("PutTargets", "LimitExceededException", "The requested resource exceeds the limit", times=3)
-    with pytest.raises(LimitReached, match=r"^notify: the rule wrn-jobs tells 5 already, .*; remove one of them"):
+    with pytest.raises(
+        LimitReached, match=r"^notify: the rule wrn-jobs already notifies 5 topics, .*; remove one of them"
+    ):
         ensure(Notices("me@example.com"))
     for number in range(5):
         ensure(Notices(f"{TOPIC}{number}", alarms=True))
-    with pytest.raises(AwsError, match=r"^alarms: the alarm wrn-job-failed tells 5 already"):
+    with pytest.raises(AwsError, match=r"^alarms: the alarm wrn-job-failed already notifies 5 topics"):
         ensure(Notices(TOPIC, alarms=True))
 
 
 def test_a_target_that_the_rule_did_not_take(faults: Faults) -> None:
-    """EventBridge answers so with 200."""
+    """EventBridge answers this with 200."""
     entry = {"TargetId": "topic", "ErrorCode": "AccessDenied", "ErrorMessage": "the topic may not be used"}
     faults.say("PutTargets", {"FailedEntryCount": 1, "FailedEntries": [entry]})
     with pytest.raises(AwsError, match=r"^notify: the topic may not be used$"):
@@ -199,7 +201,7 @@ def test_somebody_elses_dashboard_stays(faults: Faults) -> None:
     body = json.dumps({"widgets": []})
     session = Session(region="eu-west-1")
     session.call("cloudwatch", "PutDashboard", {"DashboardName": "wrn-eu-west-1", "DashboardBody": body})
-    with pytest.raises(AwsError, match="that this program did not make"):
+    with pytest.raises(AwsError, match="that wrn did not create"):
         ensure(Notices(alarms=True))
     there = session.call("cloudwatch", "GetDashboard", {"DashboardName": "wrn-eu-west-1"})
     assert there["DashboardBody"] == body

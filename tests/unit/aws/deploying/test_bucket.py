@@ -1,4 +1,4 @@
-"""The bucket of a deployment: made, kept, repaired, refused."""
+"""The bucket of a deployment: created, kept, repaired, refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(session: Session, operation: str) -> dict[str, Any]:
 
 def test_made_once_and_then_only_looked_at(faults: Faults) -> None:
     session, told = ensure()
-    assert told == [f"bucket: made {NAME} (private, encrypted, TLS only)"]
+    assert told == [f"bucket: created {NAME} (private, encrypted, TLS only)"]
     assert set(read(session, "GetPublicAccessBlock")["PublicAccessBlockConfiguration"].values()) == {True}
     assert json.loads(read(session, "GetBucketPolicy")["Policy"]) == bucket_policy(OPTIONS)
     assert read(session, "GetBucketLocation")["LocationConstraint"] == "eu-west-1"
@@ -64,8 +64,8 @@ def test_what_differs_is_set_right_and_what_others_added_stays(faults: Faults) -
     session.call("s3", "PutBucketTagging", {"Bucket": NAME, "Tagging": {"TagSet": tags}})
     session, told = ensure()
     assert [line.partition("differed in ")[2] for line in told] == [
-        "its block of public access, which is right again",
-        "its policy, which is right again",
+        "its block of public access, which is repaired",
+        "its policy, which is repaired",
     ]
     statements = {entry["Sid"] for entry in json.loads(read(session, "GetBucketPolicy")["Policy"])["Statement"]}
     assert statements == {"Theirs", "OnlyTls", "OnlyTls12", "OnlyThisAccount"}
@@ -84,7 +84,7 @@ def test_an_encryption_that_somebody_chose_stays(faults: Faults) -> None:
     encrypt()
     assert ensure()[1] == []
     encrypt(KMSMasterKeyID="abc")
-    with pytest.raises(AwsError, match="encrypts by a key of yours, which jobs need, too: give --kms-key abc"):
+    with pytest.raises(AwsError, match="encrypts with a key of your own, which jobs need too: give --kms-key abc"):
         ensure()
     (rule,) = read(session, "GetBucketEncryption")["ServerSideEncryptionConfiguration"]["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"] == "abc"
@@ -102,17 +102,17 @@ def test_a_cut_in_the_middle_is_made_good(faults: Faults) -> None:
 
 
 def test_a_bare_one_is_set_up_and_stays_somebody_elses(faults: Faults) -> None:
-    """Made beforehand by an administrator, or by a deployment that was cut off before it could tag it: who knows. With
-    our tag, teardown would remove it, and whatever others put there."""
+    """Created beforehand by an administrator, or by a deployment that was cut off before tagging it: unknown. With
+    wrn's tag, teardown would remove it, and whatever others put there."""
     faults.fail("PutBucketTagging", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         ensure()
     session, told = ensure()
-    assert told[0] == f"bucket: {NAME} was there, and bare: it is set up, and stays when all else goes (wrn teardown)"
+    assert told[0] == f"bucket: {NAME} existed and was bare: it is set up now, and `wrn teardown` will keep it"
     assert json.loads(read(session, "GetBucketPolicy")["Policy"]) == bucket_policy(OPTIONS)
     assert not {"PutBucketTagging", "CreateBucket"} & {*operations(session)}
     assert own_buckets(session, lambda name, error: None) == ([], [])
-    assert ensure()[1] == [f"bucket: {NAME} was not made by this program and is taken as it is"]
+    assert ensure()[1] == [f"bucket: {NAME} was not created by wrn and is used unchanged"]
 
 
 @pytest.mark.parametrize("mark", ["tag", "policy", "content"])
@@ -128,22 +128,22 @@ def test_one_that_somebody_made_beforehand_is_taken_as_it_is(mark: str, faults: 
     else:
         session.call("s3", "PutObject", {"Bucket": NAME, "Key": "k", "Body": b"x"})
     session, told = ensure()
-    assert told == [f"bucket: {NAME} was not made by this program and is taken as it is"]
+    assert told == [f"bucket: {NAME} was not created by wrn and is used unchanged"]
     assert not [operation for operation in operations(session) if operation.startswith("Put")]
 
 
 @pytest.mark.parametrize("denied", ["CreateBucket", "PutPublicAccessBlock"])
 def test_what_the_organisation_denies(denied: str, faults: Faults) -> None:
     faults.refuse(denied, "AccessDenied", "with an explicit deny in a service control policy", status=403)
-    with pytest.raises(Denied, match=r"service control policy .*; or give a bucket that is there already as --bucket$"):
+    with pytest.raises(Denied, match=r"service control policy .*; or give an existing bucket as --bucket$"):
         ensure()
 
 
 def test_someone_elses(faults: Faults) -> None:
     faults.refuse("HeadBucket", "403", status=403)
-    with pytest.raises(AwsError, match=r"^bucket: wrn-\S+ belongs to another account, or refuses .* --bucket$"):
+    with pytest.raises(AwsError, match=r"^bucket: wrn-\S+ belongs to another account, or denies .* --bucket$"):
         ensure()
-    # It was not there a moment ago, and then it was someone else's.
+    # It did not exist a moment ago, and then it belonged to someone else.
     faults.refuse("HeadBucket", "404", status=404)
     faults.refuse("HeadBucket", "403", status=403)
     faults.refuse("CreateBucket", "BucketAlreadyExists", status=409)
@@ -159,12 +159,12 @@ def test_one_that_was_named_is_taken_as_it_is(faults: Faults) -> None:
     Session(region="eu-west-1").call("s3", "CreateBucket", {"Bucket": "mine", **place})
     session, told = ensure(mine)
     assert (operations(session), told) == (["HeadBucket", "GetBucketEncryption"], [])
-    with pytest.raises(AwsError, match=r"mine lies in eu-west-1.*its own region, us-east-1; give --region eu-west-1"):
+    with pytest.raises(AwsError, match=r"mine is in eu-west-1.*its own region, us-east-1; give --region eu-west-1"):
         ensure(replace(mine, region="us-east-1"), "us-east-1")
 
 
 def test_one_that_was_named_and_encrypts_by_a_key(faults: Faults) -> None:
-    """Else a job would start, be paid for, and neither read nor write."""
+    """Otherwise a job would start, be billed, and neither read nor write."""
     mine = replace(OPTIONS, bucket="mine")
     session = Session(region="eu-west-1")
     place = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
@@ -176,7 +176,9 @@ def test_one_that_was_named_and_encrypts_by_a_key(faults: Faults) -> None:
         session.call("s3", "PutBucketEncryption", {"Bucket": "mine", **wanted})
 
     encrypt("abc")
-    with pytest.raises(AwsError, match=r"mine encrypts by a key of yours, which jobs need, too: give --kms-key abc$"):
+    with pytest.raises(
+        AwsError, match=r"mine encrypts with a key of your own, which jobs need too: give --kms-key abc$"
+    ):
         ensure(mine)
     role = "arn:aws:iam::123456789012:role/theirs"
     for known in (replace(mine, kms_key="abc"), replace(mine, role_arn=role)):
@@ -192,7 +194,7 @@ def test_one_that_was_named_and_encrypts_by_a_key(faults: Faults) -> None:
 
 def test_another_deployment_at_the_same_moment(faults: Faults) -> None:
     ensure()
-    faults.refuse("HeadBucket", "404", status=404)  # it was made between our look and our attempt
+    faults.refuse("HeadBucket", "404", status=404)  # created between the look and the attempt
     faults.refuse("CreateBucket", "BucketAlreadyOwnedByYou", status=409)
     faults.refuse("PutBucketPolicy", "OperationAborted", "A conflicting operation is in progress", status=409, times=3)
     ensure()

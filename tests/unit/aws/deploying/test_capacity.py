@@ -66,5 +66,7 @@ def test_what_is_of_one_region_alone() -> None:
     ways = choices(OPTIONS, read_fallback("us-west-2:g5.xlarge"), on_demand=False)
     check_regions(OPTIONS, ways)
     check_regions(replace(OPTIONS, bucket="mine"), choices(OPTIONS, read_fallback("g6.xlarge"), on_demand=False))
-    with pytest.raises(AwsError, match=r"bucket, kms_key are of us-east-1 alone; leave us-west-2 out of --fallback"):
+    with pytest.raises(
+        AwsError, match=r"bucket, kms_key are only valid in us-east-1; leave us-west-2 out of --fallback"
+    ):
         check_regions(replace(OPTIONS, bucket="mine", kms_key="abc"), ways)

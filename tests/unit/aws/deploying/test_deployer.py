@@ -1,4 +1,4 @@
-"""The rights of whoever deploys: exactly those of the calls that deployments make."""
+"""The permissions to deploy: exactly those for the calls that deployments make."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOLLOWING = {
     "logs:DescribeLogStreams", "logs:GetLogEvents", "sagemaker:ListTags", "sagemaker:ListTrainingJobs",
     "tag:GetResources", "pricing:GetProducts",
 }  # fmt: skip
-"""What wrn logs, status, jobs, resume and fetch need beside, as tests/integration/aws/test_life_of_a_job.py calls them,
+"""What wrn logs, status, jobs, resume and fetch also need, as tests/integration/aws/test_life_of_a_job.py calls them,
 and the price."""
 
 
@@ -42,7 +42,7 @@ def granted(*places: DeployOptions, notices: Notices = ALL) -> dict[str, list[st
 def test_nothing_missing_and_nothing_more(
     faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Deployments that go through every branch need every right, and have it."""
+    """Deployments that cover every branch need every permission, and have it."""
     from botocore.exceptions import ConnectionClosedError
 
     from data_files import accept_stand_ins, write_archive, write_pictures

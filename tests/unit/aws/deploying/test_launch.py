@@ -1,4 +1,4 @@
-"""A job sent: what is put in place before, what is waited for, and where it goes when there is no machine."""
+"""Launching a job: what is put in place first, what is waited for, and what is tried if there is no capacity."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_packages_and_notices_of_a_job_without_a_network(faults: Faults, tmp_pat
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     listed = launched.session.call("s3", "ListObjectsV2", {"Bucket": bucket, "Prefix": key})["Contents"]
     assert [entry["Key"] for entry in listed] == [f"{key}yaml-1.whl"]
-    assert told[-1] == "notify: confirm the mail that AWS sends now, or nothing will come"
+    assert told[-1] == "notify: confirm the email that AWS sends now, or no notification will arrive"
 
 
 def test_damaged_data_is_not_sent(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_a_quota_of_zero_is_told_before_the_upload(
     data = find_parcel(config, [tmp_path])
     faults.quotas = {"ml.g5.xlarge for training job usage": 0, "ml.g5.xlarge for spot training job usage": 4}
     order, _, _ = launch(config=config, data=data)
-    with pytest.raises(QuotaReached, match=r"may use 0 of the 1 instances .* in eu-west-1 .*--fallback"):
+    with pytest.raises(QuotaReached, match=r"may use 0 of the 1 requested instances in eu-west-1 .*--fallback"):
         order.run()
     assert "PutObject" not in faults.seen
     assert "CreateTrainingJob" not in faults.seen
@@ -169,7 +169,7 @@ def test_a_quota_of_zero_is_told_before_the_upload(
     assert "warm" not in {request["TrainingJobName"] for request in faults.created}
     faults.refuse("ListServiceQuotas", "AccessDeniedException")
     order, _, _ = launch(replace(OPTIONS, name="spot", spot=True, region="eu-west-2"), config=config, data=data)
-    assert order.run().name == "spot"  # not allowed to ask, and nothing is said about it
+    assert order.run().name == "spot"  # not allowed to ask, which is not reported
 
 
 def test_a_new_role_is_waited_for(faults: Faults) -> None:
@@ -182,7 +182,7 @@ def test_a_new_role_is_waited_for(faults: Faults) -> None:
     order, clock, _ = launch(replace(OPTIONS, name="again"))
     with pytest.raises(RoleNotReady, match="assume it"):
         order.run()
-    assert 120 <= clock.now <= 130, "it was made a moment ago"
+    assert 120 <= clock.now <= 130, "it was just created"
     assert order.started == ""
     theirs = replace(OPTIONS, role_arn="arn:aws:iam::123456789012:role/theirs")
     order, clock, _ = launch(theirs)
@@ -205,7 +205,7 @@ def test_new_rights_of_an_old_role_are_waited_for(faults: Faults, monkeypatch: p
     assert clock.waits == [4.0] * 3, "the role is old, but what it may do in this region is new"
     faults.refuse("CreateTrainingJob", "ValidationException", message, times=1)
     order, clock, _ = launch(replace(OPTIONS, name="again"))
-    with pytest.raises(RoleNotReady, match=r"; else nothing is there, or the role may not list that bucket$"):
+    with pytest.raises(RoleNotReady, match=r"; otherwise nothing is there, or the role may not list that bucket$"):
         order.run()
     assert (clock.waits, order.started) == ([], "")
 
@@ -231,12 +231,12 @@ def test_refusals_end_it(code: str, kind: type[Exception], faults: Faults) -> No
 def test_a_name_in_use(faults: Faults) -> None:
     launch()[0].run()
     order, _, _ = launch()
-    with pytest.raises(NameInUse, match=r"there is a job job in eu-west-1 already; .*--name.*wrn status job$"):
+    with pytest.raises(NameInUse, match=r"a job job exists in eu-west-1 already; .*--name.*wrn status job$"):
         order.run()
 
 
 def test_an_answer_that_was_lost(faults: Faults) -> None:
-    """The first request arrives, its answer does not, and the repeat finds the name in use: by us."""
+    """The first request arrives, its answer does not, and the retry finds the name in use: by itself."""
     launch()[0].run()
     faults.fail("CreateTrainingJob", ReadTimeoutError(endpoint_url="x"))
     order, _, _ = launch()
@@ -281,7 +281,7 @@ def test_capacity_walks_on(faults: Faults) -> None:
     launched = order.run()
     assert launched.name == "job-2"
     assert clock.waits == [10.0, 10.0]
-    assert "job: AWS has no ml.g5.xlarge free at the moment; wait, or name others with --fallback" in told
+    assert "job: AWS has no ml.g5.xlarge available at the moment; wait, or name others with --fallback" in told
 
 
 def test_waiting_has_an_end(faults: Faults) -> None:
@@ -291,13 +291,15 @@ def test_waiting_has_an_end(faults: Faults) -> None:
     assert (launched.name, clock.now) == ("job-2", 60.0)
     assert "job: no ml.g5.xlarge within 60 s; stopped" in told
     assert faults.seen.count("StopTrainingJob") == 1
-    assert faults.seen[-1] == "CreateTrainingJob", "the last one is left to wait"
+    assert faults.seen[-1] == "CreateTrainingJob", "the last one keeps waiting"
 
 
 def test_waiting_at_one_place_alone(faults: Faults) -> None:
     faults.jobs = [STARTING] * 999
     order, clock, told = launch(patience=Patience(last=60))
-    with pytest.raises(NoCapacity, match=r"^job: there was no ml.g5.xlarge in eu-west-1 .* --wait-for-capacity, or "):
+    with pytest.raises(
+        NoCapacity, match=r"^job: no ml.g5.xlarge was available in eu-west-1; .* --wait-for-capacity, or "
+    ):
         order.run()
     assert (clock.now, told[-1], order.started) == (60.0, "job: no ml.g5.xlarge within 60 s; stopped", "")
     assert faults.seen[-1] == "StopTrainingJob"

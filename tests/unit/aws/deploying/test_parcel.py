@@ -1,4 +1,4 @@
-"""The data set as files for a channel: what training would find, under a key made of its content."""
+"""The data set as files for a channel: what training would find, under a key derived from its content."""
 
 from __future__ import annotations
 

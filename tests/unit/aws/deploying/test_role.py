@@ -1,4 +1,4 @@
-"""The role of training jobs: made, kept, its rights set right, and that of others left alone."""
+"""The role of training jobs: created, kept, repaired; roles of others are left alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rights(session: Session, options: DeployOptions = OPTIONS) -> Any:
 
 def test_made_once_and_then_only_looked_at(faults: Faults) -> None:
     session, fresh, told = ensure()
-    assert (fresh, told) == (True, ["role: made wrn-training"])
+    assert (fresh, told) == (True, ["role: created wrn-training"])
     assert rights(session) == role_policy(OPTIONS)
     session, fresh, told = ensure()
     assert (fresh, told) == (False, [])
@@ -54,9 +54,9 @@ def test_rights_that_differ_are_replaced(faults: Faults) -> None:
     name = {"RoleName": "wrn-training", "PolicyName": policy_name(OPTIONS)}
     session.call("iam", "PutRolePolicy", {**name, "PolicyDocument": json.dumps(wide)})
     session, fresh, told = ensure()
-    assert (fresh, told) == (True, ["role: set the rights of wrn-training for this deployment"])
+    assert (fresh, told) == (True, ["role: set the permissions of wrn-training for this deployment"])
     assert rights(session) == role_policy(OPTIONS)
-    assert ensure(replace(OPTIONS, data_uri="s3://theirs/cifar"))[1], "rights of another kind spread no faster"
+    assert ensure(replace(OPTIONS, data_uri="s3://theirs/cifar"))[1], "permissions of another kind propagate no faster"
     assert not ensure()[1]
 
 
@@ -85,7 +85,7 @@ def test_trust_is_mended(faults: Faults) -> None:
 def test_full_access_only_when_asked(faults: Faults) -> None:
     session, _, _ = ensure()
     assert ("iam", "AttachRolePolicy") not in session.sent
-    # moto does not know AWS's own policies unless it is told to.
+    # moto does not know AWS's own policies unless asked to.
     faults.refuse("AttachRolePolicy", "AccessDenied", "not authorized", status=403)
     with pytest.raises(AwsError, match=r"AttachRolePolicy: .*--role-arn"):
         ensure(replace(OPTIONS, full_access=True))
@@ -96,7 +96,7 @@ def test_roles_of_others(faults: Faults) -> None:
     trust = json.dumps(trust_policy("123456789012"))
     session.call("iam", "CreateRole", {"RoleName": "theirs", "AssumeRolePolicyDocument": trust})
     session, fresh, told = ensure(replace(OPTIONS, role_name="theirs"))
-    assert (fresh, told) == (False, ["role: theirs was not made by this program and is taken as it is"])
+    assert (fresh, told) == (False, ["role: theirs was not created by wrn and is used unchanged"])
     assert session.sent == [("iam", "GetRole")]
     other = trust.replace("sagemaker", "lambda")
     session.call("iam", "CreateRole", {"RoleName": "lambdas", "AssumeRolePolicyDocument": other})
@@ -117,7 +117,7 @@ def test_another_deployment_was_quicker(faults: Faults) -> None:
 
 def test_without_the_right_to_make_one(faults: Faults) -> None:
     faults.refuse("CreateRole", "AccessDenied", "User is not authorized to perform: iam:CreateRole", status=403)
-    with pytest.raises(AwsError, match=r"iam:CreateRole .*; or give a role that is there already as --role-arn"):
+    with pytest.raises(AwsError, match=r"iam:CreateRole .*; or give an existing role as --role-arn"):
         ensure()
 
 
@@ -125,5 +125,5 @@ def test_a_role_that_is_full(faults: Faults) -> None:
     ensure()
     elsewhere = replace(OPTIONS, bucket="mine")
     faults.refuse("PutRolePolicy", "LimitExceeded", "Maximum policy size of 10240 bytes exceeded", status=409)
-    with pytest.raises(LimitReached, match=r"remove those of its policies .* or give another --role-name"):
+    with pytest.raises(LimitReached, match=r"has no room for more policies: .* or give another --role-name"):
         ensure(elsewhere)

@@ -1,4 +1,4 @@
-"""Files into the bucket: once, in parts, resumed, checked."""
+"""Uploading files: once, in parts, resumed, verified."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_in_parts_and_once(session: Session, large: Path) -> None:
 
 def test_what_has_arrived_is_not_sent_again(session: Session, large: Path, faults: Faults) -> None:
     faults.fail("UploadPart", BROKEN, after=2, times=9)
-    with pytest.raises(NoAnswer, match="what has arrived is kept: the same command goes on from there"):
+    with pytest.raises(NoAnswer, match="what has arrived is kept: repeat the command to resume"):
         upload(session, BUCKET, "k", large)
     faults.planned.clear()
     session.sent.clear()
@@ -131,7 +131,7 @@ def test_two_at_once(session: Session, large: Path) -> None:
 
 def test_the_other_one_has_completed_it(session: Session, large: Path, faults: Faults) -> None:
     upload(session, BUCKET, "k", large)
-    faults.refuse("HeadObject", "404", status=404)  # it was not there yet when we looked
+    faults.refuse("HeadObject", "404", status=404)  # not there yet at the first look
     faults.refuse("CompleteMultipartUpload", "NoSuchUpload", status=404)
     assert upload(session, BUCKET, "k", large) == large.stat().st_size
     faults.refuse("HeadObject", "404", status=404, times=2)
@@ -160,7 +160,7 @@ def test_a_checksum_that_differs_is_told(session: Session, large: Path, monkeypa
         return answer | ({"ChecksumSHA256": "AAAA-4"} if operation == "CompleteMultipartUpload" else {})
 
     monkeypatch.setattr(session, "call", altered)
-    with pytest.raises(AwsError, match="s3://there/k: arrived with another checksum"):
+    with pytest.raises(AwsError, match="s3://there/k: arrived with a different checksum"):
         upload(session, BUCKET, "k", large)
 
 

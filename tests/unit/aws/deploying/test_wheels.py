@@ -18,7 +18,7 @@ OPTIONS = DeployOptions(name="x", account="111122223333", network_isolation=True
 
 
 class Pip:
-    """Stands for pip: leaves a file for each Python, or complains."""
+    """A stand-in for pip: leaves a file for each Python, or complains."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -56,7 +56,7 @@ def test_the_python_of_the_image() -> None:
     assert pythons_of(replace(OPTIONS, image_uri="me/image:torch-py311-x")) == ("3.11",)
     assert pythons_of(replace(OPTIONS, image_uri="me/python:happy3")) == ("3.12", "3.13")
     assert wheels_name(ROOT, replace(OPTIONS, network_isolation=False)) == ""
-    assert wheels_name(ROOT, replace(OPTIONS, image_tag="py312-x")) == "", "our own image was made with them"
+    assert wheels_name(ROOT, replace(OPTIONS, image_tag="py312-x")) == "", "wrn's own image contains them"
     in_subnet = replace(OPTIONS, network_isolation=False, subnets=("subnet-1",), security_groups=("sg-1",))
     assert wheels_name(ROOT, in_subnet) == wheels_name(ROOT, OPTIONS) != ""
 
@@ -80,7 +80,7 @@ def test_the_container_installs_from_them(isolated: bool, fit: bool, tmp_path: P
     fake = tmp_path / "bin/python"
     fake.parent.mkdir()
     fake.write_text(f'#!/bin/bash\n[ "$1" != - ] || exit 1\nprintf "%s\\n" "$*" >> {tmp_path}/calls\n')
-    if not fit:  # for another Python than the image has
+    if not fit:  # for a Python other than the image's
         with fake.open("a") as script:
             script.write('case "$*" in *--no-index*) exit 1 ;; esac\n')
     fake.chmod(0o755)

@@ -25,7 +25,7 @@ def told(events: list[LogEvent], stream: str) -> list[tuple[int, str]]:
 
 @st.composite
 def arrivals(draw: st.DrawFn) -> list[list[tuple[str, int, str]]]:
-    """Rounds of lines as they arrive between two looks: few moments and few texts, so that many are equal."""
+    """Rounds of lines as they arrive between two polls: few moments and few texts, so that many are equal."""
     line = st.tuples(st.sampled_from(STREAMS), st.integers(1, 6), st.sampled_from("ab"))
     return draw(st.lists(st.lists(line, max_size=8), max_size=8))
 
@@ -143,7 +143,7 @@ def test_a_hundred_thousand_lines_from_a_stub_while_they_arrive() -> None:
     started = time.perf_counter()
     for block in range(20):
         for number in range(5000):
-            # A burst of 500 lines has one time stamp, and every tenth line the same text.
+            # A burst of 500 lines has one timestamp, and every tenth line the same text.
             text = "same" if number % 10 == 0 else f"{block} {number}"
             logs.write(STREAMS[number % 3], 1000 * block + number // 500, text)
         out += follower.poll()

@@ -1,4 +1,4 @@
-"""Fetching a model: whole, checked, resumed, and never outside its folder, whatever the archive says."""
+"""Fetching a model: complete, verified, resumed, and never outside its folder, whatever the archive says."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_broken_download_goes_on_where_it_ended(job: Job, tmp_path: Path, monk
         return answer
 
     monkeypatch.setattr(Session, "call", breaking)
-    with pytest.raises(AwsError, match="the connection broke; the same command goes on from there"):
+    with pytest.raises(AwsError, match="the connection broke; repeat the command to resume"):
         fetch(session, job, tmp_path)
     assert not (tmp_path / "model").exists()
     fetch(session, job, tmp_path)
@@ -98,7 +98,7 @@ def test_bytes_that_are_not_the_objects_are_not_believed(job: Job, tmp_path: Pat
 
 def test_other_peoples_folders_are_left_alone(job: Job, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with pytest.raises(AwsError, match="exists, and not from here; give another --output-dir, or --force"):
+    with pytest.raises(AwsError, match="exists, but was not fetched; give another --output-dir, or --force"):
         fetch(Session(), job, tmp_path)
     fetch(Session(), job, tmp_path, force=True)
     assert json.loads((tmp_path / RECORD).read_text())["job"] == "wrn-a"
@@ -112,7 +112,7 @@ def test_other_peoples_folders_are_left_alone(job: Job, tmp_path: Path) -> None:
 
 def test_a_job_without_a_model(job: Job, tmp_path: Path) -> None:
     client("s3").delete_object(Bucket=BUCKET, Key=f"{OUTPUT}/output.tar.gz")
-    assert "does not exist: no history" in fetch(Session(), job, tmp_path / "a").notes[0]
+    assert "does not exist: the model comes without a history" in fetch(Session(), job, tmp_path / "a").notes[0]
     client("s3").delete_object(Bucket=BUCKET, Key=f"{OUTPUT}/model.tar.gz")
     with pytest.raises(AwsError, match=r"left no model .*`wrn resume wrn-a`"):
         fetch(Session(), job, tmp_path / "b")
@@ -163,7 +163,7 @@ def test_records_do_not_follow_a_link_out_of_the_folder(job: Job, tmp_path: Path
     target.mkdir()
     (target / "logs").symlink_to(outside)
     put("output.tar.gz", archive({"logs/x": b"evil"}))
-    with pytest.raises(AwsError, match="leads out of"):
+    with pytest.raises(AwsError, match="leads outside"):
         fetch(Session(), job, target)
     assert list(outside.iterdir()) == []
 
@@ -207,7 +207,7 @@ def test_malicious_members_are_refused(members: list[tarfile.TarInfo], tmp_path:
     inside.mkdir(parents=True)
     with pytest.raises(AwsError, match=r"^x\.tar\.gz: "):
         unpack(packed, inside)
-    # No link to be led by, nothing beside the folder.
+    # No link to follow, nothing outside the folder.
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "x.tar.gz"]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
@@ -243,7 +243,7 @@ def test_damaged_archives(damage: str, tmp_path: Path) -> None:
 
 
 def test_folders_with_a_dot_and_modes(tmp_path: Path) -> None:
-    """As `tar -C folder .` makes them."""
+    """As `tar -C folder .` creates them."""
     inside = tarfile.TarInfo("./weights")
     inside.size, inside.mode = 3, 0o6777
     folder = member("./", tarfile.DIRTYPE)

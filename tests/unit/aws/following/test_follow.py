@@ -1,4 +1,4 @@
-"""Following a job from its start to its end, through interruptions, stalls and faults of the network."""
+"""Following a job from its start to its end, through interruptions, stalls and network errors."""
 
 from __future__ import annotations
 
@@ -128,12 +128,12 @@ def test_a_network_that_fails_for_a_while_loses_nothing() -> None:
     follower.step()
     assert seen.messages == []
     assert len(seen.warnings) == 1
-    assert "the job goes on" in seen.warnings[0]
+    assert "the job keeps running" in seen.warnings[0]
     job.now += 20
     job.say("two")
     follower.step()
     assert seen.messages == ["one", "two"]
-    assert seen.warnings[-1] == "AWS answers again; nothing of the log is lost"
+    assert seen.warnings[-1] == "AWS answers again; no log lines were lost"
 
 
 def test_a_network_that_stays_away_ends_the_following_with_the_command_to_go_on() -> None:
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_does_not_arrive_is_warned_of_once_and_its_coming_is_t
         job.now += 61
         follower.step()
     assert len(seen.warnings) == 1
-    assert "do not arrive in s3://b/wrn/checkpoints/wrn-a: there is none yet" in seen.warnings[0]
+    assert "do not arrive in s3://b/wrn/checkpoints/wrn-a: there are none yet" in seen.warnings[0]
     job.checkpoints.append(job.now)
     job.now += 61
     follower.step()
@@ -226,7 +226,7 @@ def test_the_time_left_follows_the_last_epochs() -> None:
 
 
 def test_the_time_left_is_what_the_run_itself_says() -> None:
-    """It knows that its pictures grow."""
+    """The run knows that its images grow."""
     progress = Progress()
     progress.take([LogEvent("s", 40_000, f"{epoch_line(1)} seconds_left=1000")])  # an epoch took 30 s
     assert [progress.seconds_left(now) for now in (40.0, 60.0, 2000.0)] == [1000.0, 980.0, 970.0]

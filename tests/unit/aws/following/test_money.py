@@ -1,4 +1,4 @@
-"""What a job costs is told by the price of its own region, where that was recorded with it; else it is said whose."""
+"""The cost of a job: at its region's price if that was recorded with it; otherwise the output says whose it is."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_was_kept_warm_is_paid_on_every_instance() -> None:
     assert (pool.kind, pool.per_hour, pool.monthly) == ("warm pool", pytest.approx(2 * 1.408), 0.0)
     found.answer["WarmPoolStatus"]["Status"] = "Terminated"
     assert list(_running([Job(found.answer)])) == []
-    assert money(Job(found.answer), 0.0).so_far == pytest.approx(2 * 1.408 * 1.25), "it was paid all the same"
+    assert money(Job(found.answer), 0.0).so_far == pytest.approx(2 * 1.408 * 1.25), "it was billed all the same"
 
 
 def test_an_inventory_takes_the_recorded_price() -> None:
@@ -75,7 +75,7 @@ def test_an_inventory_takes_the_recorded_price() -> None:
     assert (own.per_hour, own.detail) == (pytest.approx(2.816), "1 x ml.g5.xlarge, training")
     assert (foreign.per_hour, foreign.detail) == (
         pytest.approx(1.408),
-        "1 x ml.g5.xlarge, training, by the US price",
+        "1 x ml.g5.xlarge, training, at the US price",
     )
 
 
@@ -85,7 +85,7 @@ def test_status_says_whose_price_it_is(monkeypatch: pytest.MonkeyPatch, capsys: 
         assert main(["status", "wrn-a", *flags]) == 0
         return capsys.readouterr().out
 
-    assert "by the US price: that of eu-west-1 was not recorded with the job" in shown(job())
+    assert "at the US price: that of eu-west-1 was not recorded with the job" in shown(job())
     assert "US price" not in shown(job(price=OWN))
     assert "at most $3.05" in shown(job(price=OWN))
     assert "US price" not in shown(job("us-east-2"))
@@ -103,7 +103,7 @@ def test_status_says_whose_price_it_is(monkeypatch: pytest.MonkeyPatch, capsys: 
     ("price", "words"),
     [
         (OWN, "(list price of eu-west-1, 2026-11-01)"),
-        ({"WRN_PRICE": "1.5 eu-west-1 given"}, "(by the price that was given)"),
+        ({"WRN_PRICE": "1.5 eu-west-1 given"}, "(at the given price)"),
         ({}, "(list price of us-west-2, seen 2026-11: not that of eu-west-1)"),
     ],
 )
@@ -128,7 +128,7 @@ def test_resume_keeps_the_price_of_the_same_machine_alone() -> None:
 
 
 def test_resume_reckons_the_key_of_the_disk_anew() -> None:
-    """A disk that is in the machine takes no key; another's has that of the results."""
+    """Local storage takes no key; other disks have the key of the results."""
 
     def disk(before: str, after: str, key: str = "abc") -> Any:
         machines = {"InstanceType": before, "InstanceCount": 1, "VolumeSizeInGB": 30}

@@ -1,4 +1,4 @@
-"""Our own image: built once by whatever engine is there, pushed once, with a password that nobody sees."""
+"""wrn's own image: built once by any available engine, pushed once, with a password that stays hidden."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ esac
 
 
 class Fake:
-    """An engine on the PATH that only writes down what it is asked."""
+    """An engine on the PATH that only records its arguments."""
 
     def __init__(self, folder: Path, name: str = "docker") -> None:
         self.folder = folder / f"fake-{name}"
@@ -132,7 +132,7 @@ def test_the_rights_of_a_push_need_no_account(
     assert json.loads(out)["Statement"][0]["Resource"] == [f"arn:aws:ecr:{REGION}:111122223333:repository/wrn"]
     assert err == "111122223333 stands for your account: give --account\n"
     assert main(["image", "push", "--print-policy", "--account", "12"]) == 2
-    assert "12 is not an account; it has 12 digits" in capsys.readouterr().err
+    assert "12 is not an account; give its 12 digits" in capsys.readouterr().err
     assert main(["image", "push", "--account", "123456789012"]) == 2
     assert "account: is for --print-policy" in capsys.readouterr().err
 
@@ -147,14 +147,14 @@ def test_a_push_asks_only_what_its_printed_rights_allow(
     assert own["Resource"] == [f"arn:aws:ecr:{REGION}:123456789012:repository/wrn"]
     assert login["Action"] == ["ecr:GetAuthorizationToken"]
 
-    assert main(["image", "push", "--region", REGION]) == 0  # makes the repository
+    assert main(["image", "push", "--region", REGION]) == 0  # creates the repository
     registry().delete_repository(repositoryName="wrn", force=True)
     registry().create_repository(repositoryName="wrn", tags=[{"Key": "created-by", "Value": "wrn"}])
-    assert main(["image", "push", "--region", REGION]) == 0  # mends it
-    # GetCallerIdentity needs no right; the test's own two requests are among those seen.
+    assert main(["image", "push", "--region", REGION]) == 0  # repairs it
+    # GetCallerIdentity needs no permission; the test's own two requests are among those seen.
     asked = {f"ecr:{operation}" for operation in faults.seen} - {"ecr:GetCallerIdentity", "ecr:DeleteRepository"}
     assert asked <= {*own["Action"], *login["Action"]}
-    assert "ecr:TagResource" in own["Action"], "a repository made with tags needs it"
+    assert "ecr:TagResource" in own["Action"], "creating a repository with tags needs it"
 
 
 def test_what_goes_wrong(
@@ -165,14 +165,14 @@ def test_what_goes_wrong(
         return capfd.readouterr().err
 
     docker.is_("broken")
-    assert "docker build failed with exit code 1; its reasons are above" in told("build")
+    assert "docker build failed with exit code 1; its output is above" in told("build")
     docker.is_("built")
     docker.is_("locked")
     assert f"docker cannot log in to {HOST} (Error: unauthorized)" in told("push", "--region", REGION)
     assert docker.calls[-1] == f"logout {HOST}"
     registry().delete_repository(repositoryName="wrn")
     registry().create_repository(repositoryName="wrn")
-    assert "this program did not make; tag it created-by=wrn" in told("push", "--region", REGION)
+    assert "wrn did not create; tag it created-by=wrn" in told("push", "--region", REGION)
     docker.is_("silent")
     assert "docker is installed but does not answer (Cannot connect to the daemon); start it" in told("build")
     other = Fake(tmp_path, "podman")
@@ -246,7 +246,7 @@ def test_nothing_but_the_requirements_goes_to_the_builder() -> None:
 
 
 def test_every_image_is_named_in_full() -> None:
-    """podman asks where a short name is from, and there may be nobody to answer."""
+    """podman asks which registry a short name belongs to, and nobody may be there to answer."""
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
     assert len(bases) == 3
@@ -272,8 +272,8 @@ def test_no_image_without_code_for_the_gpu(tmp_path: Path, capsys: pytest.Captur
     for words in (["p3.2xlarge"], ["p3dn.24xlarge"], ["g5.xlarge", "--fallback", "p3.2xlarge"]):
         assert main([*auto, *words]) == 2
         error = capsys.readouterr().err
-        assert "has V100 GPUs, for which CUDA 13 in the image of `wrn image push` has no code" in error
-        assert "leave out --image-uri, which takes AWS's 2.8 image" in error
+        assert "has V100 GPUs, which CUDA 13 in the image of `wrn image push` does not support" in error
+        assert "leave out --image-uri to use AWS's 2.8 image" in error
     assert main([*auto, "g4dn.xlarge"]) == 0
     assert main([*(word for word in auto if word not in ("--image-uri", "auto")), "p3.2xlarge"]) == 0
     assert "pytorch-training:2.8.0-gpu-py312-cu129" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The code archive: the same bytes from the same tree, and nothing in it that does not belong there."""
+"""The code archive: the same bytes from the same tree, and nothing else in it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_hostile_files_never_get_in(tree: Path) -> None:
 def test_a_link_is_refused(tree: Path, name: str) -> None:
     (tree.parent / "secret").write_text("secret")
     (tree / name).symlink_to(tree.parent / "secret")
-    with pytest.raises(AwsError, match="is a link"):
+    with pytest.raises(AwsError, match="is not a plain file"):
         build_bundle(tree)
 
 

@@ -1,4 +1,4 @@
-"""The documents of the role and the bucket: the least that is needed, and nothing open to others."""
+"""The policies of the role and the bucket: least privilege, and nothing open to others."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_the_role_may_do() -> None:
 
 
 def test_a_bucket_of_our_name_that_is_anothers_is_nothing_for_the_role() -> None:
-    """The name is anyone's to take once ours is removed; one that was given may be another account's all along."""
+    """Anyone can take the name once wrn's bucket is removed; a given one may belong to another account anyway."""
     theirs = ("ReadCodeAndData", "WriteResults", "PruneCheckpoints", "ListOurPart", "FindBucket")
     rights = by_name(role_policy(OPTIONS))
     for name in theirs:

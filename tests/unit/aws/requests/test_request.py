@@ -1,4 +1,4 @@
-"""The request of a training job: what is in it, and that AWS's own description accepts it whatever was asked for."""
+"""The request of a training job: its content, and that it matches AWS's service model for any options."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_all_options() -> None:
     assert "cpu" in request["AlgorithmSpecification"]["TrainingImage"]
     warm = job(replace(OPTIONS, keep_warm=600, kms_key="abc"))
     assert warm["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
-    assert "VolumeKmsKeyId" not in warm["ResourceConfig"]  # g5 has its own, encrypted disk, and takes no key
+    assert "VolumeKmsKeyId" not in warm["ResourceConfig"]  # g6e has local, encrypted storage, and takes no key
     assert [channel["ChannelName"] for channel in job(dataset="synthetic")["InputDataConfig"]] == ["code"]
     assert data_name(resolve(None, {"dataset": "auto"}).config) == "cifar100"
 
@@ -120,12 +120,12 @@ def test_which_disks_take_a_key_is_what_ec2_says_of_each_type() -> None:
         (replace(OPTIONS, spot=True, keep_warm=60), "keep_warm: spot instances cannot be kept"),
         (replace(OPTIONS, bucket="My_Bucket"), "bucket: 'My_Bucket' is not a bucket name"),
         (replace(OPTIONS, bucket="s3://b/folder"), "without a folder"),
-        (replace(OPTIONS, region="xx-north-1"), "has no training images that we know of"),
+        (replace(OPTIONS, region="xx-north-1"), "has no known training images"),
         (replace(OPTIONS, max_cost=5), "give --price-per-hour"),
         (replace(OPTIONS, max_cost=0.1, price_per_hour=1.408), r"give at least \$0\.35"),
-        (replace(OPTIONS, tags={"created-by": "me"}), "created-by is not yours"),
-        (replace(OPTIONS, tags={"AWS:x": "y"}), "AWS:x is not yours"),
-        (replace(OPTIONS, tags={"wrn-user": "y"}), "wrn-user is not yours"),
+        (replace(OPTIONS, tags={"created-by": "me"}), "created-by is reserved"),
+        (replace(OPTIONS, tags={"AWS:x": "y"}), "AWS:x is reserved"),
+        (replace(OPTIONS, tags={"wrn-user": "y"}), "wrn-user is reserved"),
     ],
 )
 def test_what_cannot_be(options: DeployOptions, message: str) -> None:
@@ -138,8 +138,8 @@ def test_paths_of_this_machine_are_refused_all_at_once() -> None:
         job(output_dir="/o", model_dir="/m", resume="/c/7.ckpt", milestones=" ".join(map(str, range(1, 100))))
     lines = str(caught.value).split("\n")
     assert [line.partition(":")[0] for line in lines] == ["output_dir", "model_dir", "resume", "milestones"]
-    with pytest.raises(AwsError, match=r"resume: never is nothing for a job: .* leave it out"):
-        job(resume="never")  # its second machine would begin again
+    with pytest.raises(AwsError, match=r"resume: never does not work for a job: .* leave it out"):
+        job(resume="never")  # its second instance would start over
 
 
 def test_money_and_time() -> None:
@@ -211,7 +211,7 @@ def test_the_metrics_are_fields_of_the_history() -> None:
 
 
 def test_the_command_unpacks_the_code_and_ends_as_the_program(tmp_path: Path) -> None:
-    """With folders of this test for /opt/ml, and a `python` that tells what it was called with."""
+    """With folders of this test for /opt/ml, and a `python` that prints its arguments."""
     from wrn.aws.requests.bundle import build_bundle
 
     assert len(COMMAND) <= 256
@@ -283,6 +283,6 @@ def test_every_request_is_valid(options: DeployOptions, recipe: str, seed: int) 
 
 def test_waiting_takes_at_least_as_long_as_running() -> None:
     spot = DeployOptions(name="j", account="123456789012", spot=True, max_runtime=7200, max_wait=3600)
-    with pytest.raises(AwsError, match="max_wait: 60 min is for waiting and running together"):
+    with pytest.raises(AwsError, match="max_wait: 60 min covers waiting and running"):
         limits(spot)
     assert limits(replace(spot, max_runtime=3600)).wait == 3600

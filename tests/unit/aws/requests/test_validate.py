@@ -1,4 +1,4 @@
-"""Requests that were tampered with are refused, with every fault named."""
+"""Corrupted requests are refused, with every error named."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOOD = training_job(resolve(None, {"lr": "0.2"}).config, CONFIG, "standard", OPT
 
 
 def check(request: dict[str, Any]) -> list[str]:
-    """The faults of the request, one a line."""
+    """The errors in the request, one per line."""
     try:
         check_request("sagemaker", "CreateTrainingJob", request)
     except AwsError as error:
@@ -36,7 +36,7 @@ def check(request: dict[str, Any]) -> list[str]:
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    """GOOD with one place replaced, or removed where the value is `...`."""
+    """GOOD with one place replaced, or removed if the value is `...`."""
     request = copy.deepcopy(GOOD)
     here: Any = request
     *above, last = [int(name) if name.isdigit() else name for name in path.split(".")]
@@ -59,7 +59,7 @@ def test_the_untouched_request() -> None:
         ("TrainingJobName", "my job", "'my job' must be letters, digits and hyphens, at most 63 of them, with no"),
         ("TrainingJobName", "x" * 64, "at most 63 of them, with no hyphen at an end; set --name"),
         ("TrainingJobName", ..., "CreateTrainingJob.TrainingJobName: is missing; set --name"),
-        ("TrainingJobName", 7, "7 must be a text; set --name"),
+        ("TrainingJobName", 7, "7 must be a string; set --name"),
         ("TrainingJobNam", "x", "is not a known member; did you mean TrainingJobName?"),
         ("RoleArn", "mine", "'mine' must be a role's ARN, such as arn:aws:iam::111122223333:role/name; set --role-"),
         ("ResourceConfig.InstanceType", "ml.g5.xlarg", "did you mean ml.g5.xlarge?; set --instance-type"),
@@ -75,14 +75,14 @@ def test_the_untouched_request() -> None:
         ("AlgorithmSpecification.ContainerEntrypoint", [], "has 0 entries, must be at least 1"),
         ("AlgorithmSpecification.ContainerEntrypoint", "bash", "must be a list"),
         ("AlgorithmSpecification.TrainingImage", "i" * 256, "at most 255 characters long; set --image-uri"),
-        ("HyperParameters.lr", 0.2, "CreateTrainingJob.HyperParameters.lr: 0.2 must be a text"),
+        ("HyperParameters.lr", 0.2, "CreateTrainingJob.HyperParameters.lr: 0.2 must be a string"),
         ("HyperParameters", {str(n): "" for n in range(101)}, "has 101 entries, must be at most 100"),
         ("HyperParameters", ["lr"], "must be a map"),
         ("InputDataConfig.0", "code", "InputDataConfig[0]: 'code' must be a map; set --data-uri"),
-        ("InputDataConfig.1.ChannelName", "code", "a channel is there twice"),
+        ("InputDataConfig.1.ChannelName", "code", "a channel is given twice"),
         ("InputDataConfig.1.DataSource.S3DataSource.S3Uri", "/data", "'/data' must be an address such as s3://bucket/"),
         ("EnableManagedSpotTraining", "yes", "'yes' must be true or false"),
-        ("EnableManagedSpotTraining", False, "is for spot instances alone"),
+        ("EnableManagedSpotTraining", False, "is only for spot instances"),
         ("StoppingCondition.MaxWaitTimeInSeconds", 60, "must be at least MaxRuntimeInSeconds (86400)"),
         ("StoppingCondition.MaxWaitTimeInSeconds", ..., "must be at least MaxRuntimeInSeconds (86400)"),
         ("StoppingCondition", {"MaxRuntimeInSeconds": 2419201, "MaxWaitTimeInSeconds": 2419201}, "above 28 days"),
@@ -90,7 +90,7 @@ def test_the_untouched_request() -> None:
         ("VpcConfig.Subnets", ["subnet-a!"], "Subnets[0]: 'subnet-a!' must be a subnet's id, such as subnet-0a1b2c3d"),
         ("Tags.0.Key", "a;b", "'a;b' must be 1 to 128 letters, digits, spaces or any of _ . : / = + - @; set --tags"),
         ("Tags.0.Key", "", "'' must be 1 to 128 letters"),
-        ("Tags.1.Key", "created-by", "created-by is there twice"),
+        ("Tags.1.Key", "created-by", "created-by is given twice"),
     ],
 )
 def test_tampered(path: str, value: object, fault: str) -> None:
@@ -100,7 +100,7 @@ def test_tampered(path: str, value: object, fault: str) -> None:
 
 
 def test_a_flag_is_never_told_a_regular_expression() -> None:
-    """Nor the same twice: that a text is too short, and that it is not of its form."""
+    """Nor the same twice: that a string is too short, and that it has the wrong form."""
     for path in ("TrainingJobName", "RoleArn", "Tags.0.Key", "VpcConfig.SecurityGroupIds.0"):
         (fault,) = check(changed(path, ""))
         assert "must match" not in fault

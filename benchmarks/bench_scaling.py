@@ -43,7 +43,7 @@ def work(config: Config) -> None:
         command, _, number = line.strip().partition(" ")
         if command == "steps":
             workload.run(batches, int(number))
-        elif command == "average" and processes.place.size > 1:
+        elif command == "average" and processes.place.world_size > 1:
             dist.all_reduce(gradients)
         print("done", flush=True)
     processes.close()

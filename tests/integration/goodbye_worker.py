@@ -17,7 +17,7 @@ def come_and_go(number: int) -> None:
     processes = DistributedProcesses(replace(place(), attempt=number), torch.device("cpu"))
     forward = Replica(processes.shared(WideResNet(10, 1)), compile=False).forward
     forward(torch.randn(4, 3, 8, 8)).sum().backward()
-    processes.total(torch.ones(100_000))
+    processes.sum_over_all(torch.ones(100_000))
     processes.close()
     del forward  # before the groups, as at the end of a run
 

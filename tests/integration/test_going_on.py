@@ -219,9 +219,9 @@ def test_among_several_processes_one_tells_of_the_images_of_all_and_waits_where_
 ) -> None:
     """The first of two, of which the other never comes."""
     processes, told, delays, taken = Processes(), [], [], []
-    processes.place = Place(rank=0, size=2)
+    processes.place = Place(rank=0, world_size=2)
     monkeypatch.setattr(processes, "expect_delay", lambda: delays.append(trainer._step))
-    monkeypatch.setattr(processes, "copy_from_first", taken.append)
+    monkeypatch.setattr(processes, "broadcast_from_first", taken.append)
     recorder = Recorder()
     monkeypatch.setattr(recorder, "step", lambda step, lr, images: told.append(images))
     config = tiny_config(tmp_path, resolutions="16:0.5 24:0.5", ema_decay=0.9, eval_epochs=0, tta=True)

@@ -50,7 +50,7 @@ def batches_of(config: Config, split: Split, device: torch.device, side: int = 3
         seed=config.seed,
         device=device,
         rank=here.rank,
-        world_size=here.size,
+        world_size=here.world_size,
         num_workers=config.num_workers,
         resolution_at=lambda step: side,
     )

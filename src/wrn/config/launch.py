@@ -25,12 +25,12 @@ MASTER_PORT = "7777"
 class Place:
     """One process among those that train together.
 
-    rank: 0..size-1, over all hosts. local_rank: on this host, which is also the number of its GPU.
+    rank: 0..world_size-1, over all hosts. local_rank: on this host, which is also the number of its GPU.
     attempt: how often torchrun has started all processes again; may_restart: whether it does so when one fails.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
     host: str = ""
     attempt: int = 0
@@ -58,7 +58,7 @@ def place(environ: Mapping[str, str] | None = None) -> Place:
         raise ConfigError(f"{missing} not set, but {', '.join(given)} are; start several processes with torchrun")
     return Place(
         rank=_number(environ, "RANK"),
-        size=_number(environ, "WORLD_SIZE"),
+        world_size=_number(environ, "WORLD_SIZE"),
         local_rank=_number(environ, "LOCAL_RANK"),
         host=environ.get("SM_CURRENT_HOST") or socket.gethostname(),
         attempt=_number(environ, "TORCHELASTIC_RESTART_COUNT"),

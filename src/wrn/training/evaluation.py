@@ -52,7 +52,7 @@ def evaluate(
     """
     processes = processes or Processes()
     rows = processes.rows(len(split))
-    largest_share = -(-len(split) // processes.place.size)
+    largest_share = -(-len(split) // processes.place.world_size)
     at_a_time = ON_A_GPU if precision.device.type == "cuda" else IMAGES_AT_A_TIME
     pieces = -(-largest_share // at_a_time)
 
@@ -66,11 +66,11 @@ def evaluate(
             )
             between()
         part = torch.cat(found)
-        if processes.place.size == 1:
+        if processes.place.world_size == 1:
             return part
         whole = part.new_zeros(len(split), part.shape[1])
         whole[rows] = part
-        return processes.total(whole)
+        return processes.sum_over_all(whole)
 
     first = logits(mirrored=False)
     plain = score(first, split.labels, superclass_of)

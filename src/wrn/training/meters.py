@@ -64,8 +64,8 @@ class Meters:
     def total(self) -> Tensor:
         """The values over all processes: sums of what each counted, and the earliest bad step."""
         values = self.values.clone()
-        values[:3] = self._processes.total(values[:3])
-        values[6:] = self._processes.smallest(values[6:])
+        values[:3] = self._processes.sum_over_all(values[:3])
+        values[6:] = self._processes.min_over_all(values[6:])
         return values
 
     def restore(self, total: Tensor) -> None:

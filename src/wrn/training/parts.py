@@ -69,7 +69,7 @@ def load_batches(config: Config, dataset: Dataset, device: torch.device, here: P
         seed=config.seed,
         device=device,
         rank=here.rank,
-        world_size=here.size,
+        world_size=here.world_size,
         num_workers=config.num_workers,
         resolution_at=schedule.resolution_at,
     )

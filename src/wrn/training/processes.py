@@ -63,20 +63,20 @@ class Processes:
         """What the first process gets from `action`, in all of them; a WrnError it raises is raised in all."""
         return action()
 
-    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast_from_first(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite the tensors by those of the first process."""
 
-    def total(self, sums: Tensor) -> Tensor:
+    def sum_over_all(self, sums: Tensor) -> Tensor:
         """The sum over all processes."""
         return sums
 
-    def smallest(self, values: Tensor) -> Tensor:
+    def min_over_all(self, values: Tensor) -> Tensor:
         """The smallest over all processes, element by element."""
         return values
 
     def rows(self, count: int) -> slice:
         """This process's share of so many rows: the shares cover all, without overlap."""
-        size, rank = self.place.size, self.place.rank
+        size, rank = self.place.world_size, self.place.rank
         return slice(count * rank // size, count * (rank + 1) // size)
 
     def wait(self) -> None:
@@ -107,12 +107,16 @@ class DistributedProcesses(Processes):
         self.place = place
         self._device = device
         self._step = 0
-        store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=LONG_PATIENCE))
+        store, _, _ = next(rendezvous("env://", place.rank, place.world_size, timeout=LONG_PATIENCE))
         # torchrun's store outlives its processes: what an earlier attempt left in it must not be read.
         store = PrefixStore(f"attempt {place.attempt}", store)
         on_gpu = device.type == "cuda"
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo", store=store, rank=place.rank, world_size=place.size, timeout=LONG_PATIENCE
+            "nccl" if on_gpu else "gloo",
+            store=store,
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=LONG_PATIENCE,
         )
         self._decisions = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._takes_long = True
@@ -156,18 +160,18 @@ class DistributedProcesses(Processes):
             raise answer[1]
         return answer[0]
 
-    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast_from_first(self, tensors: Sequence[Tensor]) -> None:
         for tensor in tensors:
             dense = tensor.detach().contiguous()
             dist.broadcast(dense, src=0)
             tensor.data.copy_(dense)
 
-    def total(self, sums: Tensor) -> Tensor:
+    def sum_over_all(self, sums: Tensor) -> Tensor:
         sums = sums.clone()
         dist.all_reduce(sums)
         return sums
 
-    def smallest(self, values: Tensor) -> Tensor:
+    def min_over_all(self, values: Tensor) -> Tensor:
         values = values.clone()
         dist.all_reduce(values, dist.ReduceOp.MIN)
         return values
@@ -225,7 +229,7 @@ class DistributedProcesses(Processes):
         end = "its last checkpoint is whole; the same command goes on from there"
         try:
             time.sleep(1)  # whoever fails leaves word first, but the news of its end may travel faster
-            others = [rank for rank in range(self.place.size) if rank != self.place.rank]
+            others = [rank for rank in range(self.place.world_size) if rank != self.place.rank]
             steps = {rank: self._heard("step", rank) for rank in others}
             for rank in steps:
                 if cause := self._heard("cause", rank):
@@ -266,4 +270,4 @@ def _short(error: str) -> str:
 
 def join(place: Place, device: torch.device) -> Processes:
     """The processes that this one trains with. Waits for all of them to come."""
-    return DistributedProcesses(place, device) if place.size > 1 else Processes()
+    return DistributedProcesses(place, device) if place.world_size > 1 else Processes()

@@ -78,7 +78,7 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
     tune_cpu()
     choose_kernels(config.deterministic)
     device = pick_device(config.device)
-    if device.type == "cuda" and here.size > 1:
+    if device.type == "cuda" and here.world_size > 1:
         device = torch.device("cuda", here.local_rank)
         torch.cuda.set_device(device)
     processes = join(here, device)
@@ -119,7 +119,7 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
 
 def for_processes(config: Config, here: Place) -> Config:
     """The configuration of all processes together. Raises ConfigError for what several of them cannot do."""
-    if here.size == 1:
+    if here.world_size == 1:
         return config
     if here.may_restart and has_own_folder(config):
         raise ConfigError("output_dir: unset, but torchrun may restart the run, which then has to find it; give one")
@@ -142,7 +142,7 @@ def for_processes(config: Config, here: Place) -> Config:
     if config.scale_lr == "none":
         return config
     # The linear scaling rule (arXiv:1706.02677): warm up as before, with rates and batches in proportion.
-    return config.model_copy(update={key: getattr(config, key) * here.size for key in SCALED_KEYS})
+    return config.model_copy(update={key: getattr(config, key) * here.world_size for key in SCALED_KEYS})
 
 
 def prepare(
@@ -174,11 +174,11 @@ def prepare(
         loader = load_batches(config, dataset, device, processes.place)  # its resolutions follow the epochs
     config = config.model_copy(update=SETTLED)
     model = build_model(config, dataset, device)
-    if config.sync_bn and processes.place.size > 1:
+    if config.sync_bn and processes.place.world_size > 1:
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     peak, peak_source = peak_flops(precision)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    number = processes.place.size
+    number = processes.place.world_size
     reporter.note(
         f"{model.architecture}, {parameters:,} parameters, on {f'{number} x ' if number > 1 else ''}"
         f"{device_name(device)}; {precision.name} ({precision.reason}); peak {peak / 1e12:.3g} TFLOP/s ({peak_source})"

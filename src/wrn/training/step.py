@@ -86,7 +86,7 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales_loss)
         self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
         # Processes that share a batch cannot halve it each on its own: they would no longer meet.
-        self._may_halve = config.micro_batch == "auto" and processes.place.size == 1
+        self._may_halve = config.micro_batch == "auto" and processes.place.world_size == 1
         self._config = config
         self._optimizers = optimizers
         self._precision = precision
@@ -168,7 +168,7 @@ class TrainStep:
         """Leave the mean gradient over the batch in the parameters, the same in all processes."""
         self._clear_gradients()
         # The mean over the processes of (sum of its losses / divisor) is the mean over all images.
-        divisor = batch.global_size / self._processes.place.size
+        divisor = batch.global_size / self._processes.place.world_size
         usual = batch.global_size == self._config.batch_size
         if not self._config.sam_rho:
             self._accumulate(step, batch, divisor, usual=usual, synchronised=True)

@@ -175,7 +175,7 @@ class Trainer:
 
     def evaluate(self, split: Split) -> Evaluation:
         """Score the network that counts on a split. Raises Interrupted when asked to stop."""
-        self._processes.copy_from_first(list(self.final_model.buffers()))  # BN's statistics
+        self._processes.broadcast_from_first(list(self.final_model.buffers()))  # BN's statistics
         return evaluate(
             self.final_model,
             split,

@@ -20,13 +20,13 @@ def sagemaker(base: Path, **facts: object) -> dict[str, str]:
 
 def test_alone_without_a_word_about_others() -> None:
     here = place({})
-    assert (here.rank, here.size, here.local_rank, here.may_restart) == (0, 1, 0, False)
+    assert (here.rank, here.world_size, here.local_rank, here.may_restart) == (0, 1, 0, False)
     assert not under_torchrun({})
 
 
 def test_among_others_under_torchrun() -> None:
     here = place({**TORCHRUN, "TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RESTART_COUNT": "2"})
-    assert (here.rank, here.size, here.local_rank, here.attempt, here.may_restart) == (5, 8, 1, 2, True)
+    assert (here.rank, here.world_size, here.local_rank, here.attempt, here.may_restart) == (5, 8, 1, 2, True)
     assert under_torchrun(TORCHRUN)
 
 

@@ -130,10 +130,10 @@ def test_several_hosts_of_one_process(job: dict[str, str]) -> None:
 def test_the_linear_rule_scales_batch_and_rates_together() -> None:
     config = Config(batch_size=128, lr=0.1, min_lr=0.001, scale_lr="linear")
     assert for_processes(config, Place()) is config
-    scaled = for_processes(config, Place(size=4))
+    scaled = for_processes(config, Place(world_size=4))
     assert (scaled.batch_size, scaled.lr, scaled.min_lr) == (512, 0.4, 0.004)
     shared = Config(batch_size=128)
-    assert for_processes(shared, Place(size=4)) is shared
+    assert for_processes(shared, Place(world_size=4)) is shared
 
 
 def test_processes_share_the_threads_that_this_one_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,25 +162,25 @@ def test_hosts_meet_by_the_interface_that_sagemaker_names(
 def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("mps"))
     with pytest.raises(ConfigError, match="processes: MPS is for one process alone; give --device cpu"):
-        for_processes(Config(), Place(size=2))
+        for_processes(Config(), Place(world_size=2))
 
 
 @pytest.mark.parametrize("parts", [{"sam_rho": 0.05}, {"micro_batch": 4}])
 def test_sync_bn_takes_whole_batches_alone(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("cuda"))
     with pytest.raises(ConfigError, match="sync_bn: takes whole batches only"):
-        for_processes(Config(sync_bn=True, **parts), Place(size=2))
+        for_processes(Config(sync_bn=True, **parts), Place(world_size=2))
 
 
 def test_what_several_processes_cannot_do() -> None:
     with pytest.raises(ConfigError, match="sync_bn: needs GPUs"):
-        for_processes(Config(sync_bn=True), Place(size=2))
+        for_processes(Config(sync_bn=True), Place(world_size=2))
     with pytest.raises(ConfigError, match="device: cuda:1 is one GPU; give --device cuda for several processes"):
-        for_processes(Config(device="cuda:1"), Place(size=2))
+        for_processes(Config(device="cuda:1"), Place(world_size=2))
     with pytest.raises(ConfigError, match="output_dir: unset"):
-        for_processes(Config(), Place(size=2, may_restart=True))
+        for_processes(Config(), Place(world_size=2, may_restart=True))
     with pytest.raises(ConfigError, match="resume: with never, each restart by torchrun would begin there again"):
-        for_processes(Config(output_dir=Path("x"), resume="never"), Place(size=2, may_restart=True))
+        for_processes(Config(output_dir=Path("x"), resume="never"), Place(world_size=2, may_restart=True))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -189,7 +189,7 @@ def test_shares_of_an_evaluation_cover_every_image_once(size: int, count: int) -
     seen: list[int] = []
     for rank in range(size):
         processes = Processes()
-        processes.place = Place(rank=rank, size=size)
+        processes.place = Place(rank=rank, world_size=size)
         seen += range(count)[processes.rows(count)]
     assert seen == list(range(count))
 
@@ -218,5 +218,5 @@ def test_what_comes_from_the_first_process_is_taken(monkeypatch: pytest.MonkeyPa
     """Also where a tensor does not lie in one piece, as channels-last ones do not."""
     monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, src: tensor.copy_(torch.ones(3, 2) * 7 + src))
     tensor = torch.zeros(2, 3).T
-    DistributedProcesses.copy_from_first(DistributedProcesses.__new__(DistributedProcesses), [tensor])
+    DistributedProcesses.broadcast_from_first(DistributedProcesses.__new__(DistributedProcesses), [tensor])
     assert tensor.tolist() == [[7.0, 7.0]] * 3

@@ -59,10 +59,10 @@ def test_a_reading_is_of_the_time_when_it_was_begun(device: str) -> None:
 class WithAnother(Processes):
     """As if another process had counted two images with a loss of 1 each, one of them right, and a bad step 3."""
 
-    def total(self, sums: torch.Tensor) -> torch.Tensor:
+    def sum_over_all(self, sums: torch.Tensor) -> torch.Tensor:
         return sums + torch.tensor([2.0, 1.0, 2.0])
 
-    def smallest(self, values: torch.Tensor) -> torch.Tensor:
+    def min_over_all(self, values: torch.Tensor) -> torch.Tensor:
         return values.clamp(max=3)
 
 
@@ -76,7 +76,7 @@ def test_what_another_process_counted_is_read_too() -> None:
 @pytest.mark.parametrize(("rank", "own"), [(0, [6.0, 1.0, 2.0]), (1, [0.0, 0.0, 0.0])])
 def test_what_all_have_counted_is_counted_once_when_they_go_on(rank: int, own: list[float]) -> None:
     processes = Processes()
-    processes.place = Place(rank=rank, size=2)
+    processes.place = Place(rank=rank, world_size=2)
     meters = Meters(torch.device("cpu"), processes)
     meters.restore(torch.tensor([6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0]))
     assert meters.values.tolist() == [*own, 3.0, 4.0, 5.0, 7.0]

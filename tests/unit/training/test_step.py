@@ -279,7 +279,7 @@ def test_the_averaged_weights_take_note_of_every_step() -> None:
 
 def one_of_two(rank: int) -> Processes:
     processes = Processes()
-    processes.place = Place(rank=rank, size=2)
+    processes.place = Place(rank=rank, world_size=2)
     return processes
 
 

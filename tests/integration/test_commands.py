@@ -262,7 +262,7 @@ def test_what_was_set_aside_is_told_at_the_end(
         told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("set aside by this run")]
         assert len(told) == len(again) // 2
     assert told[0].endswith(
-        f"in {tmp_path}/run/checkpoints/set-aside-*; no run goes on from there: remove what you do not want to keep"
+        f"in {tmp_path}/run/checkpoints/set-aside-*; no run resumes from these: delete them if you do not need them"
     )
 
 

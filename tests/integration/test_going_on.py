@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path
     newest.write_bytes(newest.read_bytes()[:1000])
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
-    assert any(f"passed over: {newest}" in note for note in recorder.notes)
+    assert any(f"skipped: {newest}" in note for note in recorder.notes)
     assert recorder.notes[-1].endswith(str(older))
     trainer.run(recorder.stop)
     rows = [json.loads(line) for line in paths.history.read_text().splitlines()]

@@ -22,17 +22,17 @@ from wrn.training.step import TrainStep
 TIMED_SECONDS = 2.0
 """How long the steps at each resolution are timed, after a first one that chooses or compiles kernels."""
 RESERVE = 0.05
-"""Share of the budget that no epoch is planned into: a machine keeps the speed of its first seconds seldom, as other
-programs want it, or it grows warm. Runs of ten minutes that were planned without took up to 6.6% longer
+"""Share of the budget held back: machines rarely keep the speed of their first seconds, as other programs compete for
+them or they heat up. Ten-minute runs planned without a reserve took up to 6.6% longer
 (benchmarks/results/quickstart-29-epochs-amx.json)."""
 EVALUATED = 1000
 """Test images that an evaluation is timed on."""
 
 
 def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precision: Precision) -> float:
-    """The mean over the recipe's resolutions, weighted by their shares, of what a step takes.
+    """The time of a step, averaged over the recipe's resolutions by their shares.
 
-    model: a throwaway: the steps change it.
+    model: a throwaway, as the steps change it.
     """
     schedule = make_schedule(config, loader.steps_per_epoch)
     train_step = TrainStep(config, model, Optimizers(config, model, precision), precision, schedule, lambda note: None)
@@ -54,9 +54,9 @@ def seconds_per_step(config: Config, model: WideResNet, loader: Loader, precisio
 
 
 def seconds_per_evaluation(config: Config, model: WideResNet, dataset: Dataset, precision: Precision) -> float:
-    """What scoring the test split takes, with mirror images where the run scores them too."""
+    """How long scoring the test split takes, with mirror images if the run scores them too."""
     some = Split(dataset.test.images[:EVALUATED], dataset.test.labels[:EVALUATED])
-    for _ in range(2):  # the first chooses kernels
+    for _ in range(2):  # the first pass chooses kernels
         started = time.perf_counter()
         evaluate(model, some, mean=dataset.mean, std=dataset.std, precision=precision, tta=config.tta)
         seconds = time.perf_counter() - started
@@ -65,14 +65,14 @@ def seconds_per_evaluation(config: Config, model: WideResNet, dataset: Dataset, 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run takes here, in seconds: an epoch, with its share of the evaluations, and all that comes but once."""
+    """Seconds that a run takes on this machine: per epoch, with its share of the evaluations, and one-off costs."""
 
     epoch: float
     once: float
 
     @classmethod
     def of(cls, config: Config, step_s: float, steps_per_epoch: int, evaluation_s: float, spent_s: float) -> Costs:
-        """spent_s: what measuring the others took. The evaluation at the end counts beside those of epochs."""
+        """spent_s: time already spent on measuring. The final evaluation is counted in addition to those of epochs."""
         between = evaluation_s / config.eval_epochs if config.eval_epochs else 0.0
         return cls(step_s * steps_per_epoch + between, spent_s + evaluation_s)
 
@@ -84,7 +84,7 @@ def fitting_epochs(config: Config, costs: Costs) -> int:
 
 
 def with_epochs(config: Config, epochs: int) -> Config:
-    """The same recipe over so many epochs: warm-up and milestones keep their share of the run."""
+    """The same recipe over this many epochs: warm-up and milestones keep their share of the run."""
     scale = epochs / config.epochs
     milestones = " ".join(f"{epoch * scale:g}" for epoch in parse_milestones(config.milestones))
     return config.model_copy(
@@ -93,9 +93,9 @@ def with_epochs(config: Config, epochs: int) -> Config:
 
 
 def as_chosen_before(config: Config, before: Checkpoint) -> tuple[Config, str]:
-    """The configuration with the epochs of the run that goes on from this checkpoint, and one line that says so.
+    """The configuration with the epochs chosen before this checkpoint was written, and one line that says so.
 
-    Nothing is measured again: on a replaced machine another number would fit, and the run could not go on.
+    Nothing is measured again: on a replacement machine a different number might fit, and the run could not resume.
     """
     keys = ("epochs", "warmup_epochs", "milestones")
     chosen = config.model_copy(update={key: before.state["config"][key] for key in keys})
@@ -105,7 +105,7 @@ def as_chosen_before(config: Config, before: Checkpoint) -> tuple[Config, str]:
 def within_budget(
     config: Config, model: WideResNet, dataset: Dataset, loader: Loader, precision: Precision
 ) -> tuple[Config, str]:
-    """The configuration with as many epochs as fit into `budget_minutes`, and one line that says so.
+    """The configuration with as many epochs as fit into `budget_minutes`, and one line that reports them.
 
     model: a throwaway.
     """
@@ -121,6 +121,6 @@ def within_budget(
         same += f' --milestones "{chosen.milestones}"'
     return chosen, (
         f"budget of {config.budget_minutes:g} min: {config.batch_size / step_s:,.0f} images/s measured, so "
-        f"{chosen.epochs} epochs (about {expected:.1f} min; {RESERVE:.0%} are kept in reserve); "
-        f"to repeat it exactly: {same} --budget-minutes 0"
+        f"{chosen.epochs} epochs (about {expected:.1f} min, {RESERVE:.0%} held in reserve); "
+        f"to repeat exactly: {same} --budget-minutes 0"
     )

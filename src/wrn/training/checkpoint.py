@@ -1,11 +1,11 @@
-"""Checkpoints: one file each, plain data, checked before it is believed.
+"""Checkpoints: one file each, plain data, verified before use.
 
-    step-00001234.safetensors          every tensor that decides the future, and in its header all other state as JSON
-    step-00001234.safetensors.sha256   its checksum, as `sha256sum` writes it
+    step-00001234.safetensors          every tensor needed to resume; all other state as JSON in the header
+    step-00001234.safetensors.sha256   its checksum, in the format of `sha256sum`
 
 Both are written to a temporary name, flushed to disk and renamed, the checksum last: a file without a matching
-checksum is half-written (or half-copied: SageMaker syncs this folder to S3 in no order) and is passed over.
-Reading one executes nothing.
+checksum is incomplete (SageMaker, too, syncs this folder to S3 in no particular order) and is skipped.
+Reading a checkpoint executes no code.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from wrn.errors import CheckpointError
 from wrn.tensors import flush, save_tensors
 
 BACKGROUND_NICENESS = 19
-"""Of the thread that writes, so that it gets little where training wants all of the processor.
+"""Of the writer thread, so that it yields the CPU to training.
 
-WRN-28-10, batch 16, two cores: the step beside it takes 1.1 times as long as usual, with 15 instead 1.5 times; the
-write takes five steps instead of one.
+WRN-28-10, batch 16, two cores: a step during a write takes 1.1 times as long as usual (1.5 times at niceness 15), and
+the write takes five steps instead of one.
 """
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 ASIDE = "set-aside"
-"""-1, -2, ...: the folders within a checkpoint folder for those that a run did not go on from."""
+"""Prefix of the subfolders (-1, -2, ...) for checkpoints that a run did not resume from."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that decides how a run goes on. `state` is what JSON can hold; `tensors` is the rest.
+    """Everything needed to resume a run. `state` is what JSON can hold; `tensors` is the rest.
 
-    path: where it was read from, if it was.
+    path: the file it was read from, if any.
     """
 
     tensors: Mapping[str, Tensor]
@@ -60,9 +60,9 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint so that a crash at any moment leaves either no valid file of that name or a whole one.
+    """Write a checkpoint atomically: a crash at any moment leaves either a complete file of that name or no valid one.
 
-    Raises CheckpointError when the disk is full or cannot be written.
+    Raises CheckpointError when the disk is full or not writable.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -87,11 +87,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint whose checksum holds. Raises CheckpointError, with the reason, for any other file."""
+    """Read a checkpoint and verify its checksum. Raises CheckpointError, with the reason, if the file is not valid."""
     try:
         expected = _checksum_of(path).read_text(encoding="ascii").split()[0]
     except (OSError, IndexError, UnicodeDecodeError):
-        raise CheckpointError(f"{path}: has no checksum beside it, so it was not written to the end") from None
+        raise CheckpointError(f"{path}: has no checksum file, so it was not completely written") from None
     try:
         if _sha256(path) != expected:
             raise CheckpointError(f"{path}: does not match its checksum, so it is damaged")
@@ -99,21 +99,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-            raise ValueError("it does not say of which step")
+            raise ValueError("no step number")
         return Checkpoint(tensors, state, path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: is not a checkpoint of this program ({error})") from None
+        raise CheckpointError(f"{path}: is not a wrn checkpoint ({error})") from None
 
 
 def step_of(path: Path) -> int:
-    """The step in the name of a checkpoint."""
+    """The step in a checkpoint's file name."""
     return int(path.name.removeprefix("step-").partition(".")[0])
 
 
 class CheckpointStore:
     """The checkpoints of one run in one folder: writes in the background, keeps the newest few.
 
-    keep: how many stay. on_note: told of each damaged file that is passed over.
+    keep: how many to keep. on_note: called with a line about each damaged file that is skipped.
     """
 
     def __init__(self, directory: Path, keep: int, on_note: Callable[[str], None]) -> None:
@@ -123,10 +123,10 @@ class CheckpointStore:
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.write_seconds: float | None = None
-        """How long the last write took; None before the first has ended."""
+        """How long the last write took; None until the first has finished."""
 
     def paths(self) -> list[Path]:
-        """Files with the name of a checkpoint, newest first; valid or not. Temporary leftovers do not count."""
+        """Files named like checkpoints, valid or not, newest first. Leftover temporary files are not included."""
         try:
             found = [path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)]
         except FileNotFoundError:
@@ -138,30 +138,30 @@ class CheckpointStore:
         return sorted(found, key=step_of, reverse=True)
 
     def newest(self) -> tuple[Path, Checkpoint] | None:
-        """The newest valid checkpoint. Each newer one that is not valid is named and passed over."""
+        """The newest valid checkpoint. Each newer, invalid one is reported and skipped."""
         for path in self.paths():
             try:
                 return path, read_checkpoint(path)
             except CheckpointError as error:
-                self.on_note(f"passed over: {error}")
+                self.on_note(f"skipped: {error}")
         return None
 
     @property
     def busy(self) -> bool:
-        """Whether one is being written."""
+        """Whether a checkpoint is being written."""
         return self._writer is not None and self._writer.is_alive()
 
     def save(self, checkpoint: Checkpoint, *, wait: bool = False) -> None:
-        """Write a checkpoint in the background, from a copy made now; `wait` for the end of it.
+        """Write a checkpoint in the background, from a copy made now; with `wait`, return once it is written.
 
-        An earlier write is waited for first. Raises CheckpointError when that one failed; with `wait` when this one
-        did, whose success makes up for an earlier failure.
+        Waits for an earlier write first, and raises CheckpointError if that failed. With `wait`, an earlier failure is
+        ignored, and CheckpointError is raised if this write fails.
         """
         if wait and self._writer is not None:
             self._writer.join()
             self._failure = None
         self.wait()
-        # The state, too: the writer may come to it late, and by then an epoch may have ended and be in the history.
+        # Copy the state too: by the time the writer gets to it, another epoch may have been added to the history.
         state = json.loads(json.dumps(checkpoint.state))
         arguments = (_copies(checkpoint.tensors), state, not wait)
         self._writer = threading.Thread(target=self._write, args=arguments, name="checkpoint-writer")
@@ -170,7 +170,7 @@ class CheckpointStore:
             self.wait()
 
     def wait(self) -> None:
-        """Until nothing is being written. Raises CheckpointError when the last write failed."""
+        """Wait until nothing is being written. Raises CheckpointError if the last write failed."""
         if self._writer is not None:
             self._writer.join()
             self._writer = None
@@ -182,14 +182,15 @@ class CheckpointStore:
         return self.directory / f"step-{step:08d}.safetensors"
 
     def set_aside(self, *, beyond: int, origin: Path | None) -> None:
-        """Put checkpoints that are not this run's into a folder of their own, where they are not found again.
+        """Move checkpoints that do not belong to this run into a subfolder, where `newest` does not look.
 
-        To be called by a run that goes on at step `beyond` from the checkpoint `origin`, or begins (None). Those of
-        later steps are damaged, or of a run that was given up: left in place they would count as the newest. Where
-        the run comes from elsewhere, none is its own. What a killed process left unfinished is removed.
+        To be called by a run that resumes at step `beyond` from the checkpoint `origin`, or starts fresh (None).
+        Checkpoints of later steps are damaged or come from an abandoned run: left in place, they would count as the
+        newest. If `origin` is in another folder, none here belongs to the run. Incomplete files of a killed process
+        are removed.
 
-        Only while the folder is held: what another process is writing looks unfinished. Raises CheckpointError when
-        checkpoints cannot be moved.
+        Call it only while holding the folder: what another process is writing looks incomplete. Raises CheckpointError
+        if checkpoints cannot be moved.
         """
         here = origin is not None and origin.parent.resolve() == self.directory.resolve()
         self._remove_unfinished(here)
@@ -200,29 +201,29 @@ class CheckpointStore:
         try:
             aside.mkdir()
             for path in foreign:
-                # Itself first: killed between the two, this leaves a checksum here that nobody looks at. The other way
-                # round it would leave a file that looks unfinished, and is removed as such.
+                # The checksum last: a kill between the two moves leaves a stray checksum, which is harmless. The other
+                # order would leave a checkpoint that looks incomplete and would be removed.
                 for name in (path, _checksum_of(path)):
                     if name.exists():
                         name.replace(aside / name.name)
         except OSError as error:
             raise CheckpointError(
-                f"{aside}: nothing can be set aside ({error}); give another --checkpoint-dir"
+                f"{aside}: cannot set checkpoints aside ({error}); give another --checkpoint-dir"
             ) from None
         names = ", ".join(path.name for path in foreign)
-        self.on_note(f"set aside, as this run does not go on from them: {names} in {aside}")
+        self.on_note(f"set aside, as this run does not resume from them: {names} in {aside}")
 
     def _remove_unfinished(self, here: bool) -> None:
-        """Remove what is left of a process that was killed while it wrote or removed a checkpoint, or set some aside.
+        """Remove what a process killed while writing, removing or setting aside checkpoints has left behind.
 
-        Nothing of it is a checkpoint to `read_checkpoint`.
+        `read_checkpoint` accepts none of it.
 
-        here: whether the run goes on from a checkpoint of this folder, which then is worth more than any that was not
-        written to the end. Else files without a checksum are left to be set aside: they may be all that there is, or
-        somebody may have copied them here and forgotten the checksums.
+        here: whether the run resumes from a checkpoint in this folder, which makes incomplete ones worthless.
+        Otherwise files without a checksum are kept, to be set aside: they may be all there is, or somebody may have
+        copied them here without their checksums.
         """
         for folder in self.directory.glob(f"{ASIDE}-*"):
-            with contextlib.suppress(OSError):  # it holds something
+            with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
         unfinished = list(self.directory.glob(".step-*.tmp"))
         if here:
@@ -231,41 +232,41 @@ class CheckpointStore:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                self.on_note(f"{path}: was not written to the end and cannot be removed ({error.strerror})")
+                self.on_note(f"{path}: is incomplete and cannot be removed ({error.strerror})")
 
-    def _write(self, fetch: Callable[[], dict[str, Tensor]], state: dict[str, Any], beside_training: bool) -> None:
+    def _write(self, fetch: Callable[[], dict[str, Tensor]], state: dict[str, Any], in_background: bool) -> None:
         began = time.monotonic()
         try:
-            if beside_training:
-                _stand_back()
+            if in_background:
+                _lower_priority()
             checkpoint = Checkpoint(fetch(), state)
             path = self.path_of(checkpoint.step)
             write_checkpoint(path, checkpoint)
             self._remove_old(written=path)
             self.write_seconds = time.monotonic() - began
-        except BaseException as error:  # handed to the training thread
+        except BaseException as error:  # raised in the training thread by `wait`
             self._failure = error
 
     def _remove_old(self, *, written: Path) -> None:
-        """Keep the one just written, whatever others say their step is, and beside it the newest that are whole."""
+        """Keep the one just written, whatever the steps of the others, and the newest complete ones besides."""
         others = [path for path in self.paths() if path != written and _checksum_of(path).is_file()]
         for path in others[self._keep - 1 :]:
-            # The checksum first: from then on the rest is no checkpoint any more.
+            # The checksum first: without it, the rest no longer counts as a checkpoint.
             _checksum_of(path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
 
 def free_aside(directory: Path) -> Path:
-    """A folder in `directory`, not there yet, for what is set aside now.
+    """A folder in `directory` that does not exist yet, for what is set aside now.
 
-    Each time another one: runs of the same length end with checkpoints of the same name.
+    A new one each time, as runs of the same length end with checkpoints of the same name.
     """
     folders = (directory / f"{ASIDE}-{number}" for number in itertools.count(1))
     return next(folder for folder in folders if not folder.exists())
 
 
 def aside_line(checkpoints: Path) -> str | None:
-    """What lies in folders of checkpoints that a run did not go on from, and how large it is; None for nothing."""
+    """One line on the number and size of the checkpoints that were set aside; None if there are none."""
     files = list(checkpoints.glob(f"{ASIDE}-*/*"))
     number = sum(_NAME.fullmatch(path.name) is not None for path in files)
     if not number:
@@ -273,14 +274,14 @@ def aside_line(checkpoints: Path) -> str | None:
     size = sum(path.stat().st_size for path in files)
     return (
         f"set aside by this run or earlier ones: {number} checkpoint{'s' if number > 1 else ''}, {size / 1e6:,.0f} MB, "
-        f"in {checkpoints}/{ASIDE}-*; no run goes on from there: remove what you do not want to keep"
+        f"in {checkpoints}/{ASIDE}-*; no run resumes from these: delete them if you do not need them"
     )
 
 
-def _stand_back() -> None:
-    """Let other threads have the processor first.
+def _lower_priority() -> None:
+    """Let other threads run first.
 
-    A step that has to wait for one of its threads takes much longer. Linux alone has priorities of threads.
+    A step that has to wait for one of its threads takes much longer. Only Linux has per-thread priorities.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
@@ -288,12 +289,11 @@ def _stand_back() -> None:
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
-    """Copies as of now, row by row as files have them, on the same device; the answer brings them to the host.
+    """Copy the tensors now, contiguously and on their device; the returned function brings the copies to the host.
 
-    On a GPU the first takes well under a millisecond per 100 MB. The second has a stream of its own: on training's,
-    each tensor would wait for all the work that is queued by then. On two CPU cores copying takes some 50 ms for the
-    440 MB of WRN-28-10; left to the writer, whose threads of low priority would then copy beside training's, it made
-    the step meanwhile twice as long.
+    On a GPU, copying takes well under a millisecond per 100 MB. The transfer uses its own stream: on training's, each
+    tensor would wait for all the work queued by then. On two CPU cores, copying the 440 MB of WRN-28-10 takes some
+    50 ms; when it was left to the writer's low-priority threads, the step running at the same time took twice as long.
     """
     copies = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     gpu = next((tensor.device for tensor in copies.values() if tensor.is_cuda), None)
@@ -315,7 +315,7 @@ def _checksum_of(path: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    # All in one call, which gives the interpreter's lock away once: a loop over blocks asks for it back each time, and
-    # a thread of low priority that is taken off its processor while it holds the lock keeps training waiting.
+    # In one call, which releases the GIL once: a loop over blocks would reacquire it each time, and a low-priority
+    # thread that is descheduled while holding the GIL keeps training waiting.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Evaluate a network on a split: each image once, with the forward pass that prediction uses too."""
+"""Evaluate a network on a split: each image once, with the same forward pass as prediction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from wrn.training.processes import Processes
 from wrn.training.scores import Scores, score
 
 IMAGES_AT_A_TIME, ON_A_GPU = 200, 1000
-"""Images between two checks for a signal. 200 of WRN-28-10 take two CPU cores without bf16 about 7 s, and torchrun by
-itself kills 30 s after a signal."""
+"""Images between two checks for a signal. WRN-28-10 takes about 7 s for 200 on two CPU cores without bf16, and
+torchrun by default kills 30 s after a signal."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of plain evaluation, and beside them those of mirrored test-time augmentation if asked for."""
+    """The scores of plain evaluation, and those with mirrored test-time augmentation (TTA) if asked for."""
 
     plain: Scores
     mirrored: Scores | None = None
@@ -45,10 +45,10 @@ def evaluate(
     processes: Processes | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Score the model on the split. With `tta`, also on the mean of the probabilities of image and mirror image.
+    """Score the model on the split. With `tta`, also score the mean probabilities of each image and its mirror image.
 
-    Several processes share the images, each of which counts once, and all of them get the scores.
-    between: called after every few images, equally often in all processes; what it raises ends the evaluation.
+    Several processes share the images, each of which counts once, and all processes get the scores.
+    between: called every few images, equally often in all processes; an exception from it ends the evaluation.
     """
     processes = processes or Processes()
     rows = processes.rows(len(split))
@@ -76,6 +76,6 @@ def evaluate(
     plain = score(first, split.labels, superclass_of)
     if not tta:
         return Evaluation(plain)
-    # The log of the mean of both probabilities, up to log 2, which no score depends on; finite where they underflow.
+    # The log of the mean of both probabilities, up to a constant that no score depends on; no underflow.
     both = torch.logaddexp(first.log_softmax(1), logits(mirrored=True).log_softmax(1))
     return Evaluation(plain, score(both, split.labels, superclass_of))

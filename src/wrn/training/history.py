@@ -1,4 +1,4 @@
-"""history.jsonl: one JSON line an epoch, in step with the checkpoints."""
+"""history.jsonl: one JSON line per epoch, consistent with the checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def write_history(path: Path, rows: list[Row]) -> None:
-    """Replace the file by these rows: after a resume it says what the checkpoint knows and nothing of a lost future."""
+    """Replace the file by these rows: after a resume, epochs later than the checkpoint are dropped."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

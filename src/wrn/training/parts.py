@@ -1,4 +1,4 @@
-"""What a run is made of, as its configuration says: data, batches, network."""
+"""Builds the parts of a run from its configuration: data, batches, network."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from wrn.model import WideResNet
 from wrn.training.reporters import Reporter
 from wrn.training.schedule import make_schedule
 
-SYNTHETIC = "NOTE: this is the synthetic set, not CIFAR-100; its figures say nothing about CIFAR-100"
+SYNTHETIC = "NOTE: this is the synthetic data set, not CIFAR-100; its results say nothing about CIFAR-100"
 
 
 def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) -> tuple[Dataset, Split | None]:
-    """The data set of that name, and the validation split held out of its training images where one is asked for.
+    """The named data set, and the validation split held out of its training images if one is asked for.
 
-    Raises DataError when the data is not to be had or does not fit the configuration.
+    Raises DataError if the data is not available or does not fit the configuration.
     """
     try:
         dataset = open_dataset(
@@ -76,7 +76,7 @@ def load_batches(config: Config, dataset: Dataset, device: torch.device, here: P
 
 
 def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideResNet:
-    """The network with its first weights, which the seed decides."""
+    """The network with its initial weights, which depend on the seed."""
     torch.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
     model = WideResNet(
         config.depth,
@@ -88,5 +88,5 @@ def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideR
         zero_init_residual=config.zero_init_residual,
         bn_momentum=config.bn_momentum,
     )
-    # As the images come: convolutions are fastest so, on GPUs and CPUs.
+    # The layout of the images: convolutions are fastest this way, on GPUs and CPUs.
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

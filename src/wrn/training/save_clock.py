@@ -1,4 +1,4 @@
-"""When a checkpoint is due by the clock."""
+"""When a checkpoint is due by wall time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 
 
 class SaveClock:
-    """Keeps what a kill may cost below `every` seconds of training; 0: nothing is ever due.
+    """Keeps the cost of a kill below `every` seconds of training; with 0, nothing is ever due.
 
-    What a kill costs reaches from the state that one checkpoint holds to the end of writing the next one.
+    A kill costs at most the time from one checkpoint's state to the end of writing the next.
     """
 
     def __init__(self, every: float) -> None:
@@ -16,7 +16,7 @@ class SaveClock:
         self.start()
 
     def start(self) -> None:
-        """Count from now on."""
+        """Start counting from now."""
         self._saved_at = self._asked_at = time.monotonic()
 
     def saved(self) -> None:
@@ -24,11 +24,11 @@ class SaveClock:
         self._saved_at = time.monotonic()
 
     def due(self, write_seconds: float | None) -> bool:
-        """Whether to save now. To be asked after every step.
+        """Whether to save now. To be called after every step.
 
-        write_seconds: how long the last write took; None before the first. If saving were put off now, one more step
-        would pass and then the write. Twice their time is kept free for them, as both vary, but at most half of all;
-        and half of all before a first write has shown how long it takes.
+        write_seconds: how long the last write took; None before the first. If this step does not save, another step
+        and a write come before the state is safe: twice their time is reserved, as both vary, up to half the interval.
+        Before the first write, half the interval is reserved.
         """
         now = time.monotonic()
         step, self._asked_at = now - self._asked_at, now

@@ -17,8 +17,8 @@ class Schedule:
 
     Steps count from 0 over the whole run. The learning rate rises linearly to `peak` over `warmup_steps` and reaches
     it at the last of them (at step 0 without warm-up). From there `cosine` and `linear` bring it to `floor` at the last
-    step of all, if any follows the warm-up; `step` multiplies it by `decay` at each of `milestones`, down to no less
-    than `floor`.
+    step of the run, if any follows the warm-up; `step` multiplies it by `decay` at each of `milestones`, but never
+    below `floor`.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Schedule:
 
 
 def side_at(stages: Sequence[Stage], step: int, total_steps: int) -> int:
-    """The side of the images of a step, in pixels: each stage has its share of all steps."""
+    """The side in pixels of the images at a step: each stage has its share of all steps."""
     position = (step + 0.5) / total_steps
     end = 0.0
     for side, share in stages:
@@ -61,7 +61,7 @@ def side_at(stages: Sequence[Stage], step: int, total_steps: int) -> int:
 
 
 def steps_by_side(stages: Sequence[Stage], first_step: int, total_steps: int) -> dict[int, int]:
-    """How many of the steps from `first_step` on there are of each side. `side_at` one by one, without the loop."""
+    """The number of steps at each side, from `first_step` on: counts `side_at` without a loop over steps."""
     found: Counter[int] = Counter()
     begin, end = min(first_step, total_steps), 0.0
     for number, (side, share) in enumerate(stages, start=1):
@@ -75,7 +75,7 @@ def steps_by_side(stages: Sequence[Stage], first_step: int, total_steps: int) ->
 
 
 def make_schedule(config: Config, steps_per_epoch: int) -> Schedule:
-    """The schedule that the configuration asks for, its epochs turned into steps."""
+    """The configured schedule, with epochs converted to steps."""
     return Schedule(
         kind=config.schedule,
         peak=config.lr,

@@ -171,15 +171,15 @@ def test_half_synced_and_strange_files(store: CheckpointStore, notes: list[str])
     assert found is not None
     assert same(found[1], make(1))
     assert "step-00000009" in notes[0]
-    assert "not a checkpoint of this program" in notes[0]
-    assert "not written to the end" in notes[1]
+    assert "not a wrn checkpoint" in notes[0]
+    assert "not completely written" in notes[1]
 
 
 @pytest.mark.parametrize("state", [[], "step", {"name": "x"}, {"step": "7"}], ids=str)
 def test_a_state_that_is_no_state(store: CheckpointStore, notes: list[str], state: Any) -> None:
     write_checkpoint(store.path_of(7), Checkpoint({}, state))
     assert store.newest() is None
-    assert "does not say of which step" in notes[0]
+    assert "no step number" in notes[0]
 
 
 def test_what_was_just_written_stays(store: CheckpointStore) -> None:

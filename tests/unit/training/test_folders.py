@@ -73,8 +73,8 @@ def test_what_was_set_aside_is_told_with_its_size(tmp_path: Path) -> None:
         (folder / "step-00000004.safetensors").write_bytes(bytes(1_000_000))
         (folder / "step-00000004.safetensors.sha256").write_text("x")
     assert aside_line(tmp_path) == (
-        f"set aside by this run or earlier ones: 2 checkpoints, 2 MB, in {tmp_path}/set-aside-*; no run goes on from "
-        "there: remove what you do not want to keep"
+        f"set aside by this run or earlier ones: 2 checkpoints, 2 MB, in {tmp_path}/set-aside-*; no run resumes from "
+        "these: delete them if you do not need them"
     )
 
 

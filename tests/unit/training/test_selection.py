@@ -32,7 +32,7 @@ def test_patience_counts_epochs_without_a_better_one() -> None:
     for epoch, top1 in enumerate((0.5, 0.5, 0.4), start=1):
         assert not selection.stop_reason
         selection.judge(top1, epoch, filled(epoch))
-    assert "no better validation top-1 for 2 epochs (best 50.00% in epoch 1)" in selection.stop_reason
+    assert "validation top-1 did not improve for 2 epochs (best 50.00% in epoch 1)" in selection.stop_reason
 
 
 def test_the_target_stops() -> None:

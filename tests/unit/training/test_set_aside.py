@@ -18,7 +18,7 @@ def test_a_run_that_starts_over_keeps_its_own_checkpoints(store: CheckpointStore
     assert [step_of(path) for path in store.paths()] == [30, 20]
     aside = CheckpointStore(store.directory / f"{ASIDE}-1", 2, notes.append)
     assert notes == [
-        "set aside, as this run does not go on from them: step-00001000.safetensors, step-00000900.safetensors in "
+        "set aside, as this run does not resume from them: step-00001000.safetensors, step-00000900.safetensors in "
         f"{aside.directory}"
     ]
     assert [step_of(path) for path in aside.paths()] == [1000, 900], "nothing is lost"
@@ -41,7 +41,7 @@ def test_what_cannot_be_set_aside_is_told(store: CheckpointStore, monkeypatch: p
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(CheckpointError, match=r"nothing can be set aside .*give another --checkpoint-dir"):
+    with pytest.raises(CheckpointError, match=r"cannot set checkpoints aside .*give another --checkpoint-dir"):
         store.set_aside(beyond=5, origin=None)
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_removed_is_told(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     store.set_aside(beyond=1, origin=store.path_of(1))
-    assert notes == [f"{half}: was not written to the end and cannot be removed (Operation not permitted)"]
+    assert notes == [f"{half}: is incomplete and cannot be removed (Operation not permitted)"]
 
 
 def test_a_folder_by_another_name_is_the_same_folder(store: CheckpointStore, notes: list[str], tmp_path: Path) -> None:

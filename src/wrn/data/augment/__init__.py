@@ -1,1 +1,1 @@
-"""Augmentation: pure functions over whole batches, each image with random numbers of its own."""
+"""Augmentation: pure functions over whole batches, with separate random numbers for each image."""

@@ -14,8 +14,8 @@ class Batch:
     images: float32 (B, 3, H, W), normalised, channels-last.
     labels: int64 (B,).
     other_labels, weight: for mixed images the second label, int64 (B,), and the share of the first, float32 (B,);
-        None where nothing is mixed. Two labels and a weight say what a soft one-hot row would, in less memory.
-    global_images: images of the batch over all processes, of which these are one process's share; None: these are all.
+        None if nothing is mixed. Equivalent to soft one-hot labels, in less memory.
+    global_images: images of the whole batch if these are one process's share of it; None if these are all.
     """
 
     images: Tensor
@@ -35,7 +35,7 @@ class Batch:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All of its tensors, without those it does not have."""
+        """All tensors of the batch, without those that are None."""
         return [t for t in (self.images, self.labels, self.other_labels, self.weight) if t is not None]
 
     def rows(self, rows: slice) -> Batch:

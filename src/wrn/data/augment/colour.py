@@ -1,6 +1,6 @@
 """Operations on the colours of uint8 batches (B, 3, H, W), one parameter (B,) per image, as Pillow defines them.
 
-Results are channels-last. Numbers are float32 where that is exact, which vector units like best.
+Results are channels-last. Arithmetic is in float32 where that is exact, as vector units are fastest with it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 LUMA = (19595.0, 38470.0, 7471.0)
-"""The weights of ITU-R 601-2 as Pillow has them, times 65536: sums of them with bytes are exact in float32."""
+"""Pillow's ITU-R 601-2 weights, times 65536: their products with bytes add up exactly in float32."""
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -29,9 +29,9 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """0 is smoothed, 1 the image itself; the outermost pixels stay as they are.
+    """0 is smoothed, 1 the image itself; the border pixels stay unchanged.
 
-    Smoothed by Pillow's kernel: 1 for the neighbours and 5 for the pixel itself, over 13.
+    Smoothing uses Pillow's kernel: 1 for the neighbours and 5 for the pixel itself, over 13.
     """
     smooth = images.float()
     rows = smooth[:, :, :-2] + smooth[:, :, 1:-1] + smooth[:, :, 2:]
@@ -48,28 +48,28 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the values that are not below the threshold (0 to 256)."""
+    """Invert the values at or above the threshold (0 to 256)."""
     return torch.where(images < _per_image(threshold), images, 255 - images)
 
 
 def autocontrast(images: Tensor, _: Tensor | None = None) -> Tensor:
-    """Stretch each channel to the full range; a channel of one value stays."""
+    """Stretch each channel to the full range; a constant channel stays unchanged."""
     values = _planes(images)
     low = values.amin(dim=2, keepdim=True).to(_double(images))
     high = values.amax(dim=2, keepdim=True).to(_double(images))
     flat = high <= low
     scale = torch.where(flat, 1.0, 255 / (high - low).clamp(min=1))
     offset = torch.where(flat, 0.0, -low * scale)
-    # In double precision, as Pillow computes its table: a product just below a whole number is cut, not rounded.
+    # In double precision, as in Pillow's table: a product just below an integer is truncated, not rounded.
     return _pixels((values * scale).add_(offset).clamp_(0, 255).to(torch.uint8), images)
 
 
 def equalize(images: Tensor, _: Tensor | None = None) -> Tensor:
-    """Make the histogram of each channel as flat as it can be."""
+    """Make the histogram of each channel as flat as possible."""
     planes = _planes(images)
     rows = planes.shape[0] * planes.shape[1]
     values = planes.view(rows, -1).long()
-    # Not bincount: on a GPU it waits for the largest value to come to the host.
+    # Not bincount: on a GPU it waits until the largest value has reached the host.
     one = torch.ones((), dtype=torch.int64, device=images.device)
     counts = torch.zeros(rows, 256, dtype=torch.int64, device=images.device)
     counts.scatter_add_(1, values, one.expand_as(values))
@@ -82,9 +82,9 @@ def equalize(images: Tensor, _: Tensor | None = None) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Grey values by the weights of ITU-R 601-2, rounded: float32 (B, 1, H, W).
+    """Grey values with ITU-R 601-2 weights, rounded: float32 (B, 1, H, W).
 
-    Three multiplications instead of a matrix product: a GPU would compute that in TF32, which is not exact.
+    Three multiplications instead of a matrix product, which a GPU would compute in TF32, inexactly.
     """
     red, green, blue = LUMA
     values = images.float()
@@ -93,7 +93,7 @@ def luma(images: Tensor) -> Tensor:
 
 
 def _blend(other: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """other + factor * (images - other), cut to whole numbers within 0..255."""
+    """other + factor * (images - other), truncated to integers within 0..255."""
     return _whole(images.float().sub_(other).mul_(_per_image(factor)).add_(other))
 
 
@@ -102,7 +102,7 @@ def _whole(values: Tensor) -> Tensor:
 
 
 def _double(images: Tensor) -> torch.dtype:
-    """float64, but for Apple's MPS, which lacks it: there a value may differ from Pillow's by one."""
+    """float64, except on Apple's MPS, which lacks it: there a value may differ from Pillow's by one."""
     return torch.float32 if images.device.type == "mps" else torch.float64
 
 
@@ -111,7 +111,7 @@ def _per_image(values: Tensor) -> Tensor:
 
 
 def _planes(images: Tensor) -> Tensor:
-    """(B, C, H, W) as (B, C, H * W), each channel in one piece."""
+    """(B, C, H, W) as (B, C, H * W), each channel contiguous."""
     return images.contiguous().flatten(2)
 
 

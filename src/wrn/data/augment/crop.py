@@ -1,4 +1,4 @@
-"""Random crop and mirror: where a picture's contents lie must not matter."""
+"""Random crop and flip: the position of an image's contents must not matter."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from wrn.data.random import BatchRandom
 
 
 class Windows:
-    """Images, laid out so that a random crop or its mirror image is one copy of whole rows of pixels.
+    """Images, laid out so that a random crop, flipped or not, only copies whole rows of pixels.
 
-    Each row of pixels is kept as one strip: the row, and with `flip` its mirror image behind it, continued at both
-    ends. Reflecting a row for ever gives the row, its mirror image, the row, ...: a window of such a strip is a crop
-    of the row padded by reflection, or of that row mirrored. It takes 2.2 times the memory of the images (1.25
-    without `flip`), and a batch takes a fifth of the time that padding, cropping and mirroring it would.
+    Each row of pixels is stored as a strip: the row, with `flip` followed by its mirror image, continued at both ends.
+    Repeated reflection of a row gives the row, its mirror image, the row, ...: so a window of the strip is a crop of
+    the reflection-padded row, or of its mirror image. This takes 2.2 times the memory of the images (1.25 without
+    `flip`) and a fifth of the time of padding, cropping and flipping a batch.
 
-    images: uint8 (N, C, H, W). padding: pixels by which a crop may reach over the border, below H and W.
+    images: uint8 (N, C, H, W). padding: pixels by which a crop may extend beyond the border, below H and W.
     """
 
     def __init__(self, images: Tensor, padding: int, flip: bool) -> None:
@@ -30,18 +30,18 @@ class Windows:
         parts = [before, row, mirrored[:, :, 1:], row[:, :, 1 : 1 + padding]] if flip else [before, row, after]
         strips = torch.cat(parts, dim=2)
         self._length = strips.shape[2]
-        # Every window of W pixels, as a view that overlaps itself: taking windows is taking rows of it.
+        # Every window of W pixels as a row of an overlapping view, so taking windows is taking rows.
         count = max(0, strips.shape[:3].numel() - self._width + 1)
         self._windows = strips.as_strided((count, self._width * self._channels), (self._channels, 1))
-        # By vertical shift, where the strips of a crop's rows begin: int64 (2 * padding + 1, H), in pixels.
+        # For each vertical shift, where the strips of a crop's rows start: int64 (2 * padding + 1, H), in pixels.
         shifts = torch.arange(-padding, padding + 1, device=images.device)[:, None]
         row = _reflected(shifts + torch.arange(self._height, device=images.device), self._height)
         self._strip_starts = row * self._length
 
     def take(self, index: Tensor, rng: BatchRandom) -> Tensor:
-        """A window of each image at `index`, int64 (B,): uint8 (B, C, H, W), channels-last.
+        """A random window of each image at `index`, int64 (B,): uint8 (B, C, H, W), channels-last.
 
-        Shifted by -padding..padding pixels both ways, and with `flip` mirrored with chance 1/2.
+        Shifted by -padding..padding pixels in both directions, and with `flip` mirrored with probability 1/2.
         """
         if self._padding:
             down, start = (rng.integers(-self._padding, self._padding + 1, (2,)) + self._padding).unbind(1)
@@ -58,6 +58,6 @@ class Windows:
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:
-    """Positions of -size+1..2*size-2 back into 0..size-1; the border pixel itself is not repeated."""
+    """Reflect positions -size+1..2*size-2 into 0..size-1; the border pixel is not repeated."""
     position = position.abs()
     return torch.where(position >= size, 2 * (size - 1) - position, position)

@@ -1,7 +1,7 @@
 """Shear, translation and rotation of uint8 batches (B, C, H, W), one matrix per image.
 
 Nearest-neighbour sampling with black outside, in the 16.16 fixed-point arithmetic of Pillow's affine transform, so
-that the results are Pillow's to the pixel. The matrices are made on the host: they are few, and need float64.
+that the results equal Pillow's exactly. The matrices are computed on the host: they are small and need float64.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FIXED_POINT = 65536.0
-"""What 1 is in 16.16 fixed point. Matrices in it fit 32 bits for images of up to 16,000 pixels."""
+"""The number 1 in 16.16 fixed point. Matrices fit into 32 bits for images with sides of up to 16,000 pixels."""
 
 
 def shear_x(slope: np.ndarray, side: int) -> np.ndarray:
-    """Source column = column + slope * row. Like all of these: (B,) to fixed-point matrices, int32 (B, 6)."""
+    """Source column = column + slope * row. All of these map (B,) to fixed-point matrices, int32 (B, 6)."""
     return _fixed(1, slope, 0, 0, 1, 0)
 
 
@@ -45,9 +45,9 @@ def rotate(degrees: np.ndarray, side: int) -> np.ndarray:
 
 
 def _fixed(*matrix: np.ndarray | float) -> np.ndarray:
-    """The matrix a to f of x' = a x + b y + c, y' = d x + e y + f, pixel centres being at halves; int32 (B, 6).
+    """Fixed-point matrices, int32 (B, 6), of x' = a x + b y + c, y' = d x + e y + f, with pixel centres at halves.
 
-    c and f become the source of pixel (0, 0)'s centre.
+    c and f become the source position of the centre of pixel (0, 0).
     """
     a, b, c, d, e, f = np.broadcast_arrays(*matrix)
     exact = np.stack([a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5], axis=1)
@@ -55,15 +55,15 @@ def _fixed(*matrix: np.ndarray | float) -> np.ndarray:
 
 
 def affine(images: Tensor, matrix: Tensor) -> Tensor:
-    """Each pixel from the source pixel that its matrix, int32 (B, 6), says; channels-last.
+    """Sample each pixel from the source given by its image's matrix, int32 (B, 6); channels-last.
 
-    Pixels from outside the source are 0: everything outside falls on a black border of one pixel.
+    Pixels from outside the source are 0: positions outside are clamped to a black border of one pixel.
     """
     batch, channels, height, width = images.shape
     a, b, c, d, e, f = (value.view(-1, 1, 1) for value in matrix.unbind(1))
     row = torch.arange(height, device=images.device, dtype=torch.int32).view(1, -1, 1)
     column = torch.arange(width, device=images.device, dtype=torch.int32).view(1, 1, -1)
-    # The small sums first: only three operations are on a number for each pixel.
+    # Small sums first: only three operations are on full-size tensors.
     x = ((a * column + c) + b * row).bitwise_right_shift_(16).clamp_(-1, width)
     y = ((d * column + f) + e * row).bitwise_right_shift_(16).clamp_(-1, height)
     first = torch.arange(batch, device=images.device, dtype=torch.int32) * ((height + 2) * (width + 2)) + width + 3

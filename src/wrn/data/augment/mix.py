@@ -1,11 +1,11 @@
-"""Mixing images in pairs: MixUp and CutMix, each image with numbers of its own.
+"""Mixing images in pairs: MixUp and CutMix, with separate random numbers for each image.
 
-The partner of image i is image i^1, its neighbour in the batch: the order of the images is random anyway, and a
-neighbour is always within the part of the batch that one process has, whatever the number of processes. The last
-image of an odd batch is its own partner.
+The partner of image i is image i^1, its neighbour in the batch: the order of images is random anyway, and neighbours
+are always in the same process's part of the batch, whatever the number of processes. The last image of an odd batch is
+its own partner.
 
-Either way a value becomes share * its own + (1 - share) * the partner's, where the share is 0 or 1 in CutMix.
-Interpolating by `lerp_` is exact at both: pixels that are not mixed stay what they are, to the bit.
+Both compute share * own + (1 - share) * partner for each value; in CutMix the share is 0 or 1. `lerp_` is exact at both
+ends, so values that are not mixed stay unchanged, to the bit.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def partners(size: int, device: torch.device) -> Tensor:
 
 
 def mix(batch: Batch, mixup_alpha: float, cutmix_alpha: float, probability: float, rng: BatchRandom) -> Batch:
-    """MixUp or CutMix as their alphas say; with both above 0 each image takes one of them at random.
+    """Apply MixUp or CutMix, whichever has an alpha above 0; if both do, each image randomly gets one of them.
 
     MixUp (arXiv:1710.09412): an image becomes w * image + (1 - w) * partner with w from Beta(alpha, alpha).
     CutMix (arXiv:1905.04899): a rectangle comes from the partner. It has the image's aspect ratio and an area of 1 - w
-    with w from Beta(alpha, alpha), lies around a random pixel, and is clipped at the border; the weight is the share
+    with w from Beta(alpha, alpha), is centred on a random pixel, and is clipped at the border; the weight is the share
     of pixels kept.
-    probability: of being mixed at all, for each image.
+    probability: of an image being mixed at all.
     """
     if not probability or not (mixup_alpha or cutmix_alpha):
         return batch
@@ -54,7 +54,7 @@ def mix(batch: Batch, mixup_alpha: float, cutmix_alpha: float, probability: floa
 
 
 def _mixed(batch: Batch, share: Tensor, weight: Tensor) -> Batch:
-    """The batch and its partners. share: of each image's own values, (B, 1, 1) or (B, H, W * C); weight: (B,)."""
+    """Mix the batch with its partners. share: of each image's own values, (B, 1, 1) or (B, H, W * C); weight: (B,)."""
     partner = partners(batch.size, batch.images.device)
     rows = rows_of(batch.images)
     mixed = rows.index_select(0, partner).lerp_(rows, share)
@@ -62,7 +62,7 @@ def _mixed(batch: Batch, share: Tensor, weight: Tensor) -> Batch:
 
 
 def _cutmix_shares(images: Tensor, alpha: float, rng: BatchRandom) -> tuple[Tensor, Tensor]:
-    """float32 (B, H, W * C), 0 where the pixel comes from the partner, else 1; and the share of ones, (B,)."""
+    """float32 (B, H, W * C), 0 for pixels from the partner, else 1; and the share of ones, (B,)."""
     height, width = images.shape[-2:]
     side = (1 - rng.beta(alpha)).sqrt()
     tall, wide = (side * height).long(), (side * width).long()

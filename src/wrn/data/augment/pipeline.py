@@ -14,11 +14,11 @@ from wrn.data.normalise import normalise
 from wrn.data.random import BatchRandom
 
 FULL_SIDE = 32
-"""The side at which crop_padding and cutout are given in pixels; they shrink with smaller images."""
+"""The image side to which crop_padding and cutout refer, in pixels; they scale down with smaller images."""
 
 
 class Pipeline:
-    """Augments whole batches on their device. Calls are pure: all chance comes from `rng`.
+    """Augments whole batches on their device. Calls are pure: all randomness comes from `rng`.
 
     mean, std: per channel, of images scaled to 0..1.
     """
@@ -31,7 +31,7 @@ class Pipeline:
         self._std = std
 
     def windows(self, images: Tensor) -> Windows:
-        """What batches of uint8 images (N, 3, H, W) are taken from."""
+        """Prepare uint8 images (N, 3, H, W) for taking batches from them."""
         padding = self.options.crop_padding
         return Windows(images, _scaled(padding, images) if padding else 0, self.options.flip)
 
@@ -41,7 +41,7 @@ class Pipeline:
         return self._finished(images, labels, rng)
 
     def _distorted(self, images: Tensor, rng: BatchRandom) -> Tensor:
-        """The part that works on uint8 images."""
+        """The operations on uint8 images."""
         options = self.options
         if options.augment == "trivialaugment":
             images = trivial_augment_wide(images, rng)
@@ -50,7 +50,7 @@ class Pipeline:
         return images
 
     def _finished(self, images: Tensor, labels: Tensor, rng: BatchRandom) -> Batch:
-        """The part that works on normalised images."""
+        """The operations on normalised images."""
         options = self.options
         images = normalise(images, self._mean, self._std)
         if options.cutout:
@@ -61,5 +61,5 @@ class Pipeline:
 
 
 def _scaled(pixels: int, images: Tensor) -> int:
-    """Pixels of a 32 px image to pixels of these images, at least 1."""
+    """Convert pixels of a 32 px image to pixels of these images, at least 1."""
     return max(1, round(pixels * images.shape[-1] / FULL_SIDE))

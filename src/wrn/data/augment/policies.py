@@ -1,7 +1,7 @@
-"""Policies: which operation each image gets, and how strongly. TrivialAugmentWide and RandAugment.
+"""Policies: which operation each image gets, and how strong. TrivialAugmentWide and RandAugment.
 
 Every image draws its own operation and strength. Images with the same operation are processed together, so a batch
-costs one operation an image, and the choice is made on the host, so the device is never waited for.
+costs one operation per image. The choice is made on the host, so it never waits for the device.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _unchanged(images: Tensor, _: Tensor) -> Tensor:
     return images
 
 
-def _as_it_is(magnitude: np.ndarray, side: int) -> np.ndarray:
+def _as_is(magnitude: np.ndarray, side: int) -> np.ndarray:
     return magnitude.astype(np.float32)
 
 
@@ -37,16 +37,16 @@ def _around_one(magnitude: np.ndarray, side: int) -> np.ndarray:
 class Operation:
     """One operation of a policy.
 
-    apply: images and their parameters to images, on the device. Neighbours in a space with the same one share a call.
-    magnitudes: one for each level; all 0 for an operation without any.
+    apply: maps images and parameters to images, on the device. Adjacent operations with the same `apply` share a call.
+    magnitudes: one for each level; all 0 if the operation has no magnitude.
     signed: whether the magnitude is negated for half of the images.
-    parameter: magnitudes (B,) and the image's side to the parameters of `apply`, on the host.
+    parameter: maps magnitudes (B,) and the image's side to the parameters of `apply`, on the host.
     """
 
     apply: Callable[[Tensor, Tensor], Tensor]
     magnitudes: tuple[float, ...] = (0.0,) * LEVELS
     signed: bool = False
-    parameter: Callable[[np.ndarray, int], np.ndarray] = _as_it_is
+    parameter: Callable[[np.ndarray, int], np.ndarray] = _as_is
 
 
 def _up_to(limit: float) -> tuple[float, ...]:
@@ -58,9 +58,9 @@ def _fewer_bits(removed: int) -> tuple[float, ...]:
 
 
 def _space(shear: float, shift: float, degrees: float, enhance: float, bits: int) -> Mapping[str, Operation]:
-    """The 14 operations that both policies draw from, up to these strengths.
+    """The 14 operations that both policies draw from, with these maximum strengths.
 
-    shift: a share of the side. enhance: the largest distance of an enhancement factor from 1.
+    shift: as a share of the side. enhance: the largest distance of an enhancement factor from 1.
     """
 
     def move(matrix: Callable[[np.ndarray, int], np.ndarray], limit: float) -> Operation:
@@ -91,16 +91,16 @@ WIDE = _space(shear=0.99, shift=1.0, degrees=135.0, enhance=0.99, bits=6)
 """TrivialAugment's wide space (arXiv:2103.10158, table 6): shifts by up to 32 pixels of a 32 px image."""
 
 RAND = _space(shear=0.3, shift=150 / 331, degrees=30.0, enhance=0.9, bits=4)
-"""RandAugment's space (arXiv:1909.13719), its shifts of 150 pixels at 331 px taken in proportion."""
+"""RandAugment's space (arXiv:1909.13719), with its shifts of 150 pixels at 331 px scaled to the image."""
 
 
 def trivial_augment_wide(images: Tensor, rng: BatchRandom) -> Tensor:
-    """One operation of the wide space for each image, at a strength of its own, both uniform."""
+    """Apply to each image one operation of the wide space, both operation and strength drawn uniformly."""
     return _apply(WIDE, images, rng.host_integers(0, len(WIDE)), rng.host_integers(0, LEVELS), rng)
 
 
 def rand_augment(images: Tensor, operations: int, level: int, rng: BatchRandom) -> Tensor:
-    """`operations` random operations in a row for each image, all at strength `level` (0 to 30)."""
+    """Apply `operations` random operations in a row to each image, all at strength `level` (0 to 30)."""
     for _ in range(operations):
         images = _apply(RAND, images, rng.host_integers(0, len(RAND)), np.full(len(images), level), rng)
     return images
@@ -109,13 +109,13 @@ def rand_augment(images: Tensor, operations: int, level: int, rng: BatchRandom) 
 def _apply(
     space: Mapping[str, Operation], images: Tensor, chosen: np.ndarray, level: np.ndarray, rng: BatchRandom
 ) -> Tensor:
-    """Image i after operation `chosen[i]` at `level[i]`, its sign drawn: channels-last."""
+    """Apply operation `chosen[i]` at `level[i]`, with a random sign, to image i: channels-last."""
     operations = list(space.values())
     magnitude = np.array([operation.magnitudes for operation in operations])[chosen, level]
     signed = np.array([operation.signed for operation in operations])[chosen]
     magnitude = np.where(signed & (rng.host_integers(0, 2) == 1), -magnitude, magnitude)
 
-    # The images in the order of their operations, so that each operation's are one piece of the batch.
+    # Sort the images by operation, so that each operation has a contiguous piece of the batch.
     order = np.argsort(chosen, kind="stable")
     bounds = np.searchsorted(chosen[order], np.arange(len(operations) + 1))
     magnitude = magnitude[order]
@@ -136,5 +136,5 @@ def _apply(
 
 
 def _rows(images: Tensor, index: Tensor) -> Tensor:
-    """The images at `index`, int64 (B,), by whole images as they lie in memory: channels-last."""
+    """The images at `index`, int64 (B,), copied as whole channels-last images."""
     return images.permute(0, 2, 3, 1).contiguous().index_select(0, index).permute(0, 3, 1, 2)

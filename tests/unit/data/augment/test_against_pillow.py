@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from wrn.data.augment import colour, geometry
 
 
-def pictures(side: int = 32) -> torch.Tensor:
+def samples(side: int = 32) -> torch.Tensor:
     """Noise, gradients, few levels and constants: uint8 (6, 3, side, side)."""
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 255, side)
@@ -58,7 +58,7 @@ FACTORS = st.floats(0.0, 2.0)
 @settings(max_examples=25, deadline=None)
 @given(FACTORS)
 def test_enhancements(factor: float) -> None:
-    images = pictures()
+    images = samples()
     for ours, theirs in (
         (colour.brightness, ImageEnhance.Brightness),
         (colour.colour, ImageEnhance.Color),
@@ -70,26 +70,26 @@ def test_enhancements(factor: float) -> None:
 
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_posterize(bits: int) -> None:
-    images = pictures()
+    images = samples()
     result = colour.posterize(images, torch.full((len(images),), bits))
     check(result, images, lambda p: ImageOps.posterize(p, bits), within=0)
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 64, 127.5, 128, 255, 256])
 def test_solarize(threshold: float) -> None:
-    images = pictures()
+    images = samples()
     check(colour.solarize(images, each(threshold, images)), images, lambda p: ImageOps.solarize(p, threshold), within=0)
 
 
 @pytest.mark.parametrize("side", [32, 20, 16])
 def test_autocontrast_and_equalize(side: int) -> None:
-    images = pictures(side)
+    images = samples(side)
     check(colour.autocontrast(images), images, ImageOps.autocontrast)
     check(colour.equalize(images), images, ImageOps.equalize)
 
 
 def test_grey() -> None:
-    images = pictures()
+    images = samples()
     theirs = np.stack([np.array(as_pillow(image).convert("L")) for image in images])
     assert np.array_equal(colour.luma(images)[:, 0].numpy(), theirs)
 
@@ -98,7 +98,7 @@ def test_grey() -> None:
 @settings(max_examples=30, deadline=None)
 @given(value=st.floats(-0.99, 0.99))
 def test_shear(side: int, value: float) -> None:
-    images = pictures(side)
+    images = samples(side)
     size = (side, side)
     for ours, matrix in (
         (geometry.shear_x, (1, value, 0, 0, 1, 0)),
@@ -114,7 +114,7 @@ def test_shear(side: int, value: float) -> None:
 
 @pytest.mark.parametrize("pixels", [-32, -31, -5, 0, 1, 16, 32])
 def test_translate(pixels: int) -> None:
-    images = pictures()
+    images = samples()
     for ours, matrix in (
         (geometry.translate_x, (1, 0, pixels, 0, 1, 0)),
         (geometry.translate_y, (1, 0, 0, 0, 1, pixels)),
@@ -131,5 +131,5 @@ def test_translate(pixels: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(degrees=st.one_of(st.floats(-135, 135), st.sampled_from([0.0, 45.0, 90.0, -90.0, 135.0])))
 def test_rotate(side: int, degrees: float) -> None:
-    images = pictures(side)
+    images = samples(side)
     check(moved(geometry.rotate, degrees, images), images, lambda p: p.rotate(degrees), within=0)

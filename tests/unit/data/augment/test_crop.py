@@ -24,7 +24,7 @@ def windows(image: torch.Tensor, padding: int) -> list[torch.Tensor]:
     return [padded[:, y : y + side, x : x + side] for y in offsets for x in offsets]
 
 
-def test_every_crop_is_one_of_the_81_and_all_come_about_equally_often() -> None:
+def test_every_crop_is_one_of_81_and_all_are_about_equally_frequent() -> None:
     image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
     known = {crop.numpy().tobytes(): index for index, crop in enumerate(windows(image, 4))}
     assert len(known) == 81

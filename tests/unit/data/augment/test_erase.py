@@ -33,7 +33,7 @@ def test_cutout_covers_every_pixel_and_touches_nothing_else() -> None:
     assert bool(blank.any(0).all())
 
 
-def test_random_erasing_hits_its_share_within_its_area() -> None:
+def test_random_erasing_has_its_probability_and_area() -> None:
     images = torch.full((4000, 3, 32, 32), 7.0)
     erased = (random_erasing(images, 0.25, rng(4000)) != 7.0).all(1)
     hit = erased.flatten(1).any(1)
@@ -50,7 +50,7 @@ def test_random_erasing_hits_its_share_within_its_area() -> None:
 
 
 def test_random_erasing_draws_shapes_as_published() -> None:
-    """From 0.3 to 1 / 0.3, as many of them tall as wide; and every pixel may be hit."""
+    """From 0.3 to 1 / 0.3, as many tall as wide; any pixel may be hit."""
     images = torch.full((4000, 3, 32, 32), 7.0)
     erased = (random_erasing(images, 1.0, rng(4000)) != 7.0).all(1)
     ratio = erased.any(2).sum(1) / erased.any(1).sum(1)
@@ -60,7 +60,7 @@ def test_random_erasing_draws_shapes_as_published() -> None:
     assert bool(erased.any(0).all())
 
 
-def test_random_erasing_has_noise_of_its_own_for_each_image() -> None:
+def test_random_erasing_has_different_noise_for_each_image() -> None:
     noise = random_erasing(torch.zeros(64, 3, 16, 16), 1.0, rng(64))
     both = (noise[:-1] != 0) & (noise[1:] != 0)
     assert bool(both.any())

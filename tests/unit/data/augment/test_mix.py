@@ -72,7 +72,7 @@ def test_off_is_off() -> None:
     assert mix(batch, 1.0, 1.0, 0.0, rng(4)) is batch
 
 
-def test_a_weight_says_what_became_of_its_image_whichever_of_the_two_it_took() -> None:
+def test_a_weight_matches_its_image_for_mixup_and_cutmix_alike() -> None:
     batch = flat_batch(1000, side=8)
     mixed = mix(batch, 1.0, 1.0, 0.8, rng(1000))
     assert mixed.weight is not None

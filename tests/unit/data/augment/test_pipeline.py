@@ -26,7 +26,7 @@ def noise(count: int, side: int = 32) -> torch.Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def test_nothing_asked_for_is_normalisation_alone() -> None:
+def test_without_options_there_is_only_normalisation() -> None:
     images = noise(7)
     batch = run(NOTHING, images)
     assert torch.allclose(batch.images, (images.float() / 255 - 0.5) / 0.25, atol=1e-5)
@@ -36,14 +36,14 @@ def test_nothing_asked_for_is_normalisation_alone() -> None:
 
 
 @pytest.mark.parametrize("policy", ["none", "randaugment", "trivialaugment"])
-def test_each_image_meets_its_own_chance(policy: str) -> None:
-    """Not one draw for the batch: copies of one picture come out different from each other."""
+def test_each_image_has_its_own_draws(policy: str) -> None:
+    """Not one draw for the whole batch: copies of the same image come out different."""
     images = noise(1).expand(64, -1, -1, -1).contiguous(memory_format=torch.channels_last)
     batch = run(augmentation(augment=policy, cutout=8), images)  # type: ignore[arg-type]
     assert len({image.numpy().tobytes() for image in batch.images}) > 55
 
 
-def test_the_images_given_are_left_as_they_are() -> None:
+def test_the_input_images_are_not_modified() -> None:
     images = noise(32)
     before = images.clone()
     for policy in ("none", "randaugment", "trivialaugment"):

@@ -30,7 +30,7 @@ def test_the_wide_space_is_the_published_one() -> None:
     assert RAND["rotate"].magnitudes[-1] == 30
 
 
-def test_every_operation_comes_as_often_as_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_operations_are_equally_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: dict[str, int] = {}
     strengths: list[float] = []
 
@@ -68,7 +68,7 @@ def test_a_process_sees_its_rows_of_the_whole_batch(side: int) -> None:
 
 @pytest.mark.parametrize("name", list(WIDE))
 def test_every_operation_is_a_function_of_the_image_alone(name: str) -> None:
-    """Whatever shares its call: each image comes out as if it were the only one."""
+    """Whatever images share its call, each comes out as if it were the only one."""
     images = torch.randint(0, 256, (6, 3, 20, 20), dtype=torch.uint8)
     alone = {name: WIDE[name]}
     levels, chosen = np.array([0, 5, 10, 20, 29, 30]), np.zeros(6, dtype=int)
@@ -90,7 +90,7 @@ def test_rand_augment_at_level_0_hardly_changes_anything() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", WIDE)
 def test_an_operation_on_a_gpu_gives_the_bytes_of_the_cpu(name: str) -> None:
-    """All arithmetic is in whole numbers or exact in its type; the enhancements may round one value in a thousand."""
+    """Arithmetic is integer or exact in its dtype, except that enhancements may round one value in a thousand."""
     operation = WIDE[name]
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (LEVELS, 3, 32, 32), dtype=torch.uint8, generator=draws)

@@ -1,16 +1,16 @@
-// The gradient of the weights of 3x3 convolutions of stride 1 and padding 1 in bf16, for CPUs; convolve.py calls this.
+// The weight gradient of 3x3 convolutions of stride 1 and padding 1 in bf16, for CPUs; called by convolve.py.
 //
 // dW[o][ky][kx][i] is the sum over all pixels p of x[p][i] * g[p + (1 - ky, 1 - kx)][o], where g, the gradient of the
-// output, is zero beyond its borders. AVX512-BF16 multiplies pairs of numbers and adds both products, so that pixels are
-// taken two by two. The images lie channels-last; parts of them that stay in the second cache are packed so that all
-// that a block of sums needs of them follows each other:
+// output, is zero beyond its borders. AVX512-BF16 multiplies pairs of numbers and adds both products, so pixels are
+// processed in pairs. Images are channels-last; parts that fit into the L2 cache are packed so that everything a block
+// of sums needs is contiguous:
 //
-//   x: each pair of pixels of a row (2j, 2j + 1), 2 L input channels of it.
-//   g: each pair (2j - 1, 2j), then (2j, 2j + 1), of OUTPUTS channels: what kx = 2 and 1 multiply by x's pair j, and the
-//      next pair is what kx = 0 does.
+//   x: each pair of pixels (2j, 2j + 1) of a row, 2 L of its input channels.
+//   g: each pair (2j - 1, 2j), then (2j, 2j + 1), of OUTPUTS channels: kx = 2 and 1 multiply these by x's pair j, and
+//      kx = 0 the pair after them.
 //
-// Images and output channels are shared out as TASKS pieces of work, whatever the number of threads, so that it does not
-// change a bit of the result.
+// Images and output channels are divided into TASKS pieces of work whatever the number of threads, so the results do
+// not depend on that number, to the bit.
 
 #include <algorithm>
 #include <vector>
@@ -22,7 +22,7 @@ namespace {
 constexpr long TASKS = 8;
 constexpr long OUTPUTS = 4;        // output channels in a block of sums: 3 * OUTPUTS * 2 vectors, three quarters of all
 constexpr long PAIRS = 256;        // pairs of pixels that are packed at once
-constexpr long COPIES = 1L << 20;  // of the weights: so many numbers at most, for pieces of work that add up by themselves
+constexpr long COPIES = 1L << 20;  // most numbers in all copies of the gradient, one for each group of images
 
 inline Floats add_products(Floats sum, Words a, Words b) {
 #ifdef __AVX512BF16__
@@ -46,7 +46,7 @@ struct Shape {
     long weights() const { return outputs * 9 * inputs; }
 };
 
-// L channels of pixels a and b of a row, as pairs; zeros where they lie beyond its ends.
+// L channels of pixels a and b of a row, as pairs; zeros for pixels beyond its ends.
 inline Words pair(const bf16* row, long a, long b, long width, long channels) {
     Words value{};
     if (a >= 0 && a < width) value = bits(row + a * channels);
@@ -80,12 +80,12 @@ void pack_gradient(const bf16* g, long rows, long count, const Shape& s, uint32_
             }
 }
 
-// Add to dW[.][ky], for VECTORS * L input channels and OUTPUTS output channels, what `images` packed ones give.
+// Add the contribution of `images` packed images to dW[.][ky], for VECTORS * L input and OUTPUTS output channels.
 template <int VECTORS>
 void add_block(const uint32_t* x, const uint32_t* g, long images, long ky, const Shape& s, float* to) {
     constexpr int TAPS = 3 * OUTPUTS;
     Floats sums[TAPS][VECTORS] = {};
-    const long first = ky == 2, last = s.height - (ky == 0);  // rows of x that have such a row of g beside them
+    const long first = ky == 2, last = s.height - (ky == 0);  // rows of x for which row r + 1 - ky of g exists
     for (long image = 0; image < images; image++)
         for (long r = image * s.height + first; r < image * s.height + last; r++) {
             const uint32_t *xs = x + r * s.half() * VECTORS * L, *gs = g + (r + 1 - ky) * s.row();
@@ -111,11 +111,11 @@ void add_block(const uint32_t* x, const uint32_t* g, long images, long ky, const
         }
 }
 
-// dW of `count` output channels, over images [first, last). `g` and `of_weights` begin with the first such channel.
-void add_up(const bf16* x, const bf16* g, long first, long last, long count, const Shape& s, float* of_weights) {
+// dW of `count` output channels, over images [first, last). `g` and `grad_weights` start at the first such channel.
+void add_up(const bf16* x, const bf16* g, long first, long last, long count, const Shape& s, float* grad_weights) {
     const long most = std::max(1L, PAIRS / (s.height * s.half()));
     std::vector<uint32_t> xs(most * s.height * s.half() * s.inputs), gs(most * s.height * s.row() * count / OUTPUTS);
-    std::fill_n(of_weights, count * 9 * s.inputs, 0.f);
+    std::fill_n(grad_weights, count * 9 * s.inputs, 0.f);
     for (long image = first; image < last; image += most) {
         const long images = std::min(most, last - image), rows = images * s.height, pixel = image * s.height * s.width;
         pack_input(x + pixel * s.inputs, rows, s, xs.data());
@@ -124,7 +124,7 @@ void add_up(const bf16* x, const bf16* g, long first, long last, long count, con
             for (long o = 0; o < count; o += OUTPUTS)
                 for (long ky = 0; ky < 3; ky++) {
                     const uint32_t *x_block = &xs[rows * s.half() * i], *g_block = &gs[o / OUTPUTS * rows * s.row()];
-                    float* to = of_weights + o * 9 * s.inputs + i;
+                    float* to = grad_weights + o * 9 * s.inputs + i;
                     if (s.inputs - i < 2 * L)
                         add_block<1>(x_block, g_block, images, ky, s, to);
                     else
@@ -133,15 +133,16 @@ void add_up(const bf16* x, const bf16* g, long first, long last, long count, con
     }
 }
 
-void weight_gradient(const bf16* x, const bf16* g, const Shape& s, float* of_weights) {
-    long copies = TASKS;  // each of all weights over some images; where they are many, fewer copies of fewer channels each
+void weight_gradient(const bf16* x, const bf16* g, const Shape& s, float* grad_weights) {
+    // Each copy is the gradient over some of the images. If there are many weights: fewer copies, split by channels.
+    long copies = TASKS;
     while (copies > 1 && copies * s.weights() > COPIES && s.outputs % (TASKS / copies * 2 * L) == 0) copies /= 2;
     const long channels = s.outputs / (TASKS / copies);
     std::vector<float> sums(copies > 1 ? copies * s.weights() : 0);
 #pragma omp parallel for schedule(dynamic)
     for (long task = 0; task < TASKS; task++) {
         const long copy = task % copies, from = task / copies * channels;
-        float* to = copies > 1 ? &sums[copy * s.weights()] : of_weights;
+        float* to = copies > 1 ? &sums[copy * s.weights()] : grad_weights;
         add_up(x, g + from, s.images * copy / copies, s.images * (copy + 1) / copies, channels, s,
                to + from * 9 * s.inputs);
     }
@@ -150,13 +151,13 @@ void weight_gradient(const bf16* x, const bf16* g, const Shape& s, float* of_wei
     for (long k = 0; k < s.weights(); k += L) {
         Floats total{};
         for (long copy = 0; copy < copies; copy++) total += load(&sums[copy * s.weights() + k]);
-        store(of_weights + k, total);
+        store(grad_weights + k, total);
     }
 }
 
 }  // namespace
 
 extern "C" void wrn_weight_gradient(const bf16* x, const bf16* g, long images, long height, long width, long inputs,
-                                    long outputs, float* of_weights) {
-    weight_gradient(x, g, {images, height, width, inputs, outputs}, of_weights);
+                                    long outputs, float* grad_weights) {
+    weight_gradient(x, g, {images, height, width, inputs, outputs}, grad_weights);
 }

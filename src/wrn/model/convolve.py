@@ -1,4 +1,4 @@
-"""3x3 convolutions on CPUs in less time than oneDNN takes: all of them in fp32, in bf16 the gradients of weights."""
+"""3x3 convolutions on CPUs, faster than oneDNN's: in fp32 forward and backward, in bf16 the weight gradients."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from wrn.model.precision import cpu_computes_bf16, cpu_has_amx
 from wrn.model.winograd import winograd, winograd_pays
 
 WIDEST = 8
-"""Pixels. In wider pictures, a row alone fills enough of AMX's tiles."""
+"""Pixels. In wider feature maps, a single row fills enough of AMX's tiles."""
 IN_A_STRIP = 16
-"""How many pictures a strip has side by side."""
+"""Number of images side by side in a strip."""
 MOST_THREADS = 8
-"""The most threads that our kernel can keep busy: `TASKS` in convolve.cpp."""
+"""The most threads that wrn's kernel can keep busy: `TASKS` in convolve.cpp."""
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x). Where it pays, by ways of our own; the result is the same but for rounding.
+    """conv(x), computed by faster methods where they pay; the result is the same up to rounding.
 
-    In fp32 that is Winograd's algorithm. In bf16 it is the gradient of the weights, which oneDNN adds up row by row of
-    a picture: with AMX 32 pixels at once, so that on rows of four it takes six times as long as the forward pass, and
-    on strips of pictures, copies included, twice as long. With AVX512-BF16 it comes to three quarters of the forward
-    pass's rate, our kernel to nine tenths.
+    In fp32 that is Winograd's algorithm. In bf16 it concerns the weight gradient, which oneDNN accumulates row by row.
+    AMX takes 32 pixels at once, so with rows of four this takes six times as long as the forward pass; on strips of
+    images, copies included, twice as long. With AVX512-BF16 oneDNN reaches three quarters of the forward pass's rate,
+    wrn's kernel nine tenths.
     """
     if torch.compiler.is_compiling() or not _is_plain(conv, x):
         return conv(x)
-    if _winograd_does(conv, x):
+    if _use_winograd(conv, x):
         return winograd(conv, x)
     if _own_gradient_pays(conv, x):
         y: Tensor = _Convolution.apply(x, conv.weight)  # type: ignore[no-untyped-call]
@@ -47,7 +47,7 @@ def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
     )
 
 
-def _winograd_does(conv: nn.Conv2d, x: Tensor) -> bool:
+def _use_winograd(conv: nn.Conv2d, x: Tensor) -> bool:
     return (
         winograd_pays(x)
         and conv.weight.dtype is torch.float32
@@ -70,54 +70,54 @@ def _kernels_fit(conv: nn.Conv2d) -> bool:
 
 
 def strips(x: Tensor) -> Tensor:
-    """(B, C, H, W) as (B / 16, C, H, 16 * (W + 1)): 16 pictures beside each other, a column of zeros behind each.
+    """(B, C, H, W) as (B / 16, C, H, 16 * (W + 1)): 16 images side by side, a column of zeros after each.
 
-    A 3x3 window then sees of a picture's neighbours what it saw beyond its border: zeros.
+    A 3x3 window at an image's border then still sees zeros beyond it.
     """
     count, channels, height, width = x.shape
     result = x.new_zeros(count // IN_A_STRIP, height, IN_A_STRIP, width + 1, channels)
-    pictures = x.permute(0, 2, 3, 1).reshape(-1, IN_A_STRIP, height, width, channels)
-    result[:, :, :, :width] = pictures.transpose(1, 2)
+    images = x.permute(0, 2, 3, 1).reshape(-1, IN_A_STRIP, height, width, channels)
+    result[:, :, :, :width] = images.transpose(1, 2)
     return result.flatten(2, 3).permute(0, 3, 1, 2)
 
 
 class _Convolution(torch.autograd.Function):
-    """A 3x3 convolution of stride 1 and padding 1 in the type of x; the gradient of `weight` has the weight's type."""
+    """A 3x3 convolution, stride 1 and padding 1, in the dtype of x; `weight`'s gradient has the weight's dtype."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.type_of_weight = weight.dtype
+        ctx.weight_dtype = weight.dtype
         weight = weight.to(x.dtype)
         ctx.save_for_backward(x, weight)
         return torch.conv2d(x, weight, padding=1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        of_y = of_y.contiguous(memory_format=torch.channels_last)
-        of_x = _backward(of_y, x, weight, 0) if ctx.needs_input_grad[0] else None
-        of_weight = _of_weight(of_y, x, weight).to(ctx.type_of_weight) if ctx.needs_input_grad[1] else None
-        return of_x, of_weight
+        grad_y = grad_y.contiguous(memory_format=torch.channels_last)
+        grad_x = _backward(grad_y, x, weight, 0) if ctx.needs_input_grad[0] else None
+        grad_weight = _weight_gradient(grad_y, x, weight).to(ctx.weight_dtype) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_weight
 
 
-def _of_weight(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def _weight_gradient(grad_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     if cpu_has_amx():
-        return _backward(strips(of_y), strips(x), weight, 1)
+        return _backward(strips(grad_y), strips(x), weight, 1)
     library = native.kernels()
     assert library is not None
     count, inputs, height, width = x.shape
-    outputs = of_y.shape[1]
-    of_weight = torch.empty(outputs, 3, 3, inputs, dtype=torch.float32)
-    native.call(library, "wrn_weight_gradient", x, of_y, count, height, width, inputs, outputs, of_weight)
-    return of_weight.permute(0, 3, 1, 2)
+    outputs = grad_y.shape[1]
+    grad_weight = torch.empty(outputs, 3, 3, inputs, dtype=torch.float32)
+    native.call(library, "wrn_weight_gradient", x, grad_y, count, height, width, inputs, outputs, grad_weight)
+    return grad_weight.permute(0, 3, 1, 2)
 
 
-def _backward(of_y: Tensor, x: Tensor, weight: Tensor, which: int) -> Tensor:
-    """The gradient of x (`which` is 0) or of the weight (1), by torch's own operation."""
+def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, which: int) -> Tensor:
+    """The gradient of x (`which` is 0) or of the weight (1), by torch's operation."""
     wanted = [which == 0, which == 1, False]
     gradients = torch.ops.aten.convolution_backward(
-        of_y, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
+        grad_y, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
     )
     gradient: Tensor = gradients[which]
     return gradient

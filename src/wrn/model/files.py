@@ -1,9 +1,9 @@
-"""The model directory: what training leaves, and what evaluation, prediction and serving read.
+"""The model directory: what training writes, and what evaluation, prediction and serving read.
 
     model.safetensors   the weights, float32
     model.json          everything needed to use them: architecture, normalisation, class names, metrics, configuration
 
-Both are plain data: reading them executes nothing.
+Both are plain data: reading them executes no code.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from wrn.tensors import flush, save_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1
-"""Raised when a reader of an older version could no longer make sense of model.json."""
+"""Increased whenever older versions could no longer read model.json."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What model.json says.
+    """The contents of model.json.
 
     mean, std: per channel, of images scaled to 0..1.
-    dataset: the name of the data set that it was trained on (`synthetic` is not CIFAR-100).
+    dataset: the name of the data set that the model was trained on (`synthetic` is not CIFAR-100).
     metrics: the scores on the test split, `top1` and `top5` as fractions, with `dataset`, `split` and `images`.
     config: the resolved configuration, plain values only.
-    provenance: versions, hardware and time of the training.
+    provenance: versions, hardware and time of training.
     """
 
     architecture: Architecture
@@ -53,12 +53,12 @@ class ModelInfo:
 
 
 def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
-    """Write the model directory. No file is ever half-written, and no description lies beside weights of another.
+    """Write the model directory. No file is ever half-written, and no description accompanies another model's weights.
 
-    The old description goes before the weights change: interrupted between the two, this leaves a directory without a
-    description, which `load_model` refuses.
+    The old description is removed before the weights change: an interruption between the two leaves a directory without
+    a description, which `load_model` refuses.
 
-    Raises ModelError when the directory cannot be written.
+    Raises ModelError if the directory cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     text = json.dumps({"format": FORMAT, **asdict(info)}, indent=2) + "\n"
@@ -70,7 +70,7 @@ def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
         new_description.write_text(text, encoding="utf-8")
         for path in (new_weights, new_description):
             flush(path)
-        # Each change is on disk before the next: a power cut must not undo the first and keep the last.
+        # Flush each change before the next: a power cut must not undo an earlier one and keep a later one.
         description.unlink(missing_ok=True)
         flush(directory)
         new_weights.replace(weights)
@@ -82,7 +82,7 @@ def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
             f"{directory}: the model cannot be written ({error}); free space or give --model-dir"
         ) from None
     finally:
-        for path in (new_weights, new_description):  # still there where something went wrong
+        for path in (new_weights, new_description):  # left over if something went wrong
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -90,7 +90,7 @@ def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
 def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:
     """The network in evaluation mode, on the CPU, and its description.
 
-    Raises ModelError, naming the file and the fix, when something is missing, damaged or does not fit.
+    Raises ModelError, naming the file and the fix, if something is missing, damaged or does not fit.
     """
     info = read_info(directory)
     try:
@@ -110,25 +110,25 @@ def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:
     except RuntimeError:
         raise ModelError(
             f"{directory / WEIGHTS}: these are not the weights of the {shape} that {DESCRIPTION} describes; "
-            "keep the two files of one training together"
+            "use both files from the same run"
         ) from None
     return model.to(memory_format=torch.channels_last).eval(), info  # type: ignore[call-overload]
 
 
 def read_info(directory: Path) -> ModelInfo:
-    """The description alone, without the weights. Raises ModelError as `load_model` does."""
+    """Only the description, without the weights. Raises ModelError as `load_model` does."""
     path = directory / DESCRIPTION
     if not directory.is_dir():
-        raise ModelError(f"{directory}: there is no such directory; give the model/ folder of a run as --model-dir")
+        raise ModelError(f"{directory}: no such directory; give the model/ folder of a run as --model-dir")
     if not path.is_file():
         inside = directory / "model" / DESCRIPTION
         hint = f"give {inside.parent}" if inside.is_file() else "give the model/ folder of a finished run"
-        raise ModelError(f"{directory}: holds no {DESCRIPTION}; {hint} as --model-dir")
+        raise ModelError(f"{directory}: contains no {DESCRIPTION}; {hint} as --model-dir")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values.pop("format")
         if version != FORMAT:
-            raise ModelError(f"{path}: has format {version}, this program reads {FORMAT}; install the matching version")
+            raise ModelError(f"{path}: has format {version}, but this wrn reads {FORMAT}; install the matching version")
         return TypeAdapter(ModelInfo).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]

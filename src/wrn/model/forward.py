@@ -25,10 +25,10 @@ def predict_logits(
 ) -> Tensor:
     """Logits, float32 (N, classes) on the model's device, of uint8 images (N, 3, H, W).
 
-    batch_size: images of a pass at most; all passes are of the same size, give or take one image.
+    batch_size: most images per pass; passes differ in size by at most one image.
 
-    The model is put into evaluation mode and left as it was. With `mirrored` the images are flipped left to right,
-    the other half of flip test-time augmentation.
+    The model is put into evaluation mode and then restored. With `mirrored` the images are flipped left to right, the
+    other half of flip test-time augmentation.
     """
     training = model.training
     model.eval()

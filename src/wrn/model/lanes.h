@@ -1,7 +1,6 @@
-// Vectors of as many channels as a register holds, for the kernels beside this file.
+// Vectors of as many channels as fit into a register, for the kernels in this folder.
 //
-// GCC's and Clang's vector extensions say what is meant once for all processors; where a compiler needs help to find an
-// instruction of AVX-512, it is named.
+// GCC's and Clang's vector extensions serve all CPUs; AVX-512 intrinsics appear where compilers miss the instruction.
 
 #pragma once
 

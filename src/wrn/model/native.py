@@ -1,4 +1,4 @@
-"""Our own C++ for CPUs: compiled on the machine it runs on, for just its processor, and kept for the next start."""
+"""wrn's C++ kernels for CPUs: compiled on the machine that runs them, for its exact CPU, and cached."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ FOLDER = Path(__file__).parent
 SOURCES = (FOLDER / "norm_act.cpp", FOLDER / "convolve.cpp", FOLDER / "winograd.cpp")
 HEADER = FOLDER / "lanes.h"
 LANES = 16
-"""All our kernels take multiples of this many channels: the largest value of `L` in lanes.h."""
+"""The number of channels must be a multiple of this for all kernels: the largest value of `L` in lanes.h."""
 COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math: NaN must stay NaN, and sums and roundings stand as they are written.
+# No -ffast-math: NaN must stay NaN, and sums and rounding must be done as written.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 
 _wanted = False
 
 
 def use_own_kernels(wanted: bool) -> bool:
-    """Take our own kernels from here on, or torch's; whether it is ours now: they need Linux and a C++ compiler."""
+    """Use wrn's kernels from now on, or torch's. Returns whether wrn's are in use; they need Linux and a compiler."""
     global _wanted
     _wanted = wanted
     return kernels() is not None
@@ -46,12 +46,12 @@ def own_kernels_in_use() -> bool:
 
 
 def kernels() -> ctypes.CDLL | None:
-    """The compiled kernels; None where they are not wanted or cannot be had."""
+    """The compiled kernels; None if they are not wanted or not available."""
     return _built() if _wanted else None
 
 
 def call(library: ctypes.CDLL, name: str, *arguments: Tensor | int) -> None:
-    """Call a function of `kernels()`: tensors by the address of their numbers, which nothing checks, and longs."""
+    """Call a function of `kernels()`. Tensors are passed as unchecked data pointers, integers as longs."""
     getattr(library, name)(
         *(
             ctypes.c_long(argument) if isinstance(argument, int) else ctypes.c_void_p(argument.data_ptr())
@@ -72,20 +72,20 @@ def _built() -> ctypes.CDLL | None:
         if not path.exists():
             _compile(command, path)
         return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):  # no room, no rights, another OpenMP than torch's, an old compiler
+    except (OSError, subprocess.SubprocessError):  # disk full, no permission, another OpenMP than torch's, old compiler
         return None
 
 
 def _compile(command: list[str], path: Path) -> None:
-    """Make `path` of the sources, whole or not at all: others may look for it at the same time."""
+    """Build `path` from the sources atomically: other processes may look for it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         linked = Path(folder, "kernels.so")
         compiled = [Path(folder, f"{source.stem}.o") for source in SOURCES]
         commands = [[*command, "-c", str(s), "-o", str(o)] for s, o in zip(SOURCES, compiled, strict=True)]
-        with ThreadPoolExecutor() as pool:  # side by side: they are what a first start waits for
+        with ThreadPoolExecutor() as pool:  # in parallel, as the first start waits for them
             list(pool.map(_run, commands))
-        # Linked without OpenMP of its own: its threads are torch's, which are in the process already.
+        # Linked without an OpenMP library: it uses torch's, which the process has loaded already.
         _run([command[0], "-shared", *map(str, compiled), "-o", str(linked)])
         linked.replace(path)
 
@@ -95,7 +95,7 @@ def _run(command: list[str]) -> bytes:
 
 
 def _fingerprint(command: list[str]) -> str:
-    """Of all that decides what the compiler makes: a home directory may be shared by machines of several kinds."""
+    """A hash of everything that affects the build, as different machines may share a home directory."""
     version = _run([command[0], "--version"])
     cpus = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     processor = next((line for line in cpus if line.startswith(("flags", "Features"))), platform.processor())

@@ -1,11 +1,11 @@
-// BN and the activation behind it in as few passes over memory as they need, for CPUs; norm_act.py calls this.
+// BN followed by an activation, in as few passes over memory as possible, for CPUs; called by norm_act.py.
 //
-// Images lie channels-last: x is a matrix of n = images * height * width rows and c channels, c a multiple of L. torch
-// takes five passes forward (mean, variance, scaling; activation) and eight backward, each with conversions of its own,
-// and is bound by arithmetic in most; here it is two and five, and memory is what they wait for.
+// Images are channels-last: x is a matrix of n = images * height * width rows and c channels, c a multiple of L. torch
+// takes five passes forward (mean, variance, scaling; activation) and eight backward, each with its own conversions,
+// mostly compute-bound; this takes two and five, memory-bound.
 //
-// Sums are made over CHUNKS pieces of the rows, whatever the number of threads, so that it does not change a bit of the
-// result.
+// Sums are taken over CHUNKS pieces of the rows whatever the number of threads, so the results do not depend on that
+// number, to the bit.
 
 #include <algorithm>
 #include <vector>
@@ -14,8 +14,8 @@
 
 namespace {
 
-constexpr int CHUNKS = 64;    // pieces of the rows that threads share
-constexpr long TILE = 8192;   // elements that stay in the first cache while a pass goes over their channels
+constexpr int CHUNKS = 64;    // pieces of the rows, distributed over threads
+constexpr long TILE = 8192;   // elements that stay in the L1 cache while a pass goes over their channels
 
 inline Floats reciprocal(Floats value) {
 #ifdef __AVX512F__
@@ -26,8 +26,8 @@ inline Floats reciprocal(Floats value) {
 #endif
 }
 
-// 1 / (1 + e^-z), to about 2e-7 of itself: with t = -z / ln(2), 2^t is 2^round(t), put together from exponent bits, times
-// a polynomial in the rest (2^rest interpolated at the Chebyshev nodes of [-0.5, 0.5]).
+// 1 / (1 + e^-z), with a relative error of about 2e-7: for t = -z / ln(2), 2^t is 2^round(t), built from exponent bits,
+// times a polynomial in the rest (2^rest interpolated at the Chebyshev nodes of [-0.5, 0.5]).
 inline Floats sigmoid(Floats z) {
     const Floats most = Floats{} + 126.f, least = Floats{} - 126.f;
     Floats t = z * -1.44269504f;
@@ -45,18 +45,18 @@ inline Floats sigmoid(Floats z) {
 
 struct Relu {
     static Floats value(Floats z) { return z < Floats{} ? Floats{} : z; }
-    static Floats gradient(Floats z, Floats of_output) { return z > Floats{} ? of_output : Floats{}; }
+    static Floats gradient(Floats z, Floats grad_output) { return z > Floats{} ? grad_output : Floats{}; }
 };
 
 struct Silu {  // x * sigmoid(x)
     static Floats value(Floats z) { return z * sigmoid(z); }
-    static Floats gradient(Floats z, Floats of_output) {
+    static Floats gradient(Floats z, Floats grad_output) {
         const Floats s = sigmoid(z), y = z * s;
-        return of_output * (s + y - y * s);
+        return grad_output * (s + y - y * s);
     }
 };
 
-// Calls visit(chunk, first, last, j) for every tile of rows [first, last) of every chunk, and each L channels from j.
+// Calls visit(chunk, first, last, j) for every tile of rows [first, last) of every chunk, and every L channels from j.
 template <class Visit>
 void for_tiles(long n, long c, Visit visit) {
     const long rows = std::max(1L, TILE / c);
@@ -68,7 +68,7 @@ void for_tiles(long n, long c, Visit visit) {
     }
 }
 
-// Sums over the rows, for each channel two of them: one pair for each chunk until `total` adds them up.
+// Two sums over the rows for each channel, kept per chunk until `total` adds them up.
 class Sums {
    public:
     explicit Sums(long c) : c_(c), first_(CHUNKS * c), second_(CHUNKS * c) {}
@@ -92,7 +92,7 @@ class Sums {
 
 template <class T>
 void moments(const T* x, long n, long c, float* mean, float* variance) {
-    std::vector<float> origin(c);  // near the mean: squares of differences from it lose no digits
+    std::vector<float> origin(c);  // near the mean, so that squared differences from it lose no digits
     for (long j = 0; j < c; j += L) store(&origin[j], load(x + j));
     Sums sums(c);
     for_tiles(n, c, [&](int chunk, long first, long last, long j) {
@@ -122,7 +122,7 @@ void activate(const T* x, T* y, long n, long c, const float* scale, const float*
 }
 
 template <class T, class Activation>
-void gradient_before(const T* of_y, const T* x, T* of_z, long n, long c, const float* scale, const float* shift,
+void gradient_before(const T* grad_y, const T* x, T* grad_z, long n, long c, const float* scale, const float* shift,
                      const float* mean, float* sum, float* product) {
     Sums sums(c);
     for_tiles(n, c, [&](int chunk, long first, long last, long j) {
@@ -130,10 +130,10 @@ void gradient_before(const T* of_y, const T* x, T* of_z, long n, long c, const f
         const Floats a = load(scale + j), b = load(shift + j), m = load(mean + j);
         for (long i = first; i < last; i++) {
             const Floats value = load(x + i * c + j);
-            const Floats gradient = Activation::gradient(value * a + b, load(of_y + i * c + j));
+            const Floats gradient = Activation::gradient(value * a + b, load(grad_y + i * c + j));
             plain += gradient;
             times_x += gradient * (value - m);
-            store(of_z + i * c + j, gradient);
+            store(grad_z + i * c + j, gradient);
         }
         sums.add(chunk, j, plain, times_x);
     });
@@ -146,10 +146,10 @@ void gradient_before(const T* of_y, const T* x, T* of_z, long n, long c, const f
 }
 
 template <class T>
-void gradient_through(const T* x, T* gradient, long n, long c, const float* scale, const float* of_x,
+void gradient_through(const T* x, T* gradient, long n, long c, const float* scale, const float* x_factor,
                       const float* constant) {
     for_tiles(n, c, [&](int, long first, long last, long j) {
-        const Floats a = load(scale + j), k = load(of_x + j), b = load(constant + j);
+        const Floats a = load(scale + j), k = load(x_factor + j), b = load(constant + j);
         for (long i = first; i < last; i++) {
             T* at = gradient + i * c + j;
             store(at, load(at) * a + load(x + i * c + j) * k + b);
@@ -159,23 +159,23 @@ void gradient_through(const T* x, T* gradient, long n, long c, const float* scal
 
 }  // namespace
 
-// For both types of numbers and both activations. The arrays of one channel each are fp32; so is all arithmetic.
+// For both number types and both activations. Per-channel arrays are fp32, and so is all arithmetic.
 #define EXPORT_FOR(T, name)                                                                                            \
     void wrn_moments_##name(const T* x, long n, long c, float* mean, float* variance) {                                \
         moments(x, n, c, mean, variance);                                                                              \
     }                                                                                                                  \
-    void wrn_gradient_through_##name(const T* x, T* gradient, long n, long c, const float* scale, const float* of_x,   \
-                                     const float* constant) {                                                          \
-        gradient_through(x, gradient, n, c, scale, of_x, constant);                                                    \
+    void wrn_gradient_through_##name(const T* x, T* gradient, long n, long c, const float* scale,                      \
+                                     const float* x_factor, const float* constant) {                                   \
+        gradient_through(x, gradient, n, c, scale, x_factor, constant);                                                \
     }
 #define EXPORT_WITH(T, name, Activation, activation)                                                                   \
     void wrn_##activation##_##name(const T* x, T* y, long n, long c, const float* scale, const float* shift) {         \
         activate<T, Activation>(x, y, n, c, scale, shift);                                                             \
     }                                                                                                                  \
-    void wrn_gradient_before_##activation##_##name(const T* of_y, const T* x, T* of_z, long n, long c,                 \
+    void wrn_gradient_before_##activation##_##name(const T* grad_y, const T* x, T* grad_z, long n, long c,             \
                                                    const float* scale, const float* shift, const float* mean,          \
                                                    float* sum, float* product) {                                       \
-        gradient_before<T, Activation>(of_y, x, of_z, n, c, scale, shift, mean, sum, product);                         \
+        gradient_before<T, Activation>(grad_y, x, grad_z, n, c, scale, shift, mean, sum, product);                     \
     }
 
 extern "C" {

@@ -1,4 +1,4 @@
-"""BN and the activation behind it: torch's two operations, or on a CPU our own one, which computes the same faster."""
+"""BN followed by an activation: torch's two operations, or on CPUs one fused kernel that computes the same faster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Activation = Literal["relu", "silu"]
 
 
 def _relu(x: Tensor) -> Tensor:
-    return F.relu(x, inplace=True)  # BN, before it, keeps its input and does not need its output
+    return F.relu(x, inplace=True)  # the BN before it keeps its input and does not need its output
 
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": _relu, "silu": F.silu}
@@ -27,8 +27,8 @@ TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 def norm_act(bn: nn.Module, activation: Activation, x: Tensor) -> Tensor:
-    """activation(bn(x)) of (B, C, H, W); running statistics are updated in training, as nn.BatchNorm2d does."""
-    if torch.compiler.is_compiling():  # asked first: the compiler could not follow what looks for our kernels
+    """activation(bn(x)) for x (B, C, H, W); in training, updates the running statistics as nn.BatchNorm2d does."""
+    if torch.compiler.is_compiling():  # checked first: the compiler cannot trace the kernel lookup
         return ACTIVATIONS[activation](bn(x))
     library = native.kernels()
     if library is None or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
@@ -40,7 +40,7 @@ def norm_act(bn: nn.Module, activation: Activation, x: Tensor) -> Tensor:
 
 
 def _fits(bn: nn.BatchNorm2d, x: Tensor) -> bool:
-    """Whether our kernels know this case: all that the network meets on a CPU, but not all that there could be."""
+    """Whether wrn's kernels support this case: all that the network needs on a CPU, but not every possible one."""
     gradient_in_evaluation = (
         not bn.training and torch.is_grad_enabled() and (x.requires_grad or bn.weight.requires_grad)
     )
@@ -48,7 +48,7 @@ def _fits(bn: nn.BatchNorm2d, x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype in TYPES
         and x.shape[1] % native.LANES == 0
-        and x.numel() > x.shape[1]  # torch refuses to normalise one value by itself; let it
+        and x.numel() > x.shape[1]  # leave it to torch to refuse normalising a single value
         and x.is_contiguous(memory_format=torch.channels_last)
         and bn.weight.dtype is torch.float32
         and bn.momentum is not None
@@ -90,17 +90,17 @@ class _Kernels:
         return y
 
     def gradient_before(
-        self, of_y: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor
+        self, grad_y: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """dL/dz of z = x * scale + shift from dL/dy; its sum, and that of dL/dz * (x - mean), of each channel."""
-        of_z, total, product = torch.empty_like(x), self._per_channel(), self._per_channel()
+        """dL/dz, for z = x * scale + shift, from dL/dy; per channel, its sum and that of dL/dz * (x - mean)."""
+        grad_z, total, product = torch.empty_like(x), self._per_channel(), self._per_channel()
         name = f"gradient_before_{self._activation}"
-        self._call(name, of_y, x, of_z, *self._size, scale, shift, mean, total, product)
-        return of_z, total, product
+        self._call(name, grad_y, x, grad_z, *self._size, scale, shift, mean, total, product)
+        return grad_z, total, product
 
-    def gradient_through(self, gradient: Tensor, x: Tensor, scale: Tensor, of_x: Tensor, constant: Tensor) -> None:
-        """gradient * scale + x * of_x + constant, in the place of `gradient`."""
-        self._call("gradient_through", x, gradient, *self._size, scale, of_x, constant)
+    def gradient_through(self, gradient: Tensor, x: Tensor, scale: Tensor, x_factor: Tensor, constant: Tensor) -> None:
+        """Compute gradient * scale + x * x_factor + constant, in place in `gradient`."""
+        self._call("gradient_through", x, gradient, *self._size, scale, x_factor, constant)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -114,7 +114,7 @@ class _Kernels:
 
 
 class _NormAct(torch.autograd.Function):
-    """BN by the statistics of the batch and the activation, with z = (x - mean) / deviation * gamma + beta between.
+    """BN with batch statistics, z = (x - mean) / deviation * gamma + beta, followed by the activation.
 
     With g = dL/dz over n rows and a = gamma / deviation (arXiv:1502.03167, section 3):
     dL/dx = a * (g - mean(g) - (x - mean) / deviation^2 * mean(g * (x - mean))).
@@ -139,13 +139,13 @@ class _NormAct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, reciprocal_deviation, scale, shift = ctx.saved_tensors
         kernels: _Kernels = ctx.kernels
-        of_y = of_y.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        gradient, of_bias, product = kernels.gradient_before(of_y, x, scale, shift, mean)
-        of_weight = product * reciprocal_deviation
-        of_x = of_weight * reciprocal_deviation * scale / -kernels.rows
-        constant = of_bias * scale / -kernels.rows - of_x * mean
-        kernels.gradient_through(gradient, x, scale, of_x, constant)
-        return gradient, of_weight, of_bias, None, None, None
+        grad_y = grad_y.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        gradient, grad_bias, product = kernels.gradient_before(grad_y, x, scale, shift, mean)
+        grad_weight = product * reciprocal_deviation
+        x_factor = grad_weight * reciprocal_deviation * scale / -kernels.rows
+        constant = grad_bias * scale / -kernels.rows - x_factor * mean
+        kernels.gradient_through(gradient, x, scale, x_factor, constant)
+        return gradient, grad_weight, grad_bias, None, None, None

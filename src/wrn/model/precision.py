@@ -1,4 +1,4 @@
-"""Which device, and which floating-point type the convolutions use on it."""
+"""Which device to use, and in which floating-point type convolutions compute on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wrn.errors import ConfigError
 
 @dataclass(frozen=True)
 class Precision:
-    """How the forward pass computes on a device; `reason` says in a few words why."""
+    """How the forward pass computes on a device; `reason` says briefly why."""
 
     device: torch.device
     dtype: torch.dtype
@@ -23,9 +23,9 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """bf16, fp16, fp32, or tf32 where a GPU has it: products then round fp32 numbers to 10 bits."""
+        """bf16, fp16, fp32, or tf32 on GPUs that have it: matrix products then round fp32 inputs to 10 bits."""
         if self.dtype is torch.float32 and self.device.type == "cuda" and computes_bf16(self.device):
-            return "tf32"  # every GPU with bf16 has it
+            return "tf32"  # every GPU with bf16 has tf32
         return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[self.dtype]
 
     @property
@@ -40,9 +40,9 @@ class Precision:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name, from now on the current one; `auto` is CUDA, then Apple's MPS, then the CPU.
+    """The device of that name, made current; `auto` is CUDA if available, then Apple's MPS, then the CPU.
 
-    Raises ConfigError when it does not exist here.
+    Raises ConfigError if this machine does not have it.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -54,34 +54,35 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f'device: "{name}" is not a device; give auto, cpu, cuda, cuda:1 or mps') from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ConfigError(f"device: {name} is not here (torch sees {count} CUDA devices); give --device auto")
+        raise ConfigError(f"device: {name} is not available (torch sees {count} CUDA devices); give --device auto")
     _check_build(device)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device: mps is not here; give --device auto")
+        raise ConfigError("device: mps is not available; give --device auto")
     if device.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f'device: "{name}" is not supported; give auto, cpu, cuda or mps')
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # events and streams that are given no device are of the current one
+        torch.cuda.set_device(device)  # events and streams without a device use the current one
     return device
 
 
 def _check_build(device: torch.device) -> None:
-    """Raises ConfigError for a GPU that this build of torch has no code for, such as a V100 since CUDA 13."""
+    """Raises ConfigError if this build of torch does not support the GPU, such as a V100 since CUDA 13."""
     if device.type != "cuda":
         return
     capability, built_for = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
     if not runs(capability, built_for):
         raise ConfigError(
-            f"device: {torch.cuda.get_device_name(device)} (sm_{capability[0]}{capability[1]}) is not one that this "
-            f"torch was built for ({', '.join(built_for)}); install one that was, or give --device cpu"
+            f"device: this torch was not built for {torch.cuda.get_device_name(device)} "
+            f"(sm_{capability[0]}{capability[1]}), only for {', '.join(built_for)}; install a torch that was, or give "
+            "--device cpu"
         )
 
 
 def runs(capability: tuple[int, int], built_for: list[str]) -> bool:
-    """Whether a GPU of this compute capability runs one of `sm_80`, `compute_90` and so on.
+    """Whether a GPU of this compute capability runs code built for any of `sm_80`, `compute_90` and so on.
 
-    Machine code (sm) runs on its own major version from its minor version on, or with a letter behind it on exactly
-    its own; PTX (compute) on all that came later. True for other names, as ROCm's, which say nothing of this.
+    Machine code (sm) runs on its own major version from its minor version on, or with a letter suffix on exactly its
+    own version; PTX (compute) on all later ones. True if the names are of another kind, such as ROCm's.
     """
     known = [match for name in built_for if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name))]
     for kind, major, minor, letter in (match.groups() for match in known):
@@ -99,11 +100,11 @@ def pick_precision(device: torch.device, *, amp: bool, amp_dtype: str = "auto") 
         return Precision(device, torch.float32, "amp is off")
     if amp_dtype == "bf16":
         emulated = device.type != "mps" and not computes_bf16(device)
-        return Precision(device, torch.bfloat16, "asked for, though only emulated here" if emulated else "asked for")
+        return Precision(device, torch.bfloat16, "as requested, but only emulated here" if emulated else "as requested")
     if amp_dtype == "fp16":
         if device.type != "cuda":
             raise ConfigError(f"amp_dtype: fp16 needs a GPU, the device is {device.type}; give --amp-dtype auto")
-        return Precision(device, torch.float16, "asked for")
+        return Precision(device, torch.float16, "as requested")
     if device.type == "cuda":
         if computes_bf16(device):
             return Precision(device, torch.bfloat16, "this GPU computes bf16")
@@ -114,14 +115,14 @@ def pick_precision(device: torch.device, *, amp: bool, amp_dtype: str = "auto") 
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether this device multiplies bf16 natively; false for MPS, of which torch does not say."""
+    """Whether this device multiplies bf16 natively; False for MPS, as torch does not report it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and cpu_computes_bf16()
 
 
 def cpu_computes_bf16() -> bool:
-    """Whether the CPU multiplies bf16 natively (AVX512-BF16 or AMX): emulation is slower than fp32."""
+    """Whether the CPU multiplies bf16 natively (AVX512-BF16 or AMX); emulation is slower than fp32."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     return _cpu_supports("avx512_bf16") or cpu_has_amx()
@@ -133,6 +134,6 @@ def cpu_has_amx() -> bool:
 
 
 def _cpu_supports(instructions: str) -> bool:
-    # Private in torch 2.8 to 2.13; where the probe is gone, no is the safe answer.
+    # Private in torch 2.8 to 2.13; if the probe is missing, False is the safe answer.
     probe = getattr(torch.cpu, f"_is_{instructions}_supported", None)
     return probe is not None and bool(probe())

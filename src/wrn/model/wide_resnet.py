@@ -19,7 +19,7 @@ Downsampling = Literal["stride", "pool"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides what a network computes from its weights: enough to build it again from a file."""
+    """What a network computes with given weights: enough to rebuild it from a file."""
 
     depth: int
     widen_factor: int
@@ -29,8 +29,8 @@ class Architecture:
     downsampling: Downsampling = "stride"
 
     def __str__(self) -> str:
-        unlike_the_paper = {"SiLU": self.activation == "silu", "pooling": self.downsampling == "pool"}
-        listed = " and ".join(name for name, is_so in unlike_the_paper.items() if is_so)
+        deviations = {"SiLU": self.activation == "silu", "pooling": self.downsampling == "pool"}
+        listed = " and ".join(name for name, present in deviations.items() if present)
         return f"WRN-{self.depth}-{self.widen_factor}" + (f" with {listed}" if listed else "")
 
     @property
@@ -44,18 +44,18 @@ class Architecture:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each after BN and the activation, around a shortcut: B(3, 3) with dropout between them.
+    """Two 3x3 convolutions, each preceded by BN and activation, with a shortcut: B(3, 3) with dropout between them.
 
-    Where the width changes, the shortcut is a 1x1 convolution of the pre-activated input; elsewhere it is the
-    untouched input. Where the side is halved, the first 3x3 convolution and the shortcut have a stride of 2, as in the
-    paper, so that the shortcut sees one pixel of four. With `downsampling="pool"` both see the mean of each 2x2
-    pixels instead, at stride 1 (for the shortcut as ResNet-D does, arXiv:1812.01187, section 4.1).
+    If the width changes, the shortcut is a 1x1 convolution of the pre-activated input; otherwise it is the input
+    itself. If the side is halved, the first 3x3 convolution and the shortcut have stride 2, as in the paper, so the
+    shortcut sees one pixel in four. With `downsampling="pool"` both see the mean of each 2x2 pixels instead, at stride
+    1 (for the shortcut as in ResNet-D, arXiv:1812.01187, section 4.1).
     """
 
     def __init__(self, shape: Architecture, inputs: int, outputs: int, stride: int, bn_momentum: float) -> None:
         super().__init__()
         pooled = shape.downsampling == "pool" and stride > 1
-        # An odd side is rounded up, as by a convolution of stride 2.
+        # Odd sides are rounded up, as by a convolution of stride 2.
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if pooled else nn.Identity()
         stride = 1 if pooled else stride
         self.activation: Activation = shape.activation
@@ -79,11 +79,11 @@ class WideResNet(nn.Module):
 
     Convolutions start from He's normal initialisation over the fan-out (arXiv:1502.01852), BN from gamma 1 and
     beta 0, the classifier from He's over the fan-in with zero bias. With `zero_init_residual` each block starts as
-    its shortcut alone (arXiv:1706.02677 does so by the gamma of the block's last BN). In a pre-activation block
-    that BN is followed by a ReLU, whose gradient at 0 is 0: with gamma 0 the block would stay dead for ever. So
-    here the convolution behind it starts at 0, which has the same effect on the output and does learn.
+    its shortcut alone. arXiv:1706.02677 achieves that with gamma 0 in the block's last BN, but in a pre-activation
+    block a ReLU follows that BN, and its gradient at 0 is 0: the block would stay dead forever. So here the
+    convolution after it starts at 0 instead, which has the same effect on the output and does learn.
 
-    Raises ModelError when the depth is not 6n+4.
+    Raises ModelError if the depth is not 6n+4.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class WideResNet(nn.Module):
 
     @classmethod
     def of(cls, shape: Architecture) -> WideResNet:
-        """A network with weights as before training."""
+        """An untrained network."""
         return cls(
             shape.depth,
             shape.widen_factor,

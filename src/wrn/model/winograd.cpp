@@ -1,14 +1,14 @@
-// 3x3 convolutions of stride 1 and padding 1 in fp32, for CPUs; winograd.py calls this.
+// 3x3 convolutions of stride 1 and padding 1 in fp32, for CPUs; called by winograd.py.
 //
-// Winograd's algorithm F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308): a tile of 4x4 pixels of the output and the window
-// of 6x6 pixels that it is made of become 36 numbers each, in which the convolution is 36 plain products: a quarter of
-// its multiplications. With windows d, weights w, output y and gradient g of the output, and the small matrices below,
+// Winograd's algorithm F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308): a tile of 4x4 output pixels and the window of
+// 6x6 input pixels that it depends on become 36 numbers each, for which the convolution is 36 plain products: a quarter
+// of the multiplications. With windows d, weights w, output y, its gradient g, and the small matrices below,
 //
 //   y  = A^T [ sum over inputs (G w G^T) * (B^T d B) ] A
 //   dw = G^T [ sum over tiles  (A g A^T) * (B^T d B) ] G
 //
-// The 36 sums are products of matrices, channels by tiles, which are made so small that they stay in the second cache.
-// Each number of the results is added up in one order, whatever the number of threads.
+// The 36 sums are matrix products, channels by tiles, small enough to stay in the L2 cache. Every sum has a fixed order
+// whatever the number of threads.
 
 #include <algorithm>
 #include <memory>
@@ -18,21 +18,21 @@
 
 #include "lanes.h"
 
-extern "C" int omp_get_max_threads();  // omp.h may be missing where Clang is all there is
+extern "C" int omp_get_max_threads();  // omp.h may be missing if there is only Clang
 
 namespace {
 
 constexpr long TILE = 4, WINDOW = 6, POINTS = WINDOW * WINDOW;
-constexpr long PANEL = 2 * L;  // channels that lie together
+constexpr long PANEL = 2 * L;  // channels that are stored together
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int ROWS = 12;  // by two vectors: the sums that 32 registers hold beside their factors
+constexpr int ROWS = 12;  // by two vectors: the sums that fit into 32 registers along with their factors
 #else
 constexpr int ROWS = 6;
 #endif
-constexpr long TILES = 48;               // that an output is made of at once, at most
-constexpr long LEAST = 64, MOST = 256;   // tiles that a gradient of weights is made of at once,
-constexpr long NUMBERS = 1L << 20;       // as many as this holds the points of, or twice as much as the sums take
-constexpr long LINE = 16;                // numbers in a line of the cache
+constexpr long TILES = 48;               // most tiles processed at once for an output
+constexpr long LEAST = 64, MOST = 256;   // tiles processed at once for a weight gradient:
+constexpr long NUMBERS = 1L << 20;       // as many as fit, as points, into this or into twice the size of the sums
+constexpr long LINE = 16;                // numbers in a cache line
 
 struct OfWindow {  // B^T
     static constexpr int FROM = WINDOW, TO = WINDOW;
@@ -95,7 +95,7 @@ struct OfGradient {  // A
     }
 };
 
-// Map X Map^T of the square X that get(k) gives in the order of rows; put(k, value) takes the result.
+// Map X Map^T of the square X, read by get(k) in row order; put(k, value) stores the result.
 template <class Map, class Get, class Put>
 inline __attribute__((always_inline)) void transform(Get get, Put put) {
     Floats between[Map::TO][Map::FROM];
@@ -127,13 +127,13 @@ class Points {
     Points(long rows, long channels, bool panels)
         : row(panels ? PANEL : channels),
           panel(panels ? rows * PANEL : PANEL),
-          // A line more: these would lie a power of two apart, where a cache holds but few of them.
+          // Plus a line: at strides of a power of two, a cache could hold only a few of them.
           point((channels + PANEL - 1) / PANEL * PANEL * rows + LINE),
           numbers_((float*)::operator new(POINTS * point * sizeof(float), std::align_val_t(4 * LINE))) {}
     float* at(long p, long r, long channel) const {
         return numbers_.get() + p * point + channel / PANEL * panel + r * row + channel % PANEL;
     }
-    const long row, panel, point;  // from one to the next
+    const long row, panel, point;  // strides
 
    private:
     const std::unique_ptr<float, Free> numbers_;
@@ -147,7 +147,7 @@ struct Shape {
     long pixel(long image, long y, long x) const { return (image * height + y) * width + x; }
 };
 
-// Where a tile is: its image and, in that, its first pixel.
+// The position of a tile: its image, and its first pixel in that image.
 struct Place {
     const long image, top, left;
     Place(const Shape& s, long tile)
@@ -156,7 +156,7 @@ struct Place {
           left(tile % s.across() * TILE) {}
 };
 
-// The points of one tile of x, or of its window; beyond the borders of its image there are `zeros`.
+// The points of one tile of x, or of its window; pixels beyond the image's borders are read from `zeros`.
 template <class Map>
 void points_of_tile(const float* x, long channels, const Shape& s, long tile, const float* zeros, const Points& to,
                     long row) {
@@ -190,13 +190,13 @@ void output_of_tile(const Points& from, long row, const Shape& s, long tile, flo
     }
 }
 
-// Some rows and columns of a matrix: the first number, and the steps from row to row and from column to column.
+// A part of a matrix: its first number, and the strides from row to row and from column to column.
 struct Matrix {
     const float* first;
     long down, across;
 };
 
-// R rows and VECTORS * L columns of a product of `depth` steps: `sums` = or, to `add` them, += a b.
+// R rows and VECTORS * L columns of a product over `depth`: sums = a b, or with `add`, sums += a b.
 template <int R, int VECTORS>
 inline void block(Matrix a, Matrix b, long depth, bool add, float* sums, long to_next) {
     Floats total[R][VECTORS] = {};
@@ -229,7 +229,7 @@ void rows_of_product(long rows, Matrix a, Matrix b, long depth, bool add, float*
     take(std::integral_constant<int, 1>());
 }
 
-// A panel of columns of a b, or what there is of it.
+// One panel of columns of a b, or fewer at the end.
 void product(long rows, long columns, Matrix a, Matrix b, long depth, bool add, float* sums, long to_next) {
     if (columns < PANEL)
         rows_of_product<1>(rows, a, b, depth, add, sums, to_next);
@@ -240,7 +240,7 @@ void product(long rows, long columns, Matrix a, Matrix b, long depth, bool add, 
 void convolve(const float* x, const float* weights, const Shape& s, float* y) {
     const long for_each = s.tiles() / omp_get_max_threads() + 1;
     const long most = std::min(TILES, (for_each + ROWS - 1) / ROWS * ROWS);
-    const Points of_weights(s.inputs, s.outputs, true);
+    const Points weight_points(s.inputs, s.outputs, true);
     const std::vector<float> zeros(s.inputs);
 #pragma omp parallel
     {
@@ -248,30 +248,31 @@ void convolve(const float* x, const float* weights, const Shape& s, float* y) {
         for (long panel = 0; panel < s.outputs; panel += PANEL)
             for (long i = 0; i < s.inputs; i++)
                 for (long o = panel; o < std::min(panel + PANEL, s.outputs); o += L) {
-                    float* target = of_weights.at(0, i, o);
+                    float* target = weight_points.at(0, i, o);
                     transform<OfWeights>(
                         [&](int k) { return load(weights + (k * s.inputs + i) * s.outputs + o); },
-                        [&](int k, Floats value) { store(target + k * of_weights.point, value); });
+                        [&](int k, Floats value) { store(target + k * weight_points.point, value); });
                 }
-        const Points of_x(most, s.inputs, false), of_y(most, s.outputs, false);
+        const Points x_points(most, s.inputs, false), y_points(most, s.outputs, false);
 #pragma omp for schedule(dynamic)
         for (long first = 0; first < s.tiles(); first += most) {
             const long tiles = std::min(most, s.tiles() - first);
             for (long t = 0; t < tiles; t++)
-                points_of_tile<OfWindow>(x, s.inputs, s, first + t, zeros.data(), of_x, t);
+                points_of_tile<OfWindow>(x, s.inputs, s, first + t, zeros.data(), x_points, t);
             for (long k = 0; k < POINTS; k++)
                 for (long o = 0; o < s.outputs; o += PANEL)
-                    product(tiles, s.outputs - o, {of_x.at(k, 0, 0), of_x.row, 1},
-                            {of_weights.at(k, 0, o), of_weights.row, 1}, s.inputs, false, of_y.at(k, 0, o), of_y.row);
-            for (long t = 0; t < tiles; t++) output_of_tile(of_y, t, s, first + t, y);
+                    product(tiles, s.outputs - o, {x_points.at(k, 0, 0), x_points.row, 1},
+                            {weight_points.at(k, 0, o), weight_points.row, 1}, s.inputs, false, y_points.at(k, 0, o),
+                            y_points.row);
+            for (long t = 0; t < tiles; t++) output_of_tile(y_points, t, s, first + t, y);
         }
     }
 }
 
-void weight_gradient(const float* x, const float* g, const Shape& s, float* of_weights) {
+void weight_gradient(const float* x, const float* g, const Shape& s, float* grad_weights) {
     const long numbers = std::max(NUMBERS, 2 * POINTS * s.inputs * s.outputs);
     const long most = std::clamp(numbers / (POINTS * (s.inputs + s.outputs)), LEAST, MOST);
-    const Points of_x(most, s.inputs, true), of_g(most, s.outputs, true), sums(s.outputs, s.inputs, false);
+    const Points x_points(most, s.inputs, true), g_points(most, s.outputs, true), sums(s.outputs, s.inputs, false);
     const std::vector<float> zeros(std::max(s.inputs, s.outputs));
 #pragma omp parallel
     {
@@ -279,15 +280,15 @@ void weight_gradient(const float* x, const float* g, const Shape& s, float* of_w
             const long tiles = std::min(most, s.tiles() - first);
 #pragma omp for schedule(static)
             for (long t = 0; t < tiles; t++) {
-                points_of_tile<OfWindow>(x, s.inputs, s, first + t, zeros.data(), of_x, t);
-                points_of_tile<OfGradient>(g, s.outputs, s, first + t, zeros.data(), of_g, t);
+                points_of_tile<OfWindow>(x, s.inputs, s, first + t, zeros.data(), x_points, t);
+                points_of_tile<OfGradient>(g, s.outputs, s, first + t, zeros.data(), g_points, t);
             }
 #pragma omp for schedule(static) collapse(2)
             for (long k = 0; k < POINTS; k++)
                 for (long i = 0; i < s.inputs; i += PANEL)
                     for (long o = 0; o < s.outputs; o += PANEL)
-                        product(std::min(PANEL, s.outputs - o), s.inputs - i, {of_g.at(k, 0, o), 1, of_g.row},
-                                {of_x.at(k, 0, i), of_x.row, 1}, tiles, first > 0, sums.at(k, o, i), sums.row);
+                        product(std::min(PANEL, s.outputs - o), s.inputs - i, {g_points.at(k, 0, o), 1, g_points.row},
+                                {x_points.at(k, 0, i), x_points.row, 1}, tiles, first > 0, sums.at(k, o, i), sums.row);
         }
 #pragma omp for schedule(static)
         for (long o = 0; o < s.outputs; o++)
@@ -295,21 +296,21 @@ void weight_gradient(const float* x, const float* g, const Shape& s, float* of_w
                 const float* source = sums.at(0, o, i);
                 transform<ToWeights>(
                     [&](int k) { return load(source + k * sums.point); },
-                    [&](int k, Floats value) { store(of_weights + (o * 9 + k) * s.inputs + i, value); });
+                    [&](int k, Floats value) { store(grad_weights + (o * 9 + k) * s.inputs + i, value); });
             }
     }
 }
 
 }  // namespace
 
-// x as [image][row][column][input], weights as [3][3][input][output], y as x.
+// x is [image][row][column][input], weights [3][3][input][output], y [image][row][column][output].
 extern "C" void wrn_winograd(const float* x, const float* weights, long images, long height, long width, long inputs,
                              long outputs, float* y) {
     convolve(x, weights, {images, height, width, inputs, outputs}, y);
 }
 
-// The gradient of the weights, as [output][3][3][input], from x and g, the gradient of the output.
+// The weight gradient, as [output][3][3][input], from x and the output's gradient g.
 extern "C" void wrn_winograd_weight_gradient(const float* x, const float* g, long images, long height, long width,
-                                             long inputs, long outputs, float* of_weights) {
-    weight_gradient(x, g, {images, height, width, inputs, outputs}, of_weights);
+                                             long inputs, long outputs, float* grad_weights) {
+    weight_gradient(x, g, {images, height, width, inputs, outputs}, grad_weights);
 }

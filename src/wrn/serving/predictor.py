@@ -17,11 +17,11 @@ Answer = list[tuple[str, float]]
 
 
 class Predictor:
-    """Loads a model directory once and answers for batches of pictures.
+    """Loads a model directory once and classifies batches of pictures.
 
-    On a CPU the process then computes with our kernels (wrn.model.native) and keeps the memory that it frees.
+    On a CPU this makes the whole process use wrn's own kernels (wrn.model.native) and keep the memory that it frees.
 
-    Raises ModelError when the directory cannot be used.
+    Raises ModelError if the directory cannot be used.
     """
 
     def __init__(self, model_dir: Path, *, device: str = "auto") -> None:

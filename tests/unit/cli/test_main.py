@@ -113,9 +113,9 @@ def test_config_as_json_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_model_directory_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--model-dir", str(tmp_path)]) == 2
-    assert "holds no model.json; give the model/ folder of a finished run" in capsys.readouterr().err
+    assert "contains no model.json; give the model/ folder of a finished run" in capsys.readouterr().err
     assert main(["predict", "--model-dir", str(tmp_path / "no"), "x.png"]) == 2
-    assert "there is no such directory" in capsys.readouterr().err
+    assert "no such directory" in capsys.readouterr().err
 
 
 def test_a_full_disk_behind_the_output_is_no_bug(

@@ -1,4 +1,4 @@
-"""Convolutions with gradients of weights of our own, on strips of pictures or by our kernel: the plain ones."""
+"""Convolutions with wrn's weight gradients, on strips of images or by its kernel, equal the plain ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wrn.model.convolve import convolve, strips
 
 @pytest.fixture
 def own_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Choose "strips" or "kernel", whatever CPU runs this: the arithmetic is the same, only not worth it."""
+    """Force "strips" or "kernel" on any CPU: the arithmetic is the same, just not worth it everywhere."""
 
     def choose(way: str) -> None:
         monkeypatch.setattr(room, "cpu_has_amx", lambda: way == "strips")
@@ -28,14 +28,14 @@ def own_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Non
     use_own_kernels(False)
 
 
-def pictures(count: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
+def images(count: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, channels, height, width, generator=generator).bfloat16()
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def test_a_strip_holds_16_pictures_with_a_column_of_zeros_behind_each() -> None:
-    x = pictures(32, 2, 3, 4)
+def test_a_strip_has_16_images_with_a_column_of_zeros_after_each() -> None:
+    x = images(32, 2, 3, 4)
     result = strips(x)
     assert result.shape == (2, 2, 3, 16 * 5)
     assert result.is_contiguous(memory_format=torch.channels_last)
@@ -64,16 +64,16 @@ def test_gradients_are_those_of_the_plain_convolution(
     own_kernels(way)
     torch.manual_seed(0)
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
-    x = pictures(count, inputs, height, width).requires_grad_()
-    of_y = pictures(count, outputs, height, width, seed=1)
+    x = images(count, inputs, height, width).requires_grad_()
+    grad_y = images(count, outputs, height, width, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
         y = convolve(conv, x)
     assert "_Convolution" in type(y.grad_fn).__name__
-    y.backward(of_y)
+    y.backward(grad_y)
     exact_x, exact_weight = x.detach().double().requires_grad_(), conv.weight.detach().bfloat16().double()
     exact_weight.requires_grad_()
     exact = F.conv2d(exact_x, exact_weight, padding=1)
-    exact.backward(of_y.double())
+    exact.backward(grad_y.double())
     assert conv.weight.grad is not None
     assert conv.weight.grad.dtype is torch.float32
     for ours, theirs in ((y, exact), (x.grad, exact_x.grad), (conv.weight.grad, exact_weight.grad)):
@@ -86,13 +86,13 @@ def test_gradients_are_those_of_the_plain_convolution(
 def test_the_number_of_threads_does_not_change_a_bit(own_kernels: Callable[[str], None], channels: int) -> None:
     own_kernels("kernel")
     conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
-    x, of_y = (pictures(21, channels, 6, 6, seed) for seed in (0, 1))
+    x, grad_y = (images(21, channels, 6, 6, seed) for seed in (0, 1))
     gradients, threads = [], torch.get_num_threads()
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
             with torch.autocast("cpu", torch.bfloat16):
-                (gradient,) = torch.autograd.grad(convolve(conv, x), conv.weight, of_y)
+                (gradient,) = torch.autograd.grad(convolve(conv, x), conv.weight, grad_y)
             gradients.append(gradient)
     finally:
         torch.set_num_threads(threads)
@@ -104,24 +104,24 @@ def test_infinity_and_nan_stay(own_kernels: Callable[[str], None]) -> None:
     own_kernels("kernel")
     conv = nn.Conv2d(16, 16, 3, padding=1, bias=False)
     for value in (float("inf"), float("nan")):
-        x, of_y = pictures(2, 16, 4, 4), pictures(2, 16, 4, 4, seed=1)
-        of_y[1, 3, 2, 2] = value
+        x, grad_y = images(2, 16, 4, 4), images(2, 16, 4, 4, seed=1)
+        grad_y[1, 3, 2, 2] = value
         with torch.autocast("cpu", torch.bfloat16):
-            (gradient,) = torch.autograd.grad(convolve(conv, x), conv.weight, of_y)
+            (gradient,) = torch.autograd.grad(convolve(conv, x), conv.weight, grad_y)
         assert not gradient[3].isfinite().any()
         assert gradient[:3].isfinite().all()
         assert gradient[4:].isfinite().all()
 
 
 OTHER_CASES = [
-    ("strips", nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False), pictures(16, 16, 4, 4)),
-    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(15, 16, 4, 4)),
-    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 9)),
-    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4).float()),
-    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4).contiguous()),
-    ("kernel", nn.Conv2d(3, 16, 3, padding=1, bias=False), pictures(16, 3, 4, 4)),
-    ("kernel", nn.Conv2d(16, 8, 3, padding=1, bias=False), pictures(16, 16, 4, 4)),
-    ("kernel", nn.Conv2d(16, 16, 1, bias=False), pictures(16, 16, 4, 4)),
+    ("strips", nn.Conv2d(16, 16, 3, stride=2, padding=1, bias=False), images(16, 16, 4, 4)),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), images(15, 16, 4, 4)),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), images(16, 16, 4, 9)),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), images(16, 16, 4, 4).float()),
+    ("strips", nn.Conv2d(16, 16, 3, padding=1, bias=False), images(16, 16, 4, 4).contiguous()),
+    ("kernel", nn.Conv2d(3, 16, 3, padding=1, bias=False), images(16, 3, 4, 4)),
+    ("kernel", nn.Conv2d(16, 8, 3, padding=1, bias=False), images(16, 16, 4, 4)),
+    ("kernel", nn.Conv2d(16, 16, 1, bias=False), images(16, 16, 4, 4)),
 ]
 
 
@@ -130,7 +130,7 @@ def test_other_cases_are_left_to_torch(
     own_kernels: Callable[[str], None], way: str, conv: nn.Conv2d, x: Tensor
 ) -> None:
     own_kernels(way)
-    plain, fitting = nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4)
+    plain, fitting = nn.Conv2d(16, 16, 3, padding=1, bias=False), images(16, 16, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
         assert "_Convolution" in type(convolve(plain, fitting).grad_fn).__name__
         y = convolve(conv, x)
@@ -140,11 +140,11 @@ def test_other_cases_are_left_to_torch(
             assert torch.equal(convolve(plain, fitting), plain(fitting))
 
 
-def test_without_bf16_instructions_all_is_left_to_torch(
+def test_without_bf16_instructions_everything_is_left_to_torch(
     own_kernels: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_kernels("kernel")
     monkeypatch.setattr(room, "cpu_computes_bf16", lambda: False)
     with torch.autocast("cpu", torch.bfloat16):
-        y = convolve(nn.Conv2d(16, 16, 3, padding=1, bias=False), pictures(16, 16, 4, 4))
+        y = convolve(nn.Conv2d(16, 16, 3, padding=1, bias=False), images(16, 16, 4, 4))
     assert "_Convolution" not in type(y.grad_fn).__name__

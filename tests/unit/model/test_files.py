@@ -36,7 +36,7 @@ def info(model: WideResNet) -> ModelInfo:
     )
 
 
-def test_a_model_of_before_there_was_a_choice_has_relu(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+def test_a_model_older_than_the_choice_has_relu(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
     save_model(tmp_path, model, info)
     written = json.loads((tmp_path / "model.json").read_text())
     assert written["architecture"].pop("activation") == "relu"
@@ -63,7 +63,7 @@ def test_a_network_with_sync_bn_is_saved_as_any_other(tmp_path: Path, model: Wid
         ({"activation": "silu", "downsampling": "pool"}, "WRN-10-1 with SiLU and pooling"),
     ],
 )
-def test_what_is_unlike_the_paper_is_kept(tmp_path: Path, info: ModelInfo, other: dict[str, Any], name: str) -> None:
+def test_deviations_from_the_paper_are_kept(tmp_path: Path, info: ModelInfo, other: dict[str, Any], name: str) -> None:
     model = WideResNet(10, 1, 0.0, 3, **other).eval()
     save_model(tmp_path, model, replace(info, architecture=model.architecture))
     loaded, again = load_model(tmp_path)
@@ -92,7 +92,7 @@ def test_saving_again_replaces_both(tmp_path: Path, model: WideResNet, info: Mod
     assert loaded.fc.bias.tolist() == [2.0] * 3
 
 
-def test_an_interruption_leaves_no_weights_under_a_description_of_others(
+def test_an_interruption_never_pairs_weights_with_another_description(
     tmp_path: Path, model: WideResNet, info: ModelInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(tmp_path, model, info)
@@ -108,13 +108,13 @@ def test_an_interruption_leaves_no_weights_under_a_description_of_others(
         with pytest.raises(KeyboardInterrupt):
             save_model(tmp_path, model, replace(info, dataset="cifar10"))
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
-    with pytest.raises(ModelError, match=r"holds no model\.json"):
+    with pytest.raises(ModelError, match=r"contains no model\.json"):
         load_model(tmp_path)
     save_model(tmp_path, model, replace(info, dataset="cifar10"))
     assert load_model(tmp_path)[1].dataset == "cifar10"
 
 
-def test_a_full_disk_leaves_the_old_model_and_no_more(
+def test_a_full_disk_leaves_only_the_old_model(
     tmp_path: Path, model: WideResNet, info: ModelInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(tmp_path, model, info)
@@ -144,7 +144,7 @@ def test_weights_of_another_network(tmp_path: Path, model: WideResNet, info: Mod
         ("{", "is damaged"),
         ("[]", "is damaged"),
         ("{}", "is damaged"),
-        ('{"format": 99}', "has format 99, this program reads 1"),
+        ('{"format": 99}', "has format 99, but this wrn reads 1"),
         ('{"format": 1, "architecture": {"depth": "deep"}}', "architecture"),
         ('{"format": 1, "surprise": 1}', "is damaged"),
     ],

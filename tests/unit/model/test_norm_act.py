@@ -1,4 +1,4 @@
-"""BN and the activation as one operation: the numbers of torch's two, in every case, or torch's two themselves."""
+"""BN and activation as one operation: the numbers of torch's two operations, or torch's operations themselves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def own_kernels() -> Iterator[None]:
 
 
 def images(count: int, channels: int, side: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    """Channels of unlike means and deviations, as convolutions give them."""
+    """Channels with different means and deviations, as after a convolution."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, channels, side, side, generator=generator)
     x = x * (0.5 + torch.rand(channels, 1, 1, generator=generator)) + 3 * torch.randn(
@@ -43,7 +43,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 def both_ways(x: Tensor, activation: Activation) -> tuple[list[Tensor], list[Tensor]]:
-    """Output, gradients and running statistics of ours in the type of x, and of torch's in float64."""
+    """Output, gradients and running statistics of wrn's kernels in the dtype of x, and of torch's in float64."""
     ours, theirs = batch_norm(x.shape[1]), batch_norm(x.shape[1]).double()
     weight_of_loss = torch.linspace(-1, 1, x.numel()).reshape(x.shape).to(x.dtype)
     results = []
@@ -75,7 +75,7 @@ def test_the_same_numbers_in_bf16_to_its_precision(activation: Activation) -> No
 
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_in_evaluation_by_the_running_statistics(activation: Activation, dtype: torch.dtype) -> None:
+def test_evaluation_uses_the_running_statistics(activation: Activation, dtype: torch.dtype) -> None:
     x, bn = images(3, 32, 7, dtype), batch_norm(32)
     bn(x.float())
     bn.eval()
@@ -119,7 +119,7 @@ def test_a_mean_far_from_zero_costs_no_digits() -> None:
     assert (ours[0] - theirs[0]).abs().max() < 0.01 * theirs[0].std()
 
 
-def test_what_it_does_not_know_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_cases_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Tensor] = []
     monkeypatch.setitem(ACTIVATIONS, "relu", lambda x: calls.append(x) or x.relu())  # type: ignore[func-returns-value]
     x = images(2, 32, 4)
@@ -144,7 +144,7 @@ def test_one_value_in_each_channel_is_refused_as_torch_does() -> None:
 
 
 def test_torch_s_compiler_sees_the_whole_network() -> None:
-    """Our kernels are none of its operations: it gets torch's, in one graph."""
+    """It cannot trace wrn's kernels, so it gets torch's operations, in one graph."""
     torch._dynamo.reset()
     model = WideResNet(10, 2).to(memory_format=torch.channels_last)
     x = images(2, 3, 8)
@@ -153,7 +153,7 @@ def test_torch_s_compiler_sees_the_whole_network() -> None:
     assert torch.allclose(compiled, twin(x), atol=1e-4)
 
 
-def test_without_a_compiler_there_is_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_compiler_torch_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     native._built.cache_clear()
@@ -166,7 +166,7 @@ def test_without_a_compiler_there_is_torch(monkeypatch: pytest.MonkeyPatch, tmp_
         native._built.cache_clear()
 
 
-def test_a_compiler_that_fails_leaves_torch_and_nothing_half_made(
+def test_a_failing_compiler_falls_back_to_torch_and_leaves_no_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "c++"

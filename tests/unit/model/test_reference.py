@@ -1,4 +1,4 @@
-"""Our network against one written independently from the paper, in benchmarks/peers."""
+"""wrn's network against one written independently from the paper, in benchmarks/peers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_pooling_halves_any_side_as_strides_do(side: int) -> None:
     assert pooling.groups(pooling.conv1(x)).shape == strided.groups(strided.conv1(x)).shape
 
 
-def test_ten_steps_of_training_follow_it() -> None:
+def test_ten_training_steps_agree() -> None:
     torch.manual_seed(0)
     reference, ours = WRN(10, 2, num_classes=10), WideResNet(10, 2, num_classes=10)
     copy_weights(reference, ours)

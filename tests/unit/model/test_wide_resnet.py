@@ -77,14 +77,14 @@ def test_dropout_is_between_the_convolutions_and_only_in_training() -> None:
     assert not torch.equal(model(x), model(x))
 
 
-def test_the_classifier_begins_by_he_s_rule_over_its_inputs_without_bias() -> None:
+def test_the_classifier_starts_with_he_initialisation_over_the_fan_in_and_zero_bias() -> None:
     torch.manual_seed(0)
     model = WideResNet(10, 8)
     assert model.fc.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
     assert not model.fc.bias.any()
 
 
-def test_every_bn_has_the_momentum_that_is_asked_for() -> None:
+def test_every_bn_has_the_configured_momentum() -> None:
     model = WideResNet(10, 1, bn_momentum=0.25)
     found = [module.momentum for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert found == [0.25] * 7

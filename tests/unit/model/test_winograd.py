@@ -1,4 +1,4 @@
-"""Winograd's algorithm against the convolution in fp64, of whatever shape; where it is taken; what it leaves alone."""
+"""Winograd's algorithm against fp64 convolutions of all shapes; when it is used, and what it leaves to torch."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def check(conv: nn.Conv2d, count: int, height: int, width: int) -> None:
     """Output and gradients are those of fp64, to 1e-5 of their norm."""
     x = noise(count, conv.in_channels, height, width).requires_grad_()
-    of_y = noise(count, conv.out_channels, height, width, seed=1)
+    grad_y = noise(count, conv.out_channels, height, width, seed=1)
     y = winograd(conv, x)
     exact_x, exact_weight = (tensor.detach().double().requires_grad_() for tensor in (x, conv.weight))
     exact = F.conv2d(exact_x, exact_weight, padding=1)
-    ours = (y, *torch.autograd.grad(y, (x, conv.weight), of_y))
-    theirs = (exact, *torch.autograd.grad(exact, (exact_x, exact_weight), of_y.double()))
+    ours = (y, *torch.autograd.grad(y, (x, conv.weight), grad_y))
+    theirs = (exact, *torch.autograd.grad(exact, (exact_x, exact_weight), grad_y.double()))
     for one, other in zip(ours, theirs, strict=True):
         assert one.shape == other.shape
         assert one.dtype is torch.float32
@@ -72,14 +72,14 @@ def test_shapes_of_networks(count: int, inputs: int, outputs: int, side: int) ->
 
 
 def test_the_number_of_threads_does_not_change_a_bit() -> None:
-    conv, x, of_y = plain(32, 48), noise(70, 32, 9, 9), noise(70, 48, 9, 9, seed=1)
+    conv, x, grad_y = plain(32, 48), noise(70, 32, 9, 9), noise(70, 48, 9, 9, seed=1)
     results, threads = [], torch.get_num_threads()
     x.requires_grad_()
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
             y = winograd(conv, x)
-            results.append((y, *torch.autograd.grad(y, (x, conv.weight), of_y)))
+            results.append((y, *torch.autograd.grad(y, (x, conv.weight), grad_y)))
     finally:
         torch.set_num_threads(threads)
     for others in results[1:]:
@@ -87,7 +87,7 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
-def test_what_is_no_number_is_seen_and_stays_in_its_image(value: float) -> None:
+def test_nan_and_infinity_show_and_stay_in_their_image(value: float) -> None:
     x = noise(24, 16, 4, 4)
     x[3, 5, 1, 2] = value
     y = convolve(plain(16, 16), x)
@@ -97,7 +97,7 @@ def test_what_is_no_number_is_seen_and_stays_in_its_image(value: float) -> None:
     assert y[4:].isfinite().all()
 
 
-def test_it_is_taken_with_and_without_gradients() -> None:
+def test_it_is_used_with_and_without_gradients() -> None:
     conv, x = plain(16, 16), noise(24, 16, 4, 4)
     y = convolve(conv, x)
     assert "_Winograd" in type(y.grad_fn).__name__

@@ -1,11 +1,11 @@
-"""Kill a training run again and again, and show what it cost: kills, steps repeated, bytes that differ in the end.
+"""Kill a training run repeatedly and measure the cost: steps repeated, seconds lost, bytes that differ in the end.
 
     python benchmarks/faults.py --data-dir data --kills 50 --output benchmarks/results/X.json
 
-A small run on real images is trained once undisturbed. Then the same run is killed with SIGKILL at random moments:
-while it loads data, takes steps, evaluates, writes a checkpoint and exports the model. After each kill the same
-command is started again. In the end the model and the history must be those of the undisturbed run, byte for byte,
-and no kill may have cost more than the time between two checkpoints and the longest step.
+A small run on real images is first trained undisturbed. Then the same run is killed with SIGKILL at random moments:
+while it loads data, takes steps, evaluates, writes a checkpoint or exports the model. After each kill the same command
+is started again. In the end the model and the history must equal those of the undisturbed run, byte for byte, and no
+kill may have cost more than the checkpoint interval plus the longest step.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from wrn.training.checkpoint import CheckpointStore
 PHASES = ("loading", "stepping", "evaluating", "writing", "exporting")
 """What a run may be doing when it is killed."""
 FIELDS = ("phase", "writing", "steps", "began", "asked", "longest")
-"""Of a progress file: index in PHASES; a checkpoint is being written; steps of the whole run; when training began; when
-it last asked whether a checkpoint is due, and the longest time between two such moments."""
+"""Fields of a progress file: index in PHASES; whether a checkpoint is being written; steps of the whole run; when
+training began; when the run last asked whether a checkpoint is due, and the longest time between two such moments."""
 TIMING = {"images_per_s", "mfu", "memory_gb", "seconds"}
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: in which phase, after how many steps of the run, how many of them it cost, and their time.
+    """One kill: the phase, the steps the run had taken, and how many steps and seconds the kill cost.
 
-    seconds_lost: from the checkpoint that the run goes on from, or from when the killed process began to train where
-    that was later, to the kill; 0 where no step was lost, as when the finished run was being scored.
-    longest_step_s: the longest time in which the killed process could begin no checkpoint: a step, or what a machine
-    that stalls makes of one. A kill may cost so much more than the interval, and no more.
+    seconds_lost: time from the checkpoint that the run resumes from, or from when the killed process began training if
+    that was later, to the kill; 0 if no step was lost, as when a finished run was being scored.
+    longest_step_s: the longest time in which the killed process could not start a checkpoint: a step, possibly
+    prolonged by a stalling machine. A kill may cost at most the interval plus this.
     """
 
     phase: str
@@ -57,9 +57,9 @@ class Kill:
 
 
 class Progress:
-    """A small file in which a run tells what it is doing, read by the one that kills it.
+    """A small file in which a run reports what it is doing, read by the process that kills it.
 
-    Each field is written alone, in one piece: the run's threads never undo what the other wrote.
+    Fields are written separately, so the run's threads never overwrite each other's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +68,7 @@ class Progress:
         with path.open("r+b") as file:
             self._view = mmap.mmap(file.fileno(), 8 * len(FIELDS))
 
-    def tell(self, **values: float) -> None:
+    def write(self, **values: float) -> None:
         for name, value in values.items():
             struct.pack_into("d", self._view, 8 * FIELDS.index(name), value)
 
@@ -92,11 +92,11 @@ def child(path: Path, flags: list[str]) -> int:
 
         def wrapper(*arguments: Any, **keys: Any) -> Any:
             before = progress.read("phase")
-            progress.tell(phase=PHASES.index(phase))
+            progress.write(phase=PHASES.index(phase))
             try:
                 return original(*arguments, **keys)
             finally:
-                progress.tell(phase=before)
+                progress.write(phase=before)
 
         setattr(module, name, wrapper)
 
@@ -105,25 +105,25 @@ def child(path: Path, flags: list[str]) -> int:
 
     def begun(self: Any, stop: Any) -> None:
         now = time.time()
-        progress.tell(steps=self._step, began=now, asked=now, longest=0.0)
+        progress.write(steps=self._step, began=now, asked=now, longest=0.0)
         train(self, stop)
 
     def asked(self: Any) -> None:
         now = time.time()
-        progress.tell(longest=max(progress.read("longest"), now - progress.read("asked")), asked=now)
+        progress.write(longest=max(progress.read("longest"), now - progress.read("asked")), asked=now)
         ask(self)
 
     def counted(self: Any, number: int, batch: Any) -> None:
-        progress.tell(phase=PHASES.index("stepping"))
+        progress.write(phase=PHASES.index("stepping"))
         take(self, number, batch)
-        progress.tell(steps=number + 1)
+        progress.write(steps=number + 1)
 
     def written(*arguments: Any) -> None:
-        progress.tell(writing=1)
+        progress.write(writing=1)
         try:
             write(*arguments)
         finally:
-            progress.tell(writing=0)
+            progress.write(writing=0)
 
     trainer.Trainer.run = begun  # type: ignore[method-assign]
     trainer.Trainer._save_if_due = asked  # type: ignore[method-assign]
@@ -145,16 +145,16 @@ def flags_of(run: Path, data_dir: Path, dataset: str, interval_s: float, images:
 
 
 def start(progress: Progress, path: Path, flags: list[str]) -> subprocess.Popen[str]:
-    """A process of the run; it begins by loading, whatever the one before it was killed in."""
-    progress.tell(phase=PHASES.index("loading"), writing=0, began=0.0)
+    """Start a process of the run; it begins with loading, whatever phase the previous one was killed in."""
+    progress.write(phase=PHASES.index("loading"), writing=0, began=0.0)
     command = [sys.executable, __file__, "--child", str(path), "--", *flags]
-    # One thread: the moments of the kills are then spread over the run's own work, not over thread switches.
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=quiet, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # One thread, so that kills are spread over the run's own work, not over thread switches.
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def kill_in(phase: str, process: subprocess.Popen[str], progress: Progress, draws: random.Random) -> float | None:
-    """SIGKILL while the run is in that phase; the moment of it. None when the run ended before that came."""
+    """Send SIGKILL while the run is in that phase; returns the time, or None if the run ended first."""
     worked = 0.0
     enough = draws.uniform(0.0, 4.0) if phase == "stepping" else 0.0
     while process.poll() is None:
@@ -171,11 +171,11 @@ def kill_in(phase: str, process: subprocess.Popen[str], progress: Progress, draw
 
 
 def cost_of(moment: float, progress: Progress, run: Path) -> Kill:
-    """What a kill cost that struck at that moment, from the newest whole checkpoint in the run's folder."""
+    """The cost of a kill at that moment, given the newest valid checkpoint in the run's folder."""
     phase, step, began = progress.phase, int(progress.read("steps")), progress.read("began")
     newest = CheckpointStore(run / "checkpoints", 2, print).newest()
     resumed_from, saved = (newest[1].step, newest[1].state["time"]) if newest is not None else (0, 0.0)
-    if not began:  # it was still loading: no work of its own to lose
+    if not began:  # it was still loading, so it had no work of its own to lose
         return Kill(phase, resumed_from, resumed_from, 0, 0.0, 0.0)
     lost = step - resumed_from
     longest = max(progress.read("longest"), moment - progress.read("asked"))
@@ -183,14 +183,14 @@ def cost_of(moment: float, progress: Progress, run: Path) -> Kill:
 
 
 def outcome(run: Path) -> tuple[bytes, list[dict[str, Any]]]:
-    """The model's bytes, and the history without what depends on the clock."""
+    """The model's bytes, and the history without its timings."""
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     timeless = [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
     return (run / "model/model.safetensors").read_bytes(), timeless
 
 
 def resumed_at(output: str) -> int | None:
-    """The step that a run says it went on from; None where it did not come so far."""
+    """The step that a run reports resuming from; None if it did not get that far."""
     for line in output.splitlines():
         if line.startswith("fresh start"):
             return 0
@@ -203,23 +203,25 @@ def differing(one: bytes, other: bytes) -> int:
     return sum(a != b for a, b in zip(one, other, strict=False)) + abs(len(one) - len(other))
 
 
-def torment(folder: Path, data_dir: Path, dataset: str, kills: int, interval_s: float, images: int) -> dict[str, Any]:
-    """Train once in peace and once with so many kills; what happened."""
+def inject_kills(
+    folder: Path, data_dir: Path, dataset: str, kills: int, interval_s: float, images: int
+) -> dict[str, Any]:
+    """Train once undisturbed and once with this many kills; returns the figures."""
     draws = random.Random(0)
     path, run = folder / "progress", folder / "killed"
     progress = Progress(path)
     started = time.monotonic()
-    peaceful = start(progress, path, flags_of(folder / "peaceful", data_dir, dataset, interval_s, images))
-    output, _ = peaceful.communicate()
-    assert peaceful.returncode == 0, output
-    peace_seconds = time.monotonic() - started
+    undisturbed = start(progress, path, flags_of(folder / "undisturbed", data_dir, dataset, interval_s, images))
+    output, _ = undisturbed.communicate()
+    assert undisturbed.returncode == 0, output
+    undisturbed_seconds = time.monotonic() - started
 
     struck: list[Kill] = []
     starts, finished = 0, False
-    expected: int | None = None  # the step that the next process goes on from
+    expected: int | None = None  # the step that the next process must resume from
     started = time.monotonic()
     while not (finished and len(struck) >= kills):
-        # Mostly stepping: a run that is only killed while loading would never get on.
+        # Mostly stepping: a run that is only killed while loading would make no progress.
         phase = draws.choice((*PHASES, "stepping", "stepping"))
         process = start(progress, path, flags_of(run, data_dir, dataset, interval_s, images))
         starts += 1
@@ -227,25 +229,25 @@ def torment(folder: Path, data_dir: Path, dataset: str, kills: int, interval_s: 
         output, _ = process.communicate()
         at = resumed_at(output)
         if None not in (at, expected) and at != expected:
-            raise SystemExit(f"it went on from step {at}, not from the newest checkpoint's {expected}")
+            raise SystemExit(f"the run resumed from step {at}, not from step {expected} of the newest checkpoint")
         if moment is not None:
             struck.append(cost_of(moment, progress, run))
             expected = struck[-1].resumed_from
         elif process.returncode != 0:
             raise SystemExit(f"exit code {process.returncode} after a kill:\n{output}")
         finished = moment is None
-        if finished and len(struck) < kills:  # it came to its end between two kills: on with another run of the same
-            assert outcome(run) == outcome(folder / "peaceful")
+        if finished and len(struck) < kills:  # it finished before all kills: start the same run again
+            assert outcome(run) == outcome(folder / "undisturbed")
             run.rename(folder / f"killed-{starts}")
             expected = None
     model, history = outcome(folder / "killed")
-    peace_model, peace_history = outcome(folder / "peaceful")
+    undisturbed_model, undisturbed_history = outcome(folder / "undisturbed")
     return {
         "kills": [asdict(kill) for kill in struck],
         "starts": starts,
-        "bytes_differing": differing(model, peace_model),
-        "history_differs": history != peace_history,
-        "seconds_undisturbed": peace_seconds,
+        "bytes_differing": differing(model, undisturbed_model),
+        "history_differs": history != undisturbed_history,
+        "seconds_undisturbed": undisturbed_seconds,
         "seconds_with_kills": time.monotonic() - started,
     }
 
@@ -269,8 +271,8 @@ def report(result: dict[str, Any], interval_s: float) -> str:
     history = "DIFFERS" if result["history_differs"] else "is equal"
     repeated = sum(kill.steps_lost for kill in kills)
     lines += [
-        f"{len(kills)} kills, {result['starts']} starts, {repeated} steps repeated; a checkpoint each {interval_s:g} s",
-        f"{result['bytes_differing']} bytes of the model differ, the history {history}",
+        f"{len(kills)} kills, {result['starts']} starts, {repeated} steps redone; a checkpoint every {interval_s:g} s",
+        f"{result['bytes_differing']} bytes of the model differ; the history {history}",
     ]
     return "\n".join(lines)
 
@@ -284,10 +286,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--interval", type=float, default=1.5, help="seconds between checkpoints")
     parser.add_argument("--images", type=int, default=2000, help="training images of the small run")
-    parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
+    parser.add_argument("--output", type=writable, help="write the results to this JSON file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = torment(Path(folder), args.data_dir, args.dataset, args.kills, args.interval, args.images)
+        result = inject_kills(Path(folder), args.data_dir, args.dataset, args.kills, args.interval, args.images)
     print(report(result, args.interval))
     if args.output:
         settings = {"benchmark": "faults", "interval_s": args.interval, "images": args.images, "dataset": args.dataset}
@@ -296,7 +298,7 @@ def main() -> None:
     if beyond:
         sys.exit(f"a kill cost more than the interval and a step: {beyond}")
     if result["bytes_differing"] or result["history_differs"]:
-        sys.exit("the run with kills did not end as the undisturbed one")
+        sys.exit("the killed run's result differs from the undisturbed one's")
 
 
 if __name__ == "__main__":

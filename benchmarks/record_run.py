@@ -1,8 +1,8 @@
-"""Keep the figures of a finished run as a record.
+"""Save the results of a finished run as a record.
 
     python benchmarks/record_run.py runs/X --recipe quickstart --output benchmarks/results/quickstart-X.json
 
-With --experiment NAME it is one of the trials that docs/experiments.md compares: only the held-out images count there.
+With --experiment NAME it becomes one of the trials compared in docs/experiments.md, which use held-out images only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wrn.model import Architecture
 
 
 def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:
-    """What a run directory says of itself, without the folders that it used."""
+    """A record of a run directory, without the paths that the run used."""
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     model = json.loads((run / "model/model.json").read_text())
     last = history[-1]
@@ -40,9 +40,9 @@ def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run directory that ended")
+    parser.add_argument("run", type=Path, help="directory of a finished run")
     parser.add_argument("--recipe", required=True)
-    parser.add_argument("--experiment", metavar="NAME", help="a trial with held-out images, of this name")
+    parser.add_argument("--experiment", metavar="NAME", help="name of a trial with held-out images")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     write_json(args.output, record_of(args.run, args.recipe, args.experiment))

@@ -1,4 +1,4 @@
-"""A disk that fills while a checkpoint is written: a real file system, too small for the second one."""
+"""A disk that fills up while a checkpoint is written: a real file system, too small for a second checkpoint."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from data_files import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "1000k"
-"""One checkpoint of WRN-10-1 fits, 0.6 MB, and not a second beside it.
+"""Holds one checkpoint of WRN-10-1 (0.6 MB), but not two.
 
-However slow the disk is, a run writes at least two: after its first epoch, and at the end.
+However slow the disk is, a run writes at least two: after its first epoch and at the end.
 """
 
 
@@ -27,11 +27,11 @@ def may_mount(folder: Path) -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def test_the_previous_checkpoint_stays_and_the_run_goes_on_from_it(tmp_path: Path) -> None:
+def test_the_previous_checkpoint_stays_and_the_run_resumes_from_it(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if not may_mount(disk):
-        pytest.skip("needs the right to mount a file system")
+        pytest.skip("needs permission to mount a file system")
     pictures = write_pictures(tmp_path / "pictures")
     train = (
         f"{sys.executable} {ROOT / 'src/train.py'} --dataset folder --data-dir {pictures} "

@@ -1,4 +1,4 @@
-"""One of two processes of which the second is late: in a step that may take long, and in one that may not."""
+"""One of two processes, the second of which is late: in a step that may take long, and in one that may not."""
 
 from __future__ import annotations
 

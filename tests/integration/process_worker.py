@@ -1,4 +1,4 @@
-"""Twenty steps of a tiny run in each process that this is started in; the first writes down what it saw."""
+"""Takes twenty steps of a tiny run in each process; the first writes down what it saw."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wrn.training.run import prepare
 
 
 def freeze_bn(model: nn.Module, mode: bool = True) -> nn.Module:
-    """`train()`, but BN stays with its statistics."""
+    """`train()`, but BN keeps its statistics."""
     nn.Module.train(model, mode)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -31,7 +31,7 @@ def freeze_bn(model: nn.Module, mode: bool = True) -> nn.Module:
 def main() -> None:
     out, keys = Path(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
-    # What is compared is how compiled steps and several processes go together, not the compiler's code.
+    # This compares how compiled steps and several processes work together, not the compiler's code.
     torch.compile = functools.partial(torch.compile, backend="eager")  # type: ignore[assignment]
     parts.open_dataset = lambda *arguments, **named: tiny_dataset()  # type: ignore[assignment]
     WideResNet.train = freeze_bn  # type: ignore[method-assign,assignment]

@@ -1,4 +1,4 @@
-"""The commands as a person runs them, on a folder of pictures."""
+"""The commands as users run them, on a folder of pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLAIN = ["--mixup-alpha", "0", "--cutout", "0", "--progress", "plain"]
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three classes, 12 pictures each to train on and 4 to test on, told apart by colour."""
+    """Three classes, distinguished by colour, with 12 pictures each to train on and 4 to test on."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     rng = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def test_the_entry_point_is_the_same_program(pictures: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_the_same_command_goes_on(number: signal.Signals, pictures: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_the_same_command_resumes(number: signal.Signals, pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "wrn", *arguments(pictures, run, "--epochs", "400", "--eval-epochs", "0")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -131,7 +131,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(number: signal.Signals, pictu
     _, error = process.communicate(timeout=60)
     assert process.returncode == 3
     assert f"stopped by {number.name} after step" in error
-    assert "Start the same command again to go on" in error
+    assert "Run the same command again to resume" in error
     assert "Traceback" not in error
     command[command.index("400")] = "401"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -152,16 +152,16 @@ def test_stopped_while_torch_is_loaded(pictures: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, (tmp_path / "run").exists()) == (3, False)
-    assert error == "wrn train: stopped by SIGTERM before the first step; start the same command again\n"
+    assert error == "wrn train: stopped by SIGTERM before the first step; run the same command again\n"
 
 
-def test_killed_again_and_again_it_goes_on_from_the_newest_checkpoint(pictures: Path, tmp_path: Path) -> None:
+def test_killed_repeatedly_it_resumes_from_the_newest_checkpoint(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     more = ["--epochs", "100000", "--eval-epochs", "0", "--checkpoint-minutes", "0.001"]
     command = [sys.executable, "-m", "wrn", *arguments(pictures, run, *more)]
     saved = 0
     for number in range(3):
-        # To a file: a run whose output nobody reads would stand still once the pipe is full.
+        # To a file: a run whose output nobody reads would block once the pipe is full.
         with (tmp_path / f"log-{number}").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -171,13 +171,13 @@ def test_killed_again_and_again_it_goes_on_from_the_newest_checkpoint(pictures: 
             process.wait()
         lines = (tmp_path / f"log-{number}").read_text().splitlines()
         first = next(line for line in lines if line.startswith(("resumed", "fresh")))
-        # One more may have been written between our look and the kill.
+        # Another one may have been written between this check and the kill.
         assert first.startswith("resumed from step ") == (number > 0), first
         assert (int(first.split()[3]) if number else 0) >= before
 
 
 def newer_checkpoint(folder: Path, step: int, process: subprocess.Popen[bytes]) -> int:
-    """The step of the newest whole checkpoint, once there is one after `step`."""
+    """The step of the newest complete checkpoint, once there is one after `step`."""
     deadline = time.monotonic() + 90
     while True:
         newest = max((int(path.name[5:13]) for path in folder.glob("step-*.sha256")), default=0)
@@ -188,7 +188,7 @@ def newer_checkpoint(folder: Path, step: int, process: subprocess.Popen[bytes]) 
         time.sleep(0.02)
 
 
-def test_on_sagemaker_the_reason_of_a_failure_is_left(
+def test_on_sagemaker_the_failure_reason_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
@@ -206,12 +206,12 @@ def test_on_sagemaker_the_reason_of_a_failure_is_left(
         (["--num-classes", "10"], "num_classes 10 does not fit: folder has 3 classes"),
         (["--train-images", "100"], "train_images 100 is more than the 36 there are"),
         (["--lr", "-1"], "lr (flag): '-1' is not allowed"),
-        (["--device", "cuda:7"], "device: cuda:7 is not here"),
-        (["--resume", "nowhere"], "there is no such checkpoint"),
+        (["--device", "cuda:7"], "device: cuda:7 is not available"),
+        (["--resume", "nowhere"], "no such checkpoint"),
         (["--output-dir", "/proc/no"], "output_dir: /proc/no cannot be written"),
     ],
 )
-def test_what_a_person_can_mend_is_one_sentence(
+def test_what_users_can_fix_is_one_sentence(
     flags: list[str], words: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(pictures, tmp_path / "run", "--epochs", "1", *flags)) == 2
@@ -228,7 +228,7 @@ def test_a_run_that_never_began_leaves_no_folder(
     before = ["train", "--dataset", "folder", "--data-dir", str(pictures), *SMALL, *PLAIN, "--epochs", "1"]
     assert main([*before, *flags]) == 2
     assert list(Path("runs").glob("**/*")) == []
-    # A folder of the user's own is not ours to remove.
+    # A folder that the user made is never removed.
     Path("mine").mkdir()
     assert main([*before, *flags, "--output-dir", "mine"]) == 2
     assert Path("mine").is_dir()
@@ -236,7 +236,7 @@ def test_a_run_that_never_began_leaves_no_folder(
     assert not Path("new").exists()
 
 
-def test_tensorboard_that_is_not_installed_is_told_before_anything_is_made(
+def test_missing_tensorboard_is_reported_before_anything_is_made(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -254,7 +254,7 @@ def test_tensorboard_and_rich(pictures: Path, tmp_path: Path, capsys: pytest.Cap
     assert next((run / "tensorboard").iterdir()).stat().st_size > 100
 
 
-def test_what_was_set_aside_is_told_at_the_end(
+def test_what_was_set_aside_is_reported_at_the_end(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for again in ([], ["--resume", "never"]):
@@ -266,7 +266,7 @@ def test_what_was_set_aside_is_told_at_the_end(
     )
 
 
-def test_how_long_it_took_is_told_of_the_run_and_of_this_start(
+def test_the_time_taken_is_reported_for_the_run_and_for_this_start(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = []

@@ -1,4 +1,4 @@
-"""deploy.sh hands every word over as it is, whatever is in it."""
+"""deploy.sh passes every word on unchanged, whatever it contains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOSTILE = [
 
 @pytest.fixture
 def door(tmp_path: Path) -> Path:
-    """A folder with deploy.sh, and a `wrn` on the path that writes down the words it was given."""
+    """A folder with deploy.sh, and a `wrn` on the path that records its arguments."""
     shutil.copy(ROOT / "deploy.sh", tmp_path / "deploy.sh")
     fake(tmp_path / "bin/wrn", f"printf '%s\\0' \"$@\" > '{tmp_path}/words'")
     return tmp_path
@@ -43,7 +43,7 @@ def fake(path: Path, line: str) -> None:
 
 
 def call(door: Path, *arguments: str, **variables: str) -> tuple[list[str], subprocess.CompletedProcess[str]]:
-    """The words that `wrn` was given, and how deploy.sh ended."""
+    """The arguments that `wrn` got, and how deploy.sh ended."""
     environ = {"PATH": f"{door}/bin:/usr/bin:/bin", **variables}
     done = subprocess.run(
         ["bash", str(door / "deploy.sh"), *arguments],
@@ -83,7 +83,7 @@ def test_hostile_values_are_only_values(door: Path, value: str) -> None:
     words, done = call(door, "-r", value, "--name", value, f"--tags={value}", S3_BUCKET=value, INSTANCE_TYPE=value)
     assert done.returncode == 0, done.stderr
     given = [f"--bucket={value}", f"--instance-type={value}"] if value else []
-    # A word of its own that looks like one of our short forms is one, as everywhere.
+    # A separate word that looks like a short form is one, as everywhere.
     own = "--dry-run" if value == "-n" else value
     assert words == ["deploy", *given, f"--region={value}", "--name", own, f"--tags={value}"]
     assert set(door.iterdir()) - before == {door / "words"}
@@ -138,7 +138,7 @@ sys.exit(code)
 
 
 def test_a_dry_run_is_quick(tmp_path: Path) -> None:
-    """It imports nothing heavy, waits for nothing and computes little. That is below 2 s on a quiet machine."""
+    """It imports nothing heavy, waits for nothing and computes little: under 2 s on an idle machine."""
     shutil.copy(ROOT / "deploy.sh", tmp_path / "deploy.sh")
     (tmp_path / "watched.py").write_text(WATCHED)
     fake(tmp_path / "bin/wrn", f"PYTHONPATH='{ROOT / 'src'}' exec '{sys.executable}' '{tmp_path}/watched.py' \"$@\"")
@@ -156,6 +156,6 @@ def test_a_dry_run_is_quick(tmp_path: Path) -> None:
 
 
 def processor_seconds() -> float:
-    """What all children of this process have used: others on the machine hardly change it."""
+    """CPU time of all children of this process, hardly affected by other load on the machine."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,4 +1,4 @@
-"""What may differ when a run goes on, and what is said of the rest; going on elsewhere, or from what is damaged."""
+"""What may differ when a run resumes and what is refused; resuming elsewhere, or after damage."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def test_another_configuration_is_listed_and_refused(tmp_path: Path) -> None:
     recorder = Recorder()
     with pytest.raises(CheckpointError, match=r"weight_decay was 0.0005 and is 0.1"):
         ready(tiny_config(tmp_path, weight_decay=0.1), recorder)
-    assert recorder.notes == [], "it says that it goes on only where it does"
-    with pytest.raises(CheckpointError, match=r"another network \(widen_factor was 1 and is 2"):
+    assert recorder.notes == [], "it only reports a resume that happens"
+    with pytest.raises(CheckpointError, match=r"different network \(widen_factor was 1 and is 2"):
         ready(tiny_config(tmp_path, widen_factor=2, resume_anyway=True), Recorder())
-    with pytest.raises(CheckpointError, match=r"another network \(activation was 'relu' and is 'silu'"):
+    with pytest.raises(CheckpointError, match=r"different network \(activation was 'relu' and is 'silu'"):
         ready(tiny_config(tmp_path, activation="silu", resume_anyway=True), Recorder())
-    with pytest.raises(CheckpointError, match=r"another network \(downsampling was 'stride' and is 'pool'"):
+    with pytest.raises(CheckpointError, match=r"different network \(downsampling was 'stride' and is 'pool'"):
         ready(tiny_config(tmp_path, downsampling="pool", resume_anyway=True), Recorder())
 
 
-def test_a_run_goes_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on the machine that replaces a lost one: fp16 scales the loss, what went before did not."""
+def test_a_run_resumes_in_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a replacement machine: fp16 scales the loss, the run before did not."""
     recorder = Recorder(stop_after=5)
     trainer, _ = ready(tiny_config(tmp_path, amp=False), recorder)
     with pytest.raises(Interrupted):
         trainer.run(recorder.stop)
-    # Not a step of it, and no measuring: a CPU takes minutes for fp16.
+    # No steps and no measurements: a CPU takes minutes for fp16.
     fp16 = Precision(torch.device("cpu"), torch.float16, "as on a T4")
     monkeypatch.setattr("wrn.training.run.pick_precision", lambda *arguments, **named: fp16)
     monkeypatch.setattr("wrn.training.run.peak_flops", lambda precision: (1e12, "for this test"))
@@ -57,7 +57,7 @@ def test_a_run_goes_on_in_another_precision(tmp_path: Path, monkeypatch: pytest.
     assert trainer._train_step.scaler.get_scale() > 1
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
     _, history = run_through(tmp_path / "whole", checkpoint_epochs=1)
     recorder = Recorder(stop_after=10)
     trainer, paths = ready(tiny_config(tmp_path / "cut", checkpoint_epochs=1), recorder)
@@ -84,20 +84,20 @@ def test_starting_over_where_a_longer_run_was(tmp_path: Path) -> None:
     again = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, lr=0.4), again)
     trainer.run(again.stop)
-    assert again.steps == list(range(3, 12)), "it goes on with the new run, not with the old"
+    assert again.steps == list(range(3, 12)), "it resumes the new run, not the old one"
 
 
-def test_going_on_elsewhere_where_a_shorter_run_was(tmp_path: Path) -> None:
-    """What is there, of fewer steps too, is never fallen back to: it is another run's."""
+def test_resuming_into_the_folder_of_a_shorter_run(tmp_path: Path) -> None:
+    """Checkpoints there, even of fewer steps, are never a fallback: they belong to another run."""
     for name, steps in (("from", 6), ("to", 3)):
         recorder = Recorder(stop_after=steps)
         trainer, paths = ready(tiny_config(tmp_path / name), recorder)
-        with pytest.raises(Interrupted, match=r"Start the same command again to go on$"):
+        with pytest.raises(Interrupted, match=r"Run the same command again to resume$"):
             trainer.run(recorder.stop)
     there = str(tmp_path / "from")
     recorder = Recorder(stop_after=2)
     trainer, paths = ready(tiny_config(tmp_path / "to", resume=there), recorder)
-    with pytest.raises(Interrupted, match=r"Start the same command again to go on, with --resume auto$"):
+    with pytest.raises(Interrupted, match=r"Run the same command again to resume, with --resume auto$"):
         trainer.run(recorder.stop)
     assert recorder.steps == [6, 7]
     assert [path.name for path in trainer.store.paths()] == ["step-00000008.safetensors"]
@@ -106,10 +106,10 @@ def test_going_on_elsewhere_where_a_shorter_run_was(tmp_path: Path) -> None:
     trainer, _ = ready(tiny_config(tmp_path / "to", resume=str(paths.checkpoints)), again)
     trainer.run(again.stop)
     assert again.steps == [8, 9, 10, 11]
-    assert not any("set aside" in note for note in again.notes), "named or not, it goes on from its own"
+    assert not any("set aside" in note for note in again.notes), "named or not, it resumes from its own"
 
 
-def test_a_finished_run_that_goes_on_elsewhere_is_saved_there(tmp_path: Path) -> None:
+def test_a_finished_run_resumed_elsewhere_is_saved_there(tmp_path: Path) -> None:
     run_through(tmp_path / "from")
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path / "to", resume=str(tmp_path / "from")), recorder)
@@ -118,8 +118,8 @@ def test_a_finished_run_that_goes_on_elsewhere_is_saved_there(tmp_path: Path) ->
     assert trainer.store.newest() is not None
 
 
-def test_a_last_write_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where that state had been saved in the background before."""
+def test_a_failing_last_write_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if that state was saved in the background before."""
 
     def full(path: Path, checkpoint: Checkpoint) -> None:
         raise CheckpointError("no space")
@@ -137,7 +137,7 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for data, words in (
         (replace(tiny_dataset(), name="synthetic"), r"other data \(folder, this is synthetic\)"),
         (tiny_dataset(62), r"60 \+ 20 images, here are 62 \+ 20"),
-        (replace(tiny_dataset(), classes=("v", "w", "x", "y", "z")), "as many images, but other ones"),
+        (replace(tiny_dataset(), classes=("v", "w", "x", "y", "z")), "the same number of images, but different ones"),
     ):
         monkeypatch.setattr(given, lambda *arguments, data=data, **keys: data)
         with pytest.raises(CheckpointError, match=words):
@@ -145,8 +145,8 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ready(tiny_config(tmp_path, resume_anyway=True), Recorder())
 
 
-def test_auto_stays_with_the_data_that_the_run_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline it takes the synthetic set; on the way back on line it must not train on with another."""
+def test_auto_stays_with_the_original_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline it uses the synthetic set; back online it must not continue with another data set."""
     asked = []
 
     def opened(name: str, **keys: object) -> Dataset:
@@ -162,7 +162,7 @@ def test_auto_stays_with_the_data_that_the_run_began_with(tmp_path: Path, monkey
     assert asked == ["auto", "synthetic"]
 
 
-def test_more_epochs_than_before_tell_what_becomes_of_the_rate(tmp_path: Path) -> None:
+def test_more_epochs_than_before_report_the_new_rate(tmp_path: Path) -> None:
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, epochs=2), recorder)
     trainer.run(recorder.stop)
@@ -194,7 +194,7 @@ def test_a_stop_saves_although_the_write_before_it_failed(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("busy", "saved"), [(range(0), [8, 16, 20]), (range(8, 13), [13, 16, 20])], ids=["idle", "for more than an epoch"]
 )
-def test_a_checkpoint_is_put_off_while_another_is_being_written_and_not_forgotten(
+def test_a_checkpoint_is_postponed_but_not_forgotten_while_another_is_being_written(
     busy: range, saved: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -204,20 +204,20 @@ def test_a_checkpoint_is_put_off_while_another_is_being_written_and_not_forgotte
     assert saved_steps(trainer) == saved
 
 
-def test_a_run_directory_that_nobody_named_is_told_when_it_stops(
+def test_an_automatic_run_directory_is_reported_when_the_run_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recorder = Recorder(stop_after=2)
     trainer, paths = ready(tiny_config(tmp_path).model_copy(update={"output_dir": None}), recorder)
-    with pytest.raises(Interrupted, match=rf"to go on, with --output-dir {re.escape(str(paths.run))}$"):
+    with pytest.raises(Interrupted, match=rf"to resume, with --output-dir {re.escape(str(paths.run))}$"):
         trainer.run(recorder.stop)
 
 
-def test_among_several_processes_one_tells_of_the_images_of_all_and_waits_where_they_may_be_late(
+def test_the_first_of_several_processes_reports_all_images_and_allows_for_delays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of two, of which the other never comes."""
+    """The first of two processes; the other never joins."""
     processes, told, delays, taken = Processes(), [], [], []
     processes.place = Place(rank=0, world_size=2)
     monkeypatch.setattr(processes, "expect_delay", lambda: delays.append(trainer._step))
@@ -228,8 +228,8 @@ def test_among_several_processes_one_tells_of_the_images_of_all_and_waits_where_
     trainer, _ = ready(config, recorder, processes)
     trainer.run(recorder.stop)
     assert told == [16, 16, 16, 12] * 3
-    assert delays == [0, 6]  # where the pictures grow, kernels are chosen anew
-    (statistics,) = taken  # of BN, each process has its own: scored are those of the first
+    assert delays == [0, 6]  # when the images grow, kernels are chosen again
+    (statistics,) = taken  # of BN; each process has its own, and the first's are evaluated
     assert [id(tensor) for tensor in statistics] == [id(tensor) for tensor in trainer.final_model.buffers()]
     assert trainer.test_scores().plain.superclass is not None
     assert trainer.test_scores().mirrored is not None

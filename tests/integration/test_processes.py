@@ -20,7 +20,7 @@ from wrn.training.processes import PATIENCE
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("process_worker.py")
 FORCED = "forcefully exiting via"
-"""What torchrun says when it kills a process that SIGTERM did not end."""
+"""What torchrun prints when it kills a process that SIGTERM did not end."""
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +69,18 @@ def run_worker(processes: int, out: Path, **keys: Any) -> dict[str, Any]:
     ids=["2", "4", "mix, accumulation, clipping", "sam", "muon", "compiled", "compiled sam"],
 )
 def test_twenty_steps_agree_with_one_process(processes: int, keys: dict[str, Any], tmp_path: Path) -> None:
-    """BN is frozen: its statistics are each process's own. SAM's units are the same in both."""
+    """BN is frozen, as each process has its own statistics. SAM's units are the same in both."""
     alone = run_worker(1, tmp_path / "1.json", **keys)
     together = run_worker(processes, tmp_path / "n.json", **keys)
     assert alone["steps"] == together["steps"] == 20
-    # Rounding, which differs from CPU to CPU, grows from step to step: 7e-5 of a loss, 9e-5 of a norm were seen.
+    # Rounding errors differ between CPUs and grow with each step: up to 7e-5 of a loss and 9e-5 of a norm were seen.
     assert together["losses"] == pytest.approx(alone["losses"], rel=5e-4)
     assert together["images"] == alone["images"]
     assert together["test"] == pytest.approx(alone["test"], rel=2e-3)
     assert together["weights"] == pytest.approx(alone["weights"], rel=2e-4, abs=5e-4)
 
 
-def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_of_two_processes_writes_what_any_run_writes(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = train_flags(pictures, run, val_fraction=0.2, processes=2, ema_decay=0.9, batch_size=10, scale_lr="linear")
     done = subprocess.run(
@@ -98,27 +98,27 @@ def test_a_run_of_two_processes_leaves_what_a_run_leaves(pictures: Path, tmp_pat
     assert json.loads((run / "metrics.json").read_text())["images"] == 60
     assert (run / "model/model.safetensors").is_file()
     written = yaml.safe_load((run / "config.yaml").read_text())
-    assert (written["batch_size"], written["scale_lr"]) == (20, "none"), "as a recipe it would scale again"
+    assert (written["batch_size"], written["scale_lr"]) == (20, "none"), "used as a recipe, it would scale again"
 
 
-def test_goodbyes_do_not_hang(tmp_path: Path) -> None:
-    """A race at the end of a run, once in tens of goodbyes: see `_outliving` in training/processes.py."""
+def test_leaving_does_not_hang(tmp_path: Path) -> None:
+    """A race at the end of a run, once in tens of runs: see `_outliving` in training/processes.py."""
     command = torchrun(2, str(WORKER.with_name("goodbye_worker.py")), "20")
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_a_process_may_be_late_where_kernels_are_compiled_and_nowhere_else() -> None:
-    """Late in its backward pass, whose sums of gradients the others have begun to wait for."""
+    """Late in its backward pass, when the others already wait for its gradients."""
     command = torchrun(2, str(WORKER.with_name("late_worker.py")))
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250, check=False)
     assert "lost: process 1 on " in done.stdout, done.stdout + done.stderr[-3000:]
-    assert "hangs: last heard of" in done.stdout
+    assert "hangs: last heard from" in done.stdout
     assert "in step 2 " in done.stdout
 
 
-def test_three_processes_go_on_to_the_same_bits(pictures: Path, tmp_path: Path) -> None:
-    """Three are the fewest where it matters in which order numbers are added up."""
+def test_three_processes_resume_to_the_same_bits(pictures: Path, tmp_path: Path) -> None:
+    """Three is the smallest number for which the order of a sum matters."""
     models = []
     for name, stop in (("whole", False), ("stopped", True)):
         run = tmp_path / name
@@ -140,7 +140,7 @@ def test_three_processes_go_on_to_the_same_bits(pictures: Path, tmp_path: Path) 
     assert models[0] == models[1]
 
 
-def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_path: Path) -> None:
+def test_a_signal_to_the_command_is_forwarded_and_reported(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "src/train.py"), *train_flags(pictures, run, epochs=5000, processes=2)]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -158,7 +158,7 @@ def test_a_signal_to_the_one_command_is_passed_on_and_told(pictures: Path, tmp_p
 
 
 def test_two_hosts_of_a_sagemaker_job_find_each_other(pictures: Path, tmp_path: Path) -> None:
-    """Both hosts are this machine, by two of its names; each has its own /opt/ml, as in a job without the toolkit."""
+    """Both hosts are this machine, under two names; each has its own /opt/ml, as in a job without the toolkit."""
     hosts = ["127.0.0.1", "localhost"]
     started = []
     for host in hosts:
@@ -187,7 +187,7 @@ def test_two_hosts_of_a_sagemaker_job_find_each_other(pictures: Path, tmp_path: 
 
 
 def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tmp_path: Path) -> None:
-    """Two processes, one of which alone gets the signal; then one process goes on from the same sample position."""
+    """Only one of two processes gets the signal; then a single process resumes from the same sample position."""
     run = tmp_path / "run"
     flags = train_flags(pictures, run, epochs=60, checkpoint_minutes=0)
     script = str(ROOT / "src/train.py")
@@ -221,7 +221,7 @@ def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tm
 
 
 def worker_pid(agent: int, rank: int) -> int:
-    """The training process of this rank that torchrun started."""
+    """The training process of this rank, started by torchrun."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("finds processes by Linux's /proc")
     text = subprocess.run(["ps", "-o", "pid=", "--ppid", str(agent)], capture_output=True, text=True, check=True).stdout
@@ -231,8 +231,7 @@ def worker_pid(agent: int, rank: int) -> int:
 
 @pytest.mark.parametrize(
     ("number", "least", "most"),
-    # A connection that closes is noticed at once; one that is silent, after PATIENCE. What is above, a busy machine
-    # may take.
+    # A closed connection is noticed at once, a silent one after PATIENCE. The rest is a margin for busy machines.
     [(signal.SIGKILL, 0, PATIENCE.total_seconds() / 2), (signal.SIGSTOP, PATIENCE.total_seconds() - 1, 58)],
     ids=["dies", "hangs"],
 )
@@ -261,16 +260,16 @@ def test_a_process_that_dies_or_hangs_ends_the_job_within_a_minute(
         process.kill()
         process.communicate()
     assert process.returncode != 0
-    assert FORCED not in error, "torchrun has waited for one that hangs"
+    assert FORCED not in error, "torchrun waited for a hung process"
     told = [line for line in error.splitlines() if line.startswith("wrn train: process 1 on ")]
     assert told, error[-3000:]
-    silent = re.search(r"died or hangs: last heard of (\d+) s ago", told[0])
+    silent = re.search(r"died or hangs: last heard from (\d+) s ago", told[0])
     assert silent, told[0]
     assert least <= int(silent[1]) <= most
     assert (base / "output/failure").read_text().startswith("LostProcess: process 1 on ")
 
 
-def test_a_restart_by_torchrun_goes_on(pictures: Path, tmp_path: Path) -> None:
+def test_a_restart_by_torchrun_resumes(pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = train_flags(pictures, run, epochs=40, checkpoint_epochs=1)
     process = subprocess.Popen(
@@ -313,7 +312,7 @@ def test_restarts_need_a_place_to_find_the_run(pictures: Path, tmp_path: Path) -
     assert "wrn train: output_dir: unset" in done.stderr
 
 
-def test_a_mistake_of_all_is_told_and_nothing_waits(pictures: Path, tmp_path: Path) -> None:
+def test_a_mistake_common_to_all_is_reported_without_waiting(pictures: Path, tmp_path: Path) -> None:
     flags = train_flags(pictures, tmp_path / "run", batch_size=61, processes=2)
     done = subprocess.run(
         [sys.executable, str(ROOT / "src/train.py"), *flags],

@@ -1,4 +1,4 @@
-"""An interrupted and resumed run gives the bits of the run that was never interrupted."""
+"""An interrupted and resumed run gives exactly the bits of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_interrupted_in_the_middle_of_epochs_and_resumed(name: str, tmp_path: Pa
         assert [key for key in left if not torch.equal(left[key], right[key])] == []
 
 
-def test_an_interruption_is_told_and_saved(tmp_path: Path) -> None:
+def test_an_interruption_is_reported_and_saved(tmp_path: Path) -> None:
     recorder = Recorder(stop_after=5)
     trainer, paths = ready(tiny_config(tmp_path), recorder)
     assert recorder.notes[0] == f"fresh start: no checkpoint in {paths.checkpoints}"
@@ -105,7 +105,7 @@ def test_the_seconds_of_an_epoch_are_those_of_all_its_steps(tmp_path: Path, monk
 
 
 def test_interrupted_between_the_steps_and_the_evaluation_of_an_epoch(tmp_path: Path) -> None:
-    """Evaluating may take minutes on a CPU; it is left at once, and the epoch's figures are those of its own steps."""
+    """Evaluating may take minutes on a CPU; it stops at once, and the epoch's figures come from its own steps only."""
     _, history = run_through(tmp_path / "whole")
     recorder = Recorder(stop_after=4)
     trainer, paths = ready(tiny_config(tmp_path / "cut"), recorder)
@@ -133,17 +133,17 @@ def test_a_stop_while_the_finished_run_is_scored(tmp_path: Path) -> None:
     assert last.read_bytes() == content
 
 
-def test_a_checkpoint_that_was_due_within_an_evaluation_is_written_after_it(tmp_path: Path) -> None:
-    """Evaluating twice as long as the interval must not put the next checkpoint off by another one."""
+def test_a_checkpoint_that_was_due_during_an_evaluation_is_written_after_it(tmp_path: Path) -> None:
+    """An evaluation of twice the interval must not delay the next checkpoint by another interval."""
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, checkpoint_minutes=1), recorder)
     trainer._saved = (0, 0)
     trainer._clock._saved_at -= 120
     before = trainer._clock._saved_at
-    trainer._save_if_due()  # as between the batches of an evaluation: the steps are those that were saved
+    trainer._save_if_due()  # as between the batches of an evaluation: the same steps as in the last save
     assert trainer.store.paths() == []
     assert trainer._clock._saved_at == before
-    trainer.run(recorder.stop)  # sets the clock anew, as every start does
+    trainer.run(recorder.stop)  # resets the clock, as every start does
     trainer._history.pop()
     trainer._clock._saved_at -= 120
     trainer._save_if_due()
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_was_due_within_an_evaluation_is_written_after_it(tmp_
 def test_a_checkpoint_written_late_is_of_its_own_step(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a busy machine the writer may start when the run is epochs ahead; a kill may leave that checkpoint alone."""
+    """On a busy machine the writer may start when the run is epochs ahead; a kill may leave only that checkpoint."""
     keys = {"epochs": 6, "val_fraction": 0.2, "checkpoint_epochs": 0, "keep": 9}
     whole, history = run_through(tmp_path / "whole", **keys)
     recorder = Recorder()
@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path: Pa
 def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_saved(
     bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its loss is finite still; the last step of all has no loss behind it that would tell."""
+    """Its loss is still finite, and after the run's last step no later loss would reveal it."""
     trainer, _ = ready(tiny_config(tmp_path, amp=False, checkpoint_epochs=1), recorder := Recorder())
     gradients = TrainStep._gradients
 
@@ -240,16 +240,16 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_save
         )
 
 
-def test_another_number_of_steps_an_epoch_never_goes_on(tmp_path: Path) -> None:
+def test_another_number_of_steps_per_epoch_is_never_accepted(tmp_path: Path) -> None:
     run_through(tmp_path)
-    with pytest.raises(CheckpointError, match=r"a run with 4 steps an epoch, not 2; give its --batch-size"):
+    with pytest.raises(CheckpointError, match=r"a run with 4 steps per epoch, not 2; give the original --batch-size"):
         ready(tiny_config(tmp_path, batch_size=32, epochs=6, resume_anyway=True), Recorder())
 
 
-def test_a_loss_that_is_not_finite_is_found_within_an_epoch_by_the_look_after_the_next(
+def test_a_loss_that_is_not_finite_is_found_within_an_epoch_by_the_check_after_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wrn.training.trainer.STEPS_PER_LOOK", 3)
+    monkeypatch.setattr("wrn.training.trainer.STEPS_PER_CHECK", 3)
 
     class Spoiler(Recorder):
         def step(self, step: int, lr: float, images: int) -> None:
@@ -262,11 +262,11 @@ def test_a_loss_that_is_not_finite_is_found_within_an_epoch_by_the_look_after_th
     trainer, _ = ready(tiny_config(tmp_path, batch_size=4, amp=False), recorder)  # epochs of 15 steps
     with pytest.raises(TrainingError, match="not finite at step 5"):
         trainer.run(recorder.stop)
-    assert recorder.steps[-1] == 8  # sent for after step 5, looked at after step 8
+    assert recorder.steps[-1] == 8  # requested after step 5, checked after step 8
 
 
 def test_the_best_weights_are_those_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after a better epoch and resumed before it, elsewhere: what the checkpoint calls the best is at hand."""
+    """Killed after a better epoch and resumed before it, elsewhere: the checkpoint contains its own best weights."""
     keys = {"val_fraction": 0.2, "patience": 0, "epochs": 3}
     recorder = Recorder(stop_after=5)
     trainer, _ = ready(tiny_config(tmp_path / "one", **keys), recorder)
@@ -285,7 +285,7 @@ def test_the_best_weights_are_those_of_the_checkpoint(tmp_path: Path, monkeypatc
 
 
 def test_selection_never_sees_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With other pictures and wrong labels there, everything that is chosen and trained stays the same."""
+    """With other images and wrong labels there, everything that is chosen and trained stays the same."""
     keys = {"val_fraction": 0.2, "patience": 1}
     trainer, history = run_through(tmp_path / "true", **keys)
     true = tiny_dataset()
@@ -305,8 +305,8 @@ def test_it_learns(tmp_path: Path) -> None:
     assert trainer.test_scores().plain.top1 > 0.9
 
 
-def test_a_budget_chooses_epochs_that_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run is the one that its chosen number of epochs would give, and an interruption does not choose anew."""
+def test_a_budget_chooses_epochs_that_can_be_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run equals one with the chosen number of epochs, and resuming does not choose again."""
     monkeypatch.setattr("wrn.training.budget.TIMED_SECONDS", 0.05)
     keys = {"resolutions": "16:0.5 32:0.5", "checkpoint_epochs": 1}
     recorder = Recorder(stop_after=2)
@@ -315,7 +315,7 @@ def test_a_budget_chooses_epochs_that_can_be_asked_for(tmp_path: Path, monkeypat
     assert any(note.startswith("budget of 0.03 min: ") and f"--epochs {epochs} " in note for note in recorder.notes)
     with pytest.raises(Interrupted):
         trainer.run(recorder.stop)
-    # A machine that replaces a lost one has the checkpoints, and nothing else of the run.
+    # A replacement machine has only the run's checkpoints.
     (tmp_path / "budget/config.yaml").unlink()
     monkeypatch.setattr("wrn.training.budget.fitting_epochs", lambda *arguments: 999)
     chosen, history = run_through(tmp_path / "budget", budget_minutes=0.03, **keys)
@@ -328,7 +328,7 @@ def test_a_budget_chooses_epochs_that_can_be_asked_for(tmp_path: Path, monkeypat
 
 
 class Spoiler(Recorder):
-    """Makes all answers of a network NaN behind a step."""
+    """Makes all outputs of a network NaN after a step."""
 
     def __init__(self, behind: int, stop_after: int | None = None) -> None:
         super().__init__(stop_after)
@@ -357,7 +357,7 @@ def test_the_last_good_checkpoint_is_named_though_it_is_still_being_written(
     trainer, _ = ready(tiny_config(tmp_path, amp=False, epochs=4, checkpoint_epochs=1, keep=9), recorder := Spoiler(13))
     recorder.model = trainer.model
     write, wait, waited_for = checkpoint_module.write_checkpoint, trainer.store.wait, threading.Event()
-    save = trainer.store.save  # those before do not put off the one of step 12
+    save = trainer.store.save  # earlier ones must not delay the one of step 12
 
     def slow(path: Path, checkpoint: Checkpoint) -> None:
         assert checkpoint.step < 12 or waited_for.wait(60)
@@ -379,7 +379,7 @@ def test_the_last_good_checkpoint_is_named_though_it_is_still_being_written(
 
 
 @pytest.mark.parametrize(("every", "evaluated"), [(0, [3]), (2, [2, 3])])
-def test_an_evaluation_every_so_many_epochs_and_at_the_end(every: int, evaluated: list[int], tmp_path: Path) -> None:
+def test_an_evaluation_every_n_epochs_and_at_the_end(every: int, evaluated: list[int], tmp_path: Path) -> None:
     _, history = run_through(tmp_path, eval_epochs=every)
     assert [row["epoch"] for row in history if "test_top1" in row] == evaluated
 

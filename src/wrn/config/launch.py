@@ -1,7 +1,7 @@
-"""How many processes train together, and which of them this one is: what the environment says about it.
+"""How many processes train together and which of them this is, according to the environment.
 
 torchrun (and SageMaker's torch_distributed launcher, which is torchrun) sets RANK, WORLD_SIZE and LOCAL_RANK for each
-process it starts. On SageMaker without it, the container knows its hosts and GPUs, and torchrun is started by us.
+process it starts. On SageMaker without it, the container knows its hosts and GPUs, and wrn starts torchrun.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MASTER_PORT = "7777"
 class Place:
     """One process among those that train together.
 
-    rank: 0..world_size-1, over all hosts. local_rank: on this host, which is also the number of its GPU.
-    attempt: how often torchrun has started all processes again; may_restart: whether it does so when one fails.
+    rank: 0..world_size-1, over all hosts. local_rank: on this host, also the index of its GPU.
+    attempt: how often torchrun has restarted all processes. may_restart: whether it does so when one fails.
     """
 
     rank: int = 0
@@ -39,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The hosts of a SageMaker job, this one's number among them, and the network interface by which they meet."""
+    """The hosts of a SageMaker job, the index of this one, and the network interface that connects them."""
 
     hosts: tuple[str, ...]
     current: int
@@ -47,7 +47,7 @@ class Cluster:
 
 
 def place(environ: Mapping[str, str] | None = None) -> Place:
-    """This process's place. Raises ConfigError when the environment gives only part of it, or what is no number."""
+    """This process's place. Raises ConfigError if the environment defines it only partly, or with a non-number."""
     environ = os.environ if environ is None else environ
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     given = [name for name in names if name in environ]
@@ -67,7 +67,7 @@ def place(environ: Mapping[str, str] | None = None) -> Place:
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:
-    """0 where it is not set."""
+    """The variable as a number; 0 if it is not set."""
     text = environ.get(name, "0")
     try:
         return int(text)
@@ -80,7 +80,7 @@ def under_torchrun(environ: Mapping[str, str] | None = None) -> bool:
 
 
 REHEARSAL_VARIABLE = "WRN_REHEARSAL"
-"""Set in a job that only looks as on SageMaker, and runs on a machine of one's own."""
+"""Set in a rehearsed job, which looks as on SageMaker but runs on the user's machine."""
 
 
 def in_rehearsal(environ: Mapping[str, str]) -> bool:
@@ -88,7 +88,7 @@ def in_rehearsal(environ: Mapping[str, str]) -> bool:
 
 
 def cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
-    """The hosts of the SageMaker job that this process is in, from SM_* or from the platform's own file; else None.
+    """The hosts of the SageMaker job that this process runs in, from SM_* or the platform's own file; else None.
 
     The platform names hosts algo-1, algo-2, ...; the first by name is the master, as in the platform's own launcher.
     Raises ConfigError when what they say cannot be read.
@@ -124,7 +124,7 @@ def _resource_config(environ: Mapping[str, str], base: Path) -> dict[str, Any]:
 
 
 def torchrun_arguments(processes: int, where: Cluster | None) -> list[str]:
-    """Flags of `python -m torch.distributed.run` for so many processes on each host."""
+    """Flags of `python -m torch.distributed.run` for this many processes on each host."""
     if where is None or len(where.hosts) == 1:
         return ["--standalone", f"--nproc-per-node={processes}"]
     return [
@@ -137,11 +137,11 @@ def torchrun_arguments(processes: int, where: Cluster | None) -> list[str]:
 
 
 def hyperparameter_flags(environ: Mapping[str, str] | None = None) -> list[str]:
-    """The hyperparameters of the SageMaker job that this process is in, as flags; none elsewhere.
+    """The hyperparameters of the SageMaker job that this process runs in, as flags; empty elsewhere.
 
-    SageMaker's toolkit turns hyperparameters into flags itself (and leaves SM_HPS); a job started by our own entry
-    point has only the platform's file. Keys that mean something to the toolkit or the tuner alone are left out.
-    Raises ConfigError when the file cannot be read.
+    SageMaker's toolkit itself turns hyperparameters into flags (and sets SM_HPS); a job started by wrn's own entry
+    point has only the platform's file. Keys meant only for the toolkit or the tuner are omitted.
+    Raises ConfigError if the file cannot be read.
     """
     environ = os.environ if environ is None else environ
     base = sagemaker_base(environ)

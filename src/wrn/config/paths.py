@@ -1,7 +1,7 @@
-"""Where things are, by the configuration and the environment.
+"""Where files are, given the configuration and the environment.
 
 On SageMaker everything lives under /opt/ml (or $SAGEMAKER_BASE_DIR) and the toolkit adds SM_* variables; a job
-started by our own entry point has the folders but not the variables. Elsewhere everything is in the run directory.
+started by wrn's own entry point has the folders but not the variables. Elsewhere everything is in the run directory.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 from wrn.config.schema import Config
 
 TRAINING_CHANNELS = ("training", "train")
-"""Input channels that may hold the data set, in this order."""
+"""Input channels that may contain the data set, in this order."""
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Every place that a run reads or writes.
+    """Every path that a run reads or writes.
 
-    data_dir: the one folder to look for data in, when it is known; else `search`, in order.
-    search: folders that may hold the data.
-    run: history.jsonl and config.yaml.
+    data_dir: the folder with the data, if known; otherwise `search` is tried in order.
+    search: folders that may contain the data.
+    run: the folder of history.jsonl and config.yaml.
     """
 
     data_dir: Path | None
@@ -43,7 +43,7 @@ class RunPaths:
 
 
 def run_paths(config: Config, recipe: str, environ: Mapping[str, str] | None = None) -> RunPaths:
-    """The places for this configuration in this environment (`os.environ` unless given). Creates nothing."""
+    """The paths for this configuration in this environment (`os.environ` unless given). Creates nothing."""
     environ = os.environ if environ is None else environ
     base = sagemaker_base(environ)
     search = data_search(environ)
@@ -73,7 +73,7 @@ def data_search(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
 
 
 def sagemaker_base(environ: Mapping[str, str]) -> Path | None:
-    """/opt/ml (or what stands for it) inside a training container, else None."""
+    """/opt/ml (or its replacement) inside a training container, else None."""
     base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     inside = "SM_MODEL_DIR" in environ or (base / "input/config/hyperparameters.json").is_file()
     return base if inside else None
@@ -88,7 +88,7 @@ def _channel(base: Path, environ: Mapping[str, str]) -> Path | None:
 
 
 def new_run_dir(recipe: str) -> Path:
-    """runs/<time>-<recipe>, with a number behind it where two runs start in the same second."""
+    """runs/<time>-<recipe>, with a number appended if two runs start in the same second."""
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
     path = Path("runs", stem)
     number = 2
@@ -99,19 +99,19 @@ def new_run_dir(recipe: str) -> Path:
 
 
 def compile_cache() -> Path:
-    """Where compiled code is kept between runs, unless torch's own variable says where."""
+    """Where compiled code is kept between runs, unless torch's own variable names another folder."""
     from platformdirs import user_cache_path
 
     return user_cache_path("wrn") / "compiled"
 
 
 def failure_file(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Where SageMaker reads the reason of a failed job; None elsewhere."""
+    """Where SageMaker looks for the failure reason of a job; None elsewhere."""
     base = sagemaker_base(os.environ if environ is None else environ)
     return None if base is None else base / "output/failure"
 
 
 def aws_region(environ: Mapping[str, str] | None = None) -> str | None:
-    """The AWS region that the environment names; AWS_REGION goes before AWS_DEFAULT_REGION, as in AWS's own tools."""
+    """The AWS region set in the environment; AWS_REGION takes precedence over AWS_DEFAULT_REGION, as in AWS's tools."""
     environ = os.environ if environ is None else environ
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None

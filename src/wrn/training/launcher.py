@@ -1,7 +1,6 @@
-"""One command that trains with several processes: on SageMaker one for each GPU, elsewhere `--processes`.
+"""Starts training with several processes: one per GPU on SageMaker, `--processes` elsewhere.
 
-It is torchrun, run inside this process: signals that reach this process reach all of them, and their exit code is its
-own.
+It runs torchrun inside this process: signals to this process reach all of them, and their exit code becomes its own.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from wrn.errors import BUG, DONE, INTERRUPTED, USER, ConfigError
 from wrn.training.machine import unusable_driver
 
 SHUTDOWN_SECONDS = "100"
-"""How long processes may save after SIGTERM; SageMaker allows 120 seconds before it kills everything."""
+"""How long processes may take to save after SIGTERM; SageMaker allows 120 seconds before it kills everything."""
 
 
 def several_processes(
     config: Config, arguments: Sequence[str], environ: Mapping[str, str] | None = None
 ) -> list[str] | None:
-    """The arguments of torchrun for these flags of `wrn train`, or None where one process is all there is to be.
+    """The arguments of torchrun for these flags of `wrn train`, or None if one process suffices.
 
-    Raises ConfigError when more processes are asked for than there are GPUs, and when a job cannot use its GPU.
+    Raises ConfigError if more processes are asked for than there are GPUs, or if a job cannot use its GPU.
     """
     environ = os.environ if environ is None else environ
     if config.device != "cpu" and cluster(environ) is not None and not in_rehearsal(environ):
@@ -39,7 +38,7 @@ def several_processes(
     every_gpu = max(gpus, 1) if where is not None else 1
     count = every_gpu if config.processes == "auto" else config.processes
     if gpus and count > gpus:
-        raise ConfigError(f"processes: {count} are more than the {gpus} GPUs here; give at most {gpus}")
+        raise ConfigError(f"processes: {count} is more than the {gpus} GPUs here; give at most {gpus}")
     if count == 1 and (where is None or len(where.hosts) == 1):
         return None
     # By its path: the package need not be installed.
@@ -48,35 +47,35 @@ def several_processes(
 
 
 def check_gpu() -> None:
-    """Raises ConfigError where the machine has an NVIDIA driver and torch cannot use it.
+    """Raises ConfigError if the machine has an NVIDIA driver that torch cannot use.
 
-    On a machine of one's own `auto` then means the CPU; on SageMaker that would be days on a CPU at a GPU's price.
+    On your own machine `auto` then means the CPU; on SageMaker that would be days on a CPU at a GPU's price.
     """
     if (reason := unusable_driver()) is not None:
         raise ConfigError(
-            f"device: torch sees no CUDA device here ({reason}); give an image with a CUDA for this driver as "
-            "--image-uri, or --device cpu"
+            f"device: torch sees no CUDA device here ({reason}); give an --image-uri whose CUDA version this driver "
+            "supports, or --device cpu"
         )
 
 
 def launch(torchrun: Sequence[str]) -> int:
-    """Start the processes and wait for their end; the exit code that tells it."""
+    """Start the processes and wait for them to finish; returns the exit code."""
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     processes = int(next(flag for flag in torchrun if flag.startswith("--nproc-per-node=")).partition("=")[2])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     where = cluster()
     if where and len(where.hosts) > 1:
-        # In a SageMaker job each host calls itself "aws" (changehostname.c of aws/deep-learning-containers). gloo takes
-        # the address of that name, which is none, and so loopback; and by it no process is told from another host's.
+        # In a SageMaker job each host calls itself "aws" (changehostname.c of aws/deep-learning-containers). That name
+        # has no address, so gloo would fall back to loopback; nor does it tell the processes of two hosts apart.
         os.environ.setdefault("SM_CURRENT_HOST", where.hosts[where.current])
         if where.interface:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", where.interface)
             os.environ.setdefault("NCCL_SOCKET_IFNAME", where.interface)
-    # A process that is started by the path of a file finds this package only where it is installed, and might find
-    # another version there: a training container has ours unpacked somewhere.
-    ours = str(Path(wrn.__file__).resolve().parents[1])
-    os.environ["PYTHONPATH"] = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
-    # Slow to import, and of no use to one process.
+    # A process started from a file path would find this package only if it is installed, possibly in another version:
+    # a training container runs an unpacked copy.
+    package_root = str(Path(wrn.__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # Slow to import, and not needed for one process.
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -87,6 +86,6 @@ def launch(torchrun: Sequence[str]) -> int:
         return INTERRUPTED
     except ChildFailedError as error:
         codes = {failure.exitcode for failure in error.failures.values()}
-        # A process that was killed is one that the others report and can go on without, after a restart.
+        # A killed process does not prevent resuming: the others report it.
         return next((code for code in (BUG, USER, INTERRUPTED) if code in codes), INTERRUPTED)
     return DONE

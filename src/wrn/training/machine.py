@@ -1,4 +1,4 @@
-"""The machine under a run: what it is, how much memory was used, and which kernels it takes."""
+"""The machine of a run: what it is, how much memory was used, and which kernels to use."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from wrn.model import Precision, own_kernels_in_use
 
 
 def choose_kernels(deterministic: bool) -> None:
-    """Either the fastest kernels for each shape, or only those that give the same bits every time."""
+    """Use the fastest kernels for each shape, or only those that give the same bits every time."""
     if deterministic:
-        # cuBLAS reads this when it starts; without it, its products are refused in deterministic mode.
+        # cuBLAS reads this when it starts; without it, torch refuses matrix products in deterministic mode.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
-    # Without amp, products on a GPU are in TF32: as repeatable as those in fp32, and several times as fast.
+    # Without amp, matrix products on a GPU use TF32: as repeatable as fp32, and several times as fast.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
 
 DRIVER = Path("/proc/driver/nvidia/version")
-"""Where a machine has an NVIDIA GPU and its driver, also inside containers."""
+"""Exists if the machine has an NVIDIA driver, also inside containers."""
 
 
 def unusable_driver() -> str | None:
-    """What keeps torch from the NVIDIA GPU of this machine, in words; None where there is none, or torch can use it.
+    """Why torch cannot use this machine's NVIDIA GPU; None if it can, or if there is no GPU.
 
-    Not by the number of devices: torch has that from the driver, which counts even those that it is too old to run.
+    The device count does not tell: it comes from the driver, which counts GPUs even if it is too old to run them.
     """
     try:
         driver = re.search(r"^NVRM[^.]* (\d+\.[\d.]+)", DRIVER.read_text(encoding="utf-8", errors="replace"))
@@ -47,7 +47,7 @@ def unusable_driver() -> str | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes used so far: on a GPU by tensors, elsewhere by the whole process."""
+    """Peak bytes used so far: by tensors on a GPU, elsewhere by the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource
@@ -57,7 +57,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def provenance(precision: Precision) -> dict[str, Any]:
-    """Where, when, in which precision and by which versions a model was made."""
+    """When and where a model was made, in which precision and with which versions."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device_name(precision.device),
@@ -69,12 +69,12 @@ def provenance(precision: Precision) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes: the same versions give the same bits."""
+    """The versions that results depend on: the same versions give the same bits."""
     return {"python": platform.python_version(), "torch": str(torch.__version__), "wrn": wrn.__version__}
 
 
 def device_name(device: torch.device) -> str:
-    """For people: the GPU's name, or the CPU with its threads."""
+    """A readable name: the GPU's, or `cpu` with its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

@@ -1,4 +1,4 @@
-"""Sums over an epoch that stay on the device: whoever reads them at once waits for it, so that is done rarely."""
+"""Sums over an epoch, kept on the device: reading them at once waits for the device, so that is done rarely."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ("loss", "correct", "images", "grad_norm", "largest_grad_norm", "steps",
 
 @dataclass(frozen=True)
 class Totals:
-    """What the meters say on the host. first_bad_step: the step whose loss or gradient was not finite, or None."""
+    """Meter values on the host. first_bad_step: the first step whose loss or gradient was not finite, or None."""
 
     loss: float
     top1: float
@@ -26,7 +26,7 @@ class Totals:
 class Meters:
     """Loss, hits and gradient norm of the epoch so far, in one float64 tensor on the device (fp32 on MPS).
 
-    Each process counts its own passes; all of them read and save what they have together.
+    Each process counts its own passes; what is read and saved is the total over all processes.
     """
 
     def __init__(self, device: torch.device, processes: Processes) -> None:
@@ -40,7 +40,7 @@ class Meters:
         self.values[NAMES.index("first_bad_step")] = torch.inf
 
     def add_pass(self, step: int, loss_sum: Tensor, correct: Tensor, images: int) -> None:
-        """Count one forward pass: the sum of its losses, its hits (mixed images count in parts) and its images."""
+        """Count one forward pass: the sum of its losses, its hits (fractional for mixed images) and its images."""
         values = self.values
         values[0] += loss_sum
         values[1] += correct
@@ -50,8 +50,8 @@ class Meters:
     def add_step(self, step: int, grad_norm: Tensor, *, may_overflow: bool) -> None:
         """Count one optimiser step and the norm of its gradient, before clipping.
 
-        may_overflow: with loss scaling a norm may be infinite; that step is skipped and does not count. Without, such
-        a step spoils the weights.
+        may_overflow: with loss scaling a norm may be infinite; that step is skipped and not counted. Without it, such
+        a step ruins the weights.
         """
         values = self.values
         finite = torch.isfinite(grad_norm)
@@ -62,24 +62,24 @@ class Meters:
             values[6] = torch.where(finite, values[6], values[6].clamp(max=step))
 
     def total(self) -> Tensor:
-        """The values over all processes: sums of what each counted, and the earliest bad step."""
+        """The values over all processes: the sums of their counts, and the earliest bad step."""
         values = self.values.clone()
         values[:3] = self._processes.sum_over_all(values[:3])
         values[6:] = self._processes.min_over_all(values[6:])
         return values
 
     def restore(self, total: Tensor) -> None:
-        """Go on from a `total`, which the first process keeps for all."""
+        """Restore a `total`, whose sums the first process holds for all."""
         self.values.copy_(total)
         if not self._processes.is_first:
             self.values[:3] = 0
 
     def begin_reading(self) -> Reading:
-        """Send the sums to the host, as they are at this point of the device's work."""
+        """Start sending the sums to the host, as they are at this point of the device's work."""
         return Reading(self.total())
 
     def read(self) -> Totals:
-        """Bring the sums to the host: waits for the device, and for the other processes."""
+        """Bring the sums to the host; waits for the device and the other processes."""
         return self.begin_reading().totals()
 
 
@@ -96,7 +96,7 @@ class Reading:
             self._values = total.cpu()
 
     def totals(self) -> Totals:
-        """What they say. Waits for the work that was given to the device before them, and for nothing after it."""
+        """The values. Waits for the work queued on the device before the reading, and for nothing after it."""
         if self._arrived is not None:
             self._arrived.synchronize()
         loss, correct, images, norm, largest, steps, bad = self._values.tolist()

@@ -1,10 +1,10 @@
-"""Muon: momentum whose every update is made orthogonal, for convolutions.
+"""Muon: momentum with orthogonalised updates, for convolutions.
 
-Method: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), close to the form that cifar10-airbench uses for
-small convolutional networks: low momentum, few Newton-Schulz iterations, and weights held at a fixed norm instead
-of weight decay. Where BN follows a convolution, the network computes the same at any norm of it. In a WRN's block that
-is the first of the two. The second and the shortcut are added up, and their fixed norms fix their shares in the sum;
-left free, their norms grow and slow their learning down too soon (docs/experiments.md).
+Method: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), close to the variant that cifar10-airbench uses
+for small convolutional networks: low momentum, few Newton-Schulz iterations, and weights held at a fixed norm instead
+of weight decay. If BN follows a convolution, as it does the first of the two in a WRN's block, its norm does not change
+the network's output. The second convolution and the shortcut are added up, so their fixed norms fix their shares of the
+sum; without that, the norms grow and slow down their learning too soon (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""The coefficients of the quintic Newton-Schulz iteration; they push small singular values up fastest."""
+"""Coefficients of the quintic Newton-Schulz iteration, chosen to raise small singular values fastest."""
 
 
 def orthogonalise(matrices: Tensor, iterations: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Matrices (n, rows, columns), each with its singular vectors, all singular values pushed towards 1, in `dtype`.
+    """Push all singular values of each matrix (n, rows, columns) towards 1, keeping its singular vectors; in `dtype`.
 
-    Five iterations bring nearly all of them into 0.5 to 1.5. Three leave those far below the largest far below 1.
+    Five iterations bring nearly all of them to 0.5 to 1.5. After three, those far below the largest stay far below 1.
     """
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype)
@@ -37,15 +37,14 @@ def orthogonalise(matrices: Tensor, iterations: int, dtype: torch.dtype = torch.
 
 
 class Muon(torch.optim.Optimizer):
-    """For parameters of four dimensions (out, in, height, width), taken as matrices (out, height * width * in).
+    """For parameters of four dimensions (out, in, height, width), treated as matrices (out, height * width * in).
 
     Each step first scales a weight to the norm sqrt(out), then moves it by lr * sqrt(max(1, rows / columns)) times
-    the orthogonalised Nesterov momentum of its gradient. Weights of one shape are moved together: a WRN has few shapes,
-    and a GPU would otherwise wait for hundreds of small operations to be launched.
+    the orthogonalised Nesterov momentum of its gradient. Weights of the same shape are updated together: a WRN has few
+    shapes, and a GPU would otherwise wait for hundreds of small kernel launches.
 
-    dtype: what the iterations compute in. bf16 suffices, and is many times slower than fp32 where the hardware only
-    emulates it.
-    found_inf: set by a loss scaler; where it is above 0 the step changes nothing.
+    dtype: of the iterations. bf16 suffices, but where the hardware only emulates it, it is many times slower than fp32.
+    found_inf: set by a loss scaler; if above 0, the step changes nothing.
     """
 
     _step_supports_amp_scaling = True
@@ -78,7 +77,7 @@ class Muon(torch.optim.Optimizer):
             for index, weight in enumerate(weights):
                 by_shape[weight.shape].append(index)
             for (out, inside, height, width), members in by_shape.items():
-                # (out, height, width, in) is how a channels-last weight lies in memory.
+                # (out, height, width, in) is the memory layout of a channels-last weight.
                 flat = torch.stack([directions[i].permute(0, 2, 3, 1).reshape(out, -1) for i in members])
                 moves = orthogonalise(flat, group["iterations"], self._dtype).to(weights[members[0]].dtype)
                 moves = moves.reshape(-1, out, height, width, inside).permute(0, 1, 4, 2, 3)

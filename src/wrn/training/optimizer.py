@@ -1,4 +1,4 @@
-"""The optimisers: which parameters go to which, which of them decay, and how their rates and states are set."""
+"""The optimisers: which parameters each updates, which parameters decay, and how rates and state are set."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from wrn.training.muon import Muon
 
 
 def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: weights of convolutions and the classifier, which decay; BN and biases, which do not.
+    """Two groups: the weights of convolutions and classifier, which decay, and BN and biases, which do not.
 
-    Decaying BN's gamma and beta or a bias only costs accuracy (arXiv:1706.02677, section 5.1; arXiv:1812.01187,
+    Decaying BN's gamma and beta or biases only costs accuracy (arXiv:1706.02677, section 5.1; arXiv:1812.01187,
     section 3.1).
     """
     weights = [p for p in parameters if p.ndim > 1]
@@ -26,12 +26,12 @@ def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[di
 class Optimizers:
     """The optimisers of a run as one: SGD for everything, or Muon for the convolutions and SGD for the rest.
 
-    Each group knows its peak rate; the schedule sets all of them at the same share of their peaks. Muon computes in
-    bf16 where the convolutions do, elsewhere in fp32: fp16 would underflow.
+    Each group knows its peak rate; the schedule sets all of them to the same fraction of their peaks. Muon computes in
+    bf16 if the convolutions do, otherwise in fp32, as fp16 would underflow.
 
-    To `torch.amp.GradScaler` this is one optimiser that can skip a step by itself. It must be one: gradients that
-    overflow in a convolution alone must keep SGD's parameters still, too. And it must skip by itself: for others, the
-    scaler brings the news of an overflow to the host, which waits for the GPU.
+    To `torch.amp.GradScaler` this is one optimiser that skips steps itself. It must be one, so that an overflow in a
+    convolution also stops SGD from updating its parameters. And it must skip by itself, as otherwise the scaler would
+    check for overflows on the host, which waits for the GPU.
     """
 
     _step_supports_amp_scaling = True
@@ -40,7 +40,7 @@ class Optimizers:
 
     def __init__(self, config: Config, model: nn.Module, precision: Precision) -> None:
         parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        # The first convolution mixes three colours, not features: as a matrix it is no map between like things.
+        # Not the first convolution: its input is three colours, not features.
         inner = [p for name, p in parameters if p.ndim == 4 and name != "conv1.weight" and config.optimizer == "muon"]
         taken = {id(p) for p in inner}
         rest = [p for _, p in parameters if id(p) not in taken]
@@ -51,13 +51,13 @@ class Optimizers:
                 lr=config.lr,
                 momentum=config.momentum,
                 nesterov=config.nesterov,
-                # One kernel over all parameters; not there for every device.
+                # One kernel for all parameters; not available on every device.
                 fused=rest[0].device.type in ("cpu", "cuda"),
             )
         ]
         if precision.scales_loss and config.momentum:
-            # The fused kernel skips a step whose scaled gradients overflow, as the first one's often do, and leaves
-            # the momentum as it was: in a first step, memory that nothing was written to.
+            # The fused kernel skips a step whose scaled gradients overflow, as often happens at the first step, and
+            # would leave the momentum buffer uninitialised there.
             for parameter in rest:
                 self.all[0].state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         if inner:
@@ -71,18 +71,18 @@ class Optimizers:
         return [group for optimizer in self.all for group in optimizer.param_groups]
 
     def step(self) -> None:
-        """Take a step with all of them, or where `found_inf` is above 0, with none. Does not wait for the device."""
+        """Take a step with all optimisers, or with none if `found_inf` is above 0. Does not wait for the device."""
         for optimizer in self.all:
             optimizer.grad_scale, optimizer.found_inf = self.grad_scale, self.found_inf  # type: ignore[attr-defined]
             optimizer.step()
 
-    def set_rate(self, share: float) -> None:
-        """Set every group to this share of its peak rate."""
+    def set_rate(self, fraction: float) -> None:
+        """Set every group to this fraction of its peak rate."""
         for group in self.param_groups:
-            group["lr"] = group["peak"] * share
+            group["lr"] = group["peak"] * fraction
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The state by the names of the model's parameters: `conv1.weight/momentum_buffer` and so on."""
+        """The state, keyed by the model's parameter names: `conv1.weight/momentum_buffer` and so on."""
         return {
             f"{name}/{key}": value
             for name, parameter in self._model.named_parameters()
@@ -93,9 +93,9 @@ class Optimizers:
         }
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `state_dict` gave, in the memory layout of the parameters.
+        """Restore a `state_dict`, in the memory layout of the parameters.
 
-        Raises KeyError for a name that the model does not have.
+        Raises KeyError for a name that is not in the model.
         """
         parameters = dict(self._model.named_parameters())
         owners = {

@@ -1,4 +1,4 @@
-"""The network as a step sees it: its forward pass, compiled or not, alone or sharing gradients with other processes."""
+"""The network as a training step uses it: compiled or not, on its own or sharing gradients with other processes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch import Tensor, nn
 from wrn.config.paths import compile_cache
 
 Compile = bool | Literal["graphs"]
-"""What the configuration's `compile` may be."""
+"""The values of the configuration's `compile`."""
 
 MOST_SHAPES = 64
-"""Shapes of batches that may be compiled. torch's own limit of 8 would leave a recipe of several resolutions, each
-with micro-batches and their remainder, to run uncompiled from some step on, without a word."""
+"""Batch shapes that may be compiled. With torch's default limit of 8, a recipe with several resolutions, each with
+micro-batches and a remainder, would silently run uncompiled from some step on."""
 
 
 class Replica:
     """A model whose backward pass averages gradients over the processes, if there are several.
 
-    Compiled for each shape of its own: compiling for any size of batch instead gives up fixed bounds and CUDA graphs.
-    With `graphs`, forward and backward pass are recorded as CUDA graphs and replayed: the host then launches two
-    things instead of a thousand, which pays where a GPU waits for it (small batches, as SAM's sub-batches are). What
-    a graph hands out lies in memory that its next replay overwrites, so whoever keeps gradients over a second forward
-    pass must add them up in memory of its own: see `new_gradients`.
+    Compiled separately for each shape: compiling for dynamic shapes would give up fixed bounds and CUDA graphs.
+    With `graphs`, forward and backward pass are recorded as CUDA graphs and replayed: the host then makes two launches
+    instead of a thousand, which pays if the GPU would wait for it (small batches, such as SAM's sub-batches). The next
+    replay overwrites the memory of a graph's outputs, so gradients that must survive a second forward pass have to be
+    accumulated in separate memory: see `new_gradients`.
     """
 
     def __init__(self, model: nn.Module, compile: Compile, on_note: Callable[[str], None] = lambda note: None) -> None:
@@ -36,8 +36,8 @@ class Replica:
         self._graphs = compile == "graphs"
         self._on_note = on_note
         self._shapes: set[torch.Size] = set()
-        self.compile_seconds = 0.0  # of all shapes so far, with their first pass forward and backward
-        self._new: tuple[torch.Size, float] | None = None  # a shape whose backward pass is not compiled yet
+        self.compile_seconds = 0.0  # of all shapes so far, including their first forward and backward pass
+        self._new: tuple[torch.Size, float] | None = None  # a shape whose backward pass is yet to be compiled
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if compile:
             keep_compiled_code()
@@ -47,8 +47,8 @@ class Replica:
     def forward(self, images: Tensor, *, usual: bool = True) -> Tensor:
         """Logits.
 
-        usual: whether batches of this size come all the time. The last, smaller one of an epoch does not: it runs
-        uncompiled, since compiling takes longer than it could ever save.
+        usual: whether this is the usual batch size. The smaller last batch of an epoch runs uncompiled, as compiling
+        takes longer than it could ever save.
         """
         if self._compiled is None or not usual:
             return self._model(images)
@@ -61,7 +61,7 @@ class Replica:
         return logits
 
     def backward(self, loss: Tensor) -> None:
-        """The gradients of a loss of `forward`'s last logits. Behind a new shape, this compiles the backward pass."""
+        """Compute the gradients of a loss of `forward`'s last logits; for a new shape, compiles the backward pass."""
         if self._new is None:
             loss.backward()  # type: ignore[no-untyped-call]
             return
@@ -74,7 +74,7 @@ class Replica:
         self._on_note(f"compiled for {batch} images of {side} px in {taken:.1f} s")
 
     def new_gradients(self, parameters: list[nn.Parameter]) -> list[Tensor | None]:
-        """What gradients are added to: nothing, so that the first ones are taken as they come; zeros with graphs."""
+        """What gradients accumulate into: None, so that the first ones are used directly, or with graphs, zeros."""
         if not self._graphs:
             return [None] * len(parameters)
         zeros = [torch.empty_like(parameter) for parameter in parameters]
@@ -82,21 +82,21 @@ class Replica:
         return list(zeros)
 
     def unsynchronised(self) -> AbstractContextManager[None]:
-        """Inside, backward passes keep their gradients to this process."""
+        """Inside, backward passes do not average gradients over processes."""
         if isinstance(self._model, nn.parallel.DistributedDataParallel):
             return self._model.no_sync()
         return nullcontext()
 
 
 def keep_compiled_code() -> None:
-    """Compiled code goes to a folder of the user's, unless the environment names one: it outlives a reboot there.
+    """Keep compiled code in the user's cache folder, where it survives reboots, unless the environment names another.
 
-    A second start then takes seconds where the first took a minute.
+    A second start then takes seconds instead of a minute.
     """
     folder = compile_cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return  # a home that cannot be written: torch has a folder of its own
+        return  # the home directory is not writable: torch uses its own folder
     if os.access(folder, os.W_OK):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))

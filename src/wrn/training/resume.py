@@ -1,13 +1,13 @@
-"""May this configuration go on from that checkpoint?
+"""May this configuration resume from that checkpoint?
 
-1. The newest valid checkpoint of the run's checkpoint folder is taken (`--resume auto`), the named one, or none.
-2. Keys that do not change what is learned may differ; so may `epochs`, upwards, and `micro_batch`, which changes only
-   which images share BN's statistics (and, with `sam_rho` and no `sam_batch`, a perturbation of SAM): a smaller GPU
-   must be able to go on.
-3. Any other difference is listed and stops the run, unless `--resume-anyway`.
-4. So does other data. Where an epoch would have another number of steps, the run never goes on: its step would stand
-   for another place in the schedule and the order of images.
-5. A different network never goes through: its weights would not fit.
+1. The run uses the newest valid checkpoint in its checkpoint folder (`--resume auto`), the named one, or none.
+2. Keys that do not change what is learned may differ. So may `epochs`, upwards, and `micro_batch`, which only changes
+   which images share BN statistics (and, with `sam_rho` and no `sam_batch`, a SAM perturbation): it must be possible
+   to resume on a smaller GPU.
+3. Any other difference is listed and stops the run, unless `--resume-anyway` is given.
+4. So does different data. A run never resumes if the number of steps per epoch differs: its step would mean another
+   place in the schedule and in the order of images.
+5. A different network is never accepted, as the weights would not fit.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ FREE_KEYS = frozenset(
         *("cpu_kernels", "processes", "scale_lr"),
     }
 )
-"""Keys that may differ between a checkpoint and the run that goes on from it."""
+"""Keys that may differ between a checkpoint and the run that resumes from it."""
 
 STATE = {"step": int, "time": int | float, "config": dict, "data": dict, "history": list, "selection": dict}
-"""What the state of a run contains at least, with the types that JSON gives."""
+"""Entries that the state of a run must have, with their JSON types."""
 
 LENGTH = {"epochs": int, "warmup_epochs": int | float, "milestones": str}
-"""What its configuration contains about its length, with the types: these are carried over, or compared by size."""
+"""Configuration keys about the length of a run, with their types: these are carried over or compared by size."""
 
 SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
 """Keys that `scale_lr: linear` multiplies by the number of processes."""
 
 EPOCH_KEYS = frozenset({"batch_size", "val_fraction", "train_images"})
-"""Keys that change how many steps an epoch has."""
+"""Keys that change the number of steps per epoch."""
 
 SHAPE_KEYS = ("depth", "widen_factor", "activation", "downsampling")
 
@@ -51,7 +51,7 @@ SHAPE_KEYS = ("depth", "widen_factor", "activation", "downsampling")
 def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint] | None:
     """The checkpoint that `--resume` asks for, if there is one.
 
-    Raises CheckpointError when a named one cannot be used, or when the one that is found is not that of a run.
+    Raises CheckpointError if a named one cannot be used, or if the one found does not belong to a run.
     """
     found = _look_for(config, store)
     if found is None:
@@ -60,7 +60,7 @@ def find_checkpoint(config: Config, store: CheckpointStore) -> tuple[Path, Check
     state = checkpoint.state
     if strange := _unusable(STATE, state) or _unusable(LENGTH, state["config"]):
         raise CheckpointError(
-            f"{path}: is not a checkpoint of a run (no usable {', '.join(strange)}); "
+            f"{path}: is not the checkpoint of a run (missing or malformed: {', '.join(strange)}); "
             "give another --resume or --output-dir"
         )
     return path, checkpoint
@@ -80,10 +80,10 @@ def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint]
         inside = path / "checkpoints"
         found = CheckpointStore(inside if inside.is_dir() else path, 2, store.on_note).newest()
         if found is None:
-            raise CheckpointError(f"{path}: holds no valid checkpoint; give another --resume, or --resume never")
+            raise CheckpointError(f"{path}: contains no valid checkpoint; give another --resume, or --resume never")
         return found
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint; give --resume auto, never, or an existing path")
+        raise CheckpointError(f"{path}: no such checkpoint; give --resume auto, never, or an existing path")
     return path, read_checkpoint(path)
 
 
@@ -95,25 +95,23 @@ def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> N
     shape = [key for key in SHAPE_KEYS if key in changed]
     if shape:
         raise CheckpointError(
-            f"{path}: holds another network ({_listed(shape, before, now)}); "
+            f"{path}: contains a different network ({_listed(shape, before, now)}); "
             "give another --output-dir, or --resume never to start over"
         )
     if "epochs" in changed and now["epochs"] > before["epochs"]:
         changed.remove("epochs")
     if changed and not config.resume_anyway:
         scaled = config.scale_lr == "linear" and set(changed) <= set(SCALED_KEYS)
-        again = (
-            "start as many processes again, which scale_lr linear multiplies by" if scaled else "give the same again"
-        )
-        anew = "--resume never to start over" if EPOCH_KEYS & set(changed) else "--resume-anyway"
+        fix = "use the original number of processes (scale_lr is linear)" if scaled else "use the original values"
+        override = "--resume never to start over" if EPOCH_KEYS & set(changed) else "--resume-anyway"
         raise CheckpointError(
-            f"{path}: was made with another configuration ({_listed(changed, before, now)}); {again}, "
-            f"another --output-dir, or {anew}"
+            f"{path}: was made with another configuration ({_listed(changed, before, now)}); {fix}, "
+            f"another --output-dir, or {override}"
         )
 
 
 def check_data(config: Config, before: Mapping[str, Any], now: Mapping[str, Any], path: Path | None) -> None:
-    """Raises CheckpointError where the data (`Dataset.identity`) is not that which the run began with."""
+    """Raises CheckpointError if the data (`Dataset.identity`) is not the data that the run started with."""
     if before == now or config.resume_anyway:
         return
     if before["name"] != now["name"]:
@@ -121,22 +119,22 @@ def check_data(config: Config, before: Mapping[str, Any], now: Mapping[str, Any]
     elif (before["train"], before["test"]) != (now["train"], now["test"]):
         differs = f"{before['train']:,} + {before['test']:,} images, here are {now['train']:,} + {now['test']:,}"
     else:
-        differs = "as many images, but other ones"
+        differs = "the same number of images, but different ones"
     raise CheckpointError(
-        f"{path}: was made with other data ({differs}); give that again with --dataset and --data-dir, "
+        f"{path}: was made with other data ({differs}); give the original --dataset and --data-dir, "
         "another --output-dir, or --resume-anyway"
     )
 
 
-def how_to_go_on(config: Config, run: Path) -> str:
-    """What to do after a run was stopped. A job's folders and command are the platform's: nobody can repeat them."""
-    anew = config.resume != "auto"  # with what was given, it would not go on from what is saved now
+def how_to_resume(config: Config, run: Path) -> str:
+    """What to do after a run was stopped. On SageMaker users cannot repeat the command: the platform started it."""
+    needs_auto = config.resume != "auto"  # otherwise the same command would ignore what was just saved
     if sagemaker_base(os.environ) is not None:
-        unless = f" where resume is auto, not {config.resume} as now" if anew else ""
-        return f"wrn resume JOB goes on from there (after deploy --local the same command, with --local-dir){unless}"
+        unless = f", but only with --resume auto, not {config.resume}" if needs_auto else ""
+        return f"Resume with wrn resume JOB (after deploy --local: the same command with --local-dir){unless}"
     flags = [f"--output-dir {run}"] if has_own_folder(config) else []
-    flags += ["--resume auto"] if anew else []
-    return f"Start the same command again to go on{', with ' if flags else ''}{' '.join(flags)}"
+    flags += ["--resume auto"] if needs_auto else []
+    return f"Run the same command again to resume{', with ' if flags else ''}{' '.join(flags)}"
 
 
 def _listed(keys: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def perturbed(parameters: list[nn.Parameter], rho: float) -> Iterator[None]:
-    """Inside, the weights stand at w + rho * g / ||g||, g being their gradients; then they are back, bit for bit.
+    """Inside, the weights are w + rho * g / ||g||, with g their gradients; afterwards they are restored, bit for bit.
 
-    A scaled loss (fp16) changes nothing: the perturbation does not depend on the length of g. Where g overflowed,
+    Loss scaling (fp16) makes no difference: the perturbation does not depend on the norm of g. If g overflowed,
     the perturbed gradients are not finite either, and the loss scaler skips the step.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -31,9 +31,9 @@ def perturbed(parameters: list[nn.Parameter], rho: float) -> Iterator[None]:
 
 @contextmanager
 def statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Inside, BN may update its running statistics; afterwards they are as before.
+    """Inside, BN may update its running statistics; afterwards they are restored.
 
-    SAM sees each image twice; only the pass at the true weights may count for the statistics.
+    SAM sees each image twice; only the pass at the unperturbed weights may update the statistics.
     """
     buffers = list(model.buffers())
     with torch.no_grad():

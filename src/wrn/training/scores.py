@@ -1,4 +1,4 @@
-"""How good a set of predictions is: pure functions from logits and labels to figures."""
+"""How good a set of predictions is: pure functions from logits and labels to scores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures over a split.
+    """Scores over a split.
 
-    top1, top5, superclass: shares of images, 0 to 1. superclass is None where classes have no superclasses.
+    top1, top5, superclass: shares of images, 0 to 1. superclass is None if the classes have no superclasses.
     loss: mean cross-entropy in nats, without label smoothing.
     ece: expected calibration error, 0 to 1.
     per_class: top-1 share of each class, by label; None for a class without images.
@@ -33,7 +33,7 @@ class Scores:
     per_class: tuple[float | None, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures for people and files: without the per-class list."""
+        """The scores for logs and files, without the per-class list."""
         figures = {
             "images": self.images,
             "top1": self.top1,
@@ -47,7 +47,7 @@ class Scores:
 def score(logits: Tensor, labels: Tensor, superclass_of: Sequence[int] = ()) -> Scores:
     """Score float logits (N, classes) against int64 labels (N,). N is at least 1.
 
-    On the CPU, wherever they are: in double precision, which Apple's MPS lacks.
+    Always on the CPU: this uses double precision, which Apple's MPS lacks.
     """
     logits, labels = logits.float().cpu(), labels.cpu()
     classes = logits.shape[1]
@@ -72,7 +72,7 @@ def score(logits: Tensor, labels: Tensor, superclass_of: Sequence[int] = ()) -> 
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """Mean distance between confidence and accuracy over equal-width confidence bins (arXiv:1706.04599, eq. 3)."""
+    """Mean gap between confidence and accuracy over equal-width confidence bins (arXiv:1706.04599, eq. 3)."""
     confidence, best = logits.softmax(1).max(1)
     gap = (best == labels).double() - confidence.double()
     bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1

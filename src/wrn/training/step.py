@@ -35,7 +35,7 @@ def mixed_loss(logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
 
 
 def mixed_hits(logits: Tensor, batch: Batch) -> Tensor:
-    """How many images are predicted right; a mixed image counts in parts."""
+    """The number of correctly predicted images; a mixed image counts fractionally."""
     best = logits.argmax(1)
     hits = (best == batch.labels).float()
     if batch.other_labels is not None:
@@ -51,22 +51,22 @@ def chunks(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device ran out of memory: the exception says so, or only its text (cuBLAS, cuDNN, MPS, the CPU)."""
+    """Whether a device ran out of memory, by the exception's type or only its text (cuBLAS, cuDNN, MPS, CPU)."""
     texts = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def group_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    """The tensors whose names start with `prefix`, keyed by the rest of the name."""
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 class TrainStep:
-    """Takes batches, moves weights. Holds what a step needs and the state that only steps change.
+    """Updates the weights, one batch at a time. Holds what a step needs and the state that only steps change.
 
-    micro_batch: images per forward pass. Halved when the device runs out of memory if the configuration says
-    `auto`; the step still uses the mean gradient of the whole batch (BN sees the smaller batches, as it must).
-    on_phase: told "forward", "backward" and "optimizer" as each begins, for whoever times them.
+    micro_batch: images per forward pass. If configured as `auto`, it is halved when the device runs out of memory; the
+    step still uses the mean gradient of the whole batch (though BN necessarily sees the smaller ones).
+    on_phase: called with "forward", "backward" and "optimizer" as each begins, for timing.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TrainStep:
         self.meters = Meters(precision.device, processes)
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales_loss)
         self.micro_batch = config.batch_size if config.micro_batch == "auto" else config.micro_batch
-        # Processes that share a batch cannot halve it each on its own: they would no longer meet.
+        # Processes that share a batch must not halve it independently: their collectives would no longer match.
         self._may_halve = config.micro_batch == "auto" and processes.place.world_size == 1
         self._config = config
         self._optimizers = optimizers
@@ -99,11 +99,11 @@ class TrainStep:
 
     @property
     def compile_seconds(self) -> float:
-        """What compiling has taken so far, of the time of the steps."""
+        """The part of the steps' time that went into compiling so far."""
         return self._replica.compile_seconds
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What steps change: tensors by name, and the rest as JSON can hold it. The same in all processes."""
+        """What steps change: tensors by name, and JSON values for the rest. The same in all processes."""
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizers.state_dict().items()}
         tensors["meters"] = self.meters.total()
@@ -116,25 +116,25 @@ class TrainStep:
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave. Raises KeyError or RuntimeError where it does not fit."""
+        """Restore a `state_dict`. Raises KeyError or RuntimeError if it does not fit."""
         self.model.load_state_dict(group_of(tensors, "model/"))
         self._optimizers.load_state_dict(group_of(tensors, "optimizer/"))
         self.meters.restore(tensors["meters"])
         if self.average is not None:
             average = group_of(tensors, "average/") or group_of(tensors, "model/")
             self.average.load_state_dict(average, state["average_updates"])
-        if state["scaler"]:  # none from a run whose precision needed no scaling
+        if state["scaler"]:  # empty if the run's precision needed no loss scaling
             self.scaler.load_state_dict(state["scaler"])
         if self._config.micro_batch == "auto":
             self.micro_batch = min(state["micro_batch"], self._config.batch_size)
 
     def __call__(self, step: int, batch: Batch) -> None:
-        """Step number `step` of the run. Does not wait for the device.
+        """Take step number `step` of the run. Does not wait for the device.
 
-        Raises TrainingError when one image alone does not fit into memory.
+        Raises TrainingError if not even a single image fits into memory.
         """
         if self._config.dropout:
-            # Nothing else consumes torch's global generators; seeding them by the step makes it resumable.
+            # Nothing else uses torch's global generators; seeding them by step makes dropout resumable.
             rank = self._processes.place.rank
             purpose = f"dropout of process {rank}" if rank else "dropout"
             torch.manual_seed(int(generator(self._config.seed, purpose, step).integers(2**63)))
@@ -155,13 +155,13 @@ class TrainStep:
             self.average.update()
 
     def _gradients_fit(self, step: int, batch: Batch) -> bool:
-        """Compute the gradients. False where the device runs out of memory; what was computed is then let go."""
+        """Compute the gradients. Returns False if the device runs out of memory, with partial results released."""
         try:
             self._gradients(step, batch)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            return False  # the error holds the graph of the failed pass: only behind this block is its memory free
+            return False  # the error holds the failed pass's graph, whose memory is only freed after this block
         return True
 
     def _gradients(self, step: int, batch: Batch) -> None:
@@ -173,8 +173,8 @@ class TrainStep:
         if not self._config.sam_rho:
             self._accumulate(step, batch, divisor, usual=usual, synchronised=True)
             return
-        # m-sharpness: each unit of images has a perturbation of its own; their gradients are averaged. The units of
-        # different processes are different units, so the first pass of each is its own affair.
+        # m-sharpness: each unit of images has its own perturbation, and the gradients are averaged. Processes have
+        # different units, so the first pass of a unit is not synchronised.
         units = list(chunks(batch, self._config.sam_batch or self.micro_batch))
         total = self._replica.new_gradients(self._parameters)
         for number, unit in enumerate(units, start=1):
@@ -194,10 +194,10 @@ class TrainStep:
     def _accumulate(
         self, step: int, batch: Batch, divisor: float, *, usual: bool, synchronised: bool, measured: bool = True
     ) -> None:
-        """Add d(sum of losses / divisor)/dw to the gradients, one micro-batch after the other.
+        """Add d(sum of losses / divisor)/dw to the gradients, one micro-batch at a time.
 
         usual: see `Replica.forward`.
-        synchronised: average the gradients, with all that they held before, over the processes at the end.
+        synchronised: finally average the gradients, including what they held before, over the processes.
         """
         parts = list(chunks(batch, self.micro_batch))
         for number, part in enumerate(parts, start=1):
@@ -213,7 +213,7 @@ class TrainStep:
                 self.meters.add_pass(step, loss_sum.detach(), mixed_hits(logits.detach(), part), part.size)
 
     def _halve_micro_batch(self, tried: int) -> None:
-        """tried: images of the pass that did not fit: fewer than `micro_batch` where the batch or SAM's unit is."""
+        """tried: images in the pass that did not fit; below `micro_batch` if the batch or SAM's unit is smaller."""
         if not self._may_halve or tried == 1:
             raise TrainingError(
                 f"out of memory with {tried} images per forward pass; give a smaller --micro-batch, "
@@ -223,4 +223,4 @@ class TrainStep:
         self._clear_gradients()
         if self._precision.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._on_note(f"out of memory: going on with micro-batches of {self.micro_batch} images")
+        self._on_note(f"out of memory: continuing with micro-batches of {self.micro_batch} images")

@@ -1,8 +1,7 @@
-"""Requests to stop. SIGTERM or a first Ctrl-C ends a run after the present step; one that comes before the first step
-ends it at once.
+"""Requests to stop. SIGTERM or a first Ctrl-C ends a run after the current step, or at once if no step has been taken.
 
-A Ctrl-C after either ends it at once, too: somebody has waited long enough. Another SIGTERM does not: a launcher passes
-on what the whole group of processes has got already, and the run has to save yet.
+A Ctrl-C after either ends it at once: the user has waited long enough. Another SIGTERM does not: a launcher forwards
+signals that the whole process group has already received, and the run still has to save.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from wrn.errors import Interrupted
 
 
 class StopSignal:
-    """Inside its `with` block, SIGTERM and SIGINT raise Interrupted, and once there is work to save are only noted.
+    """Inside its `with` block, SIGTERM and SIGINT raise Interrupted, or are only recorded once there is work to save.
 
-    there_is_work: whether there is.
-    received: the name of the signal, or None. Handlers can be set in the main thread only; elsewhere this does
-    nothing.
+    there_is_work: whether there is work to save.
+    received: the name of the signal, or None.
+    Only the main thread can set signal handlers; in other threads this does nothing.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class StopSignal:
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -41,14 +40,14 @@ class StopSignal:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises Interrupted if a stop was asked for: what a signal interrupted may have swallowed the exception."""
+        """Raises Interrupted if a stop was requested: the interrupted code may have swallowed the exception."""
         if self.received is not None:
             raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
-        return Interrupted(f"stopped by {self.received} before the first step; start the same command again")
+        return Interrupted(f"stopped by {self.received} before the first step; run the same command again")
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name

@@ -18,7 +18,7 @@ from wrn.training.meters import Reading, Totals
 from wrn.training.optimizer import Optimizers
 from wrn.training.processes import Processes
 from wrn.training.reporters import Reporter
-from wrn.training.resume import how_to_go_on
+from wrn.training.resume import how_to_resume
 from wrn.training.save_clock import SaveClock
 from wrn.training.schedule import make_schedule
 from wrn.training.selection import Selection
@@ -26,16 +26,16 @@ from wrn.training.speed import Speedometer
 from wrn.training.step import TrainStep, group_of
 from wrn.training.stop import StopSignal
 
-STEPS_PER_LOOK = 50
-"""Steps between looks for a loss or gradient that is not finite. Each look sees what the one before sent for."""
+STEPS_PER_CHECK = 50
+"""Steps between checks for a non-finite loss or gradient. Each check sees what the one before it requested."""
 
 
 class Trainer:
     """A run from its first step, or from a checkpoint, to its last.
 
-    dataset: `train` is what is trained on, without the validation images; `validation` is None without any.
+    dataset: its `train` split excludes the validation images. validation: None if no images are held out.
     peak: FLOP/s of all devices together, for MFU.
-    processes: those that train together. All of them do the same at the same step; the first writes and reports.
+    processes: those that train together. All do the same at the same step; only the first writes and reports.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Trainer:
         optimizers = Optimizers(config, model, precision)
         self._train_step = TrainStep(config, model, optimizers, precision, self.schedule, reporter.note, processes)
         self._step = self._first_step = 0
-        self._origin: Path | None = None  # the checkpoint that it goes on from
+        self._origin: Path | None = None  # the checkpoint that the run resumed from
         self._history: list[Row] = []
-        self._open_row: Row | None = None  # of an epoch whose steps are done and whose evaluation is not
+        self._open_row: Row | None = None  # of an epoch whose steps are done but whose evaluation is not
         self._stop = StopSignal()
         self._speed = Speedometer(config, model.architecture, precision.device, peak)
         self._clock = SaveClock(60 * config.checkpoint_minutes)
@@ -82,31 +82,31 @@ class Trainer:
 
     @property
     def final_model(self) -> WideResNet:
-        """The network that counts: the averaged one where there is one."""
+        """The network that is evaluated and saved: the averaged one, if there is one."""
         return self._train_step.average.module if self._train_step.average is not None else self.model
 
     @property
     def went_on(self) -> bool:
-        """Whether an earlier start of the run took its first steps."""
+        """Whether the run resumed from a checkpoint of an earlier start."""
         return self._first_step > 0
 
     @property
     def took_steps(self) -> bool:
-        """Whether this start of the run took any."""
+        """Whether this start of the run took any steps."""
         return self._step > self._first_step
 
     @property
     def training_seconds(self) -> float:
-        """What the steps of all epochs took, those of earlier starts of the run included."""
+        """The time of the steps of all epochs, including those of earlier starts of the run."""
         return sum(float(row["seconds"]) for row in self._history)
 
     def run(self, stop: StopSignal) -> None:
         """Train to the end.
 
-        stop: is looked at after every step and within evaluations, from now on also in those that follow the training.
+        stop: checked after every step and during evaluations, including those after training.
 
-        Raises Interrupted when asked to stop (the state is saved), TrainingError when the loss or its gradient is not
-        finite, CheckpointError when no checkpoint can be written.
+        Raises Interrupted when asked to stop (the state is saved), TrainingError if the loss or its gradient is not
+        finite, CheckpointError if a checkpoint cannot be written.
         """
         self._stop = stop
         per_epoch = self._loader.steps_per_epoch
@@ -115,7 +115,7 @@ class Trainer:
             write_history(self._paths.history, self._history)
             self.store.set_aside(beyond=self._step, origin=self._origin)
         self._clock.start()
-        # An epoch is over when its row is in the history: one may go on between its last step and its evaluation.
+        # An epoch is over when its row is in the history: a run may resume between last step and evaluation.
         while len(self._history) < self.config.epochs and not self.selection.stop_reason:
             epoch_end = (len(self._history) + 1) * per_epoch
             self._speed.begin()
@@ -127,7 +127,7 @@ class Trainer:
                 self._reporter.step(self._step, self.schedule.lr_at(self._step), batch.global_size)
                 self._step += 1
                 self._speed.count(batch)
-                if self._step % STEPS_PER_LOOK == 0:
+                if self._step % STEPS_PER_CHECK == 0:
                     self._check_earlier_losses()
                 if self._step < epoch_end:
                     self._save_if_due()
@@ -137,13 +137,13 @@ class Trainer:
         self._save(last=True)
 
     def _end_epoch(self) -> None:
-        """Read the meters, evaluate, log, and let the selection judge."""
+        """Read the meters, evaluate, update the selection, and log."""
         epoch = self._step // self._loader.steps_per_epoch
         row = self._open_row = self._open_row or self._training_row(epoch)
         self._train_step.meters.reset()
         if self._evaluation_due(epoch):
             if self._validation is None:
-                # For the log alone: with no validation split the last weights are the model, whatever this says.
+                # Only for the log: without a validation split the last weights become the model regardless.
                 figures = self.evaluate(self._dataset.test)
                 self._final = figures if self._step >= self.schedule.total_steps else None
                 row |= {f"test_{key}": value for key, value in figures.as_dict().items()}
@@ -158,7 +158,7 @@ class Trainer:
         self._reporter.epoch(row)
 
     def _training_row(self, epoch: int) -> Row:
-        """What the steps of an epoch say, as a line of the history."""
+        """The training figures of an epoch, as a row of the history."""
         totals = self._read_meters()
         return {
             "dataset": self._dataset.name,
@@ -174,8 +174,8 @@ class Trainer:
         }
 
     def evaluate(self, split: Split) -> Evaluation:
-        """Score the network that counts on a split. Raises Interrupted when asked to stop."""
-        self._processes.broadcast_from_first(list(self.final_model.buffers()))  # BN's statistics
+        """Score the final network on a split. Raises Interrupted when asked to stop."""
+        self._processes.broadcast_from_first(list(self.final_model.buffers()))  # BN statistics
         return evaluate(
             self.final_model,
             split,
@@ -189,7 +189,7 @@ class Trainer:
         )
 
     def test_scores(self) -> Evaluation:
-        """The scores of the network that counts on the test split."""
+        """The scores of the final network on the test split."""
         return self._final or self.evaluate(self._dataset.test)
 
     def _evaluation_due(self, epoch: int) -> bool:
@@ -201,11 +201,11 @@ class Trainer:
         return bool(every) and (self._step // self._loader.steps_per_epoch) % every == 0
 
     def _save_if_due(self) -> None:
-        """Stop, or save by the clock, where all processes agree on it: only some get a signal.
+        """Stop or save if due. All processes decide together, as a signal may reach only some of them.
 
         Raises Interrupted when asked to stop.
         """
-        # A checkpoint that is still being written is not waited for: the next step asks again.
+        # Does not wait for a checkpoint that is still being written: the next step asks again.
         due = (self._save_pending or self._clock.due(self.store.write_seconds)) and not self.store.busy
         stopping, saving = self._processes.agree(self._step, self._stop.received is not None, due)
         if stopping and self._stop.received is None:
@@ -214,21 +214,21 @@ class Trainer:
             self._save(stopping=stopping)
 
     def _check_earlier_losses(self) -> None:
-        """Raises TrainingError when a loss or gradient was not finite by the look before this one.
+        """Raises TrainingError if a loss or gradient was not finite as of the previous check.
 
-        What is looked at was sent for then and has long arrived: the device never runs out of work. The host waits
-        at most until the device is that far, so that it does not run ahead of it for ever.
+        The values were requested then and have usually arrived, so the device never runs out of work. The host waits at
+        most until the device has got that far, which bounds how far it runs ahead.
         """
         before, self._reading = self._reading, self._train_step.meters.begin_reading()
         if before is not None:
             self._checked(before.totals())
 
     def _read_meters(self) -> Totals:
-        """The meters as they are now, which waits for the device. Raises TrainingError as `_checked` does."""
+        """The current meters; waits for the device. Raises TrainingError as `_checked` does."""
         return self._checked(self._train_step.meters.read())
 
     def _checked(self, totals: Totals) -> Totals:
-        """The same totals. Raises TrainingError when a loss or gradient was not finite."""
+        """Return the totals. Raises TrainingError if a loss or gradient was not finite."""
         bad = totals.first_bad_step
         if bad is not None:
             self.store.wait()
@@ -244,31 +244,31 @@ class Trainer:
     # --- checkpoints ---------------------------------------------------------------------------------------
 
     def _save(self, *, stopping: bool = False, last: bool = False) -> None:
-        """Checkpoint now. Raises Interrupted afterwards where all processes agreed on stopping."""
-        self._read_meters()  # weights that a non-finite loss or gradient has spoilt are never saved
-        # Not while a finished run is scored: its weights may have been replaced by the best epoch's.
+        """Save a checkpoint now. With `stopping`, raises Interrupted afterwards."""
+        self._read_meters()  # never save weights ruined by a non-finite loss or gradient
+        # Only if the state changed: while a finished run is scored, the best epoch's weights may be loaded.
         state = (self._step, len(self._history))
         if state != self._saved:
             checkpoint = self.checkpoint()
             if self._processes.is_first:
                 self.store.save(checkpoint, wait=last or stopping)
-            # Only if something was saved: otherwise, as within an evaluation, the next step must find a save due.
+            # Only if something was saved: otherwise, as during an evaluation, a save must stay due.
             self._clock.saved()
         if last or stopping:
-            self.store.wait()  # also for one of the same state that was begun before
+            self.store.wait()  # also for an earlier write of the same state
             self._processes.wait()
         self._saved = state
         self._save_pending = False
         if stopping and not self._processes.is_first:
-            raise Interrupted("")  # the first process tells, once for all
+            raise Interrupted("")  # only the first process reports it
         if stopping:
             raise Interrupted(
                 f"stopped by {self._stop.received} after step {self._step}; saved {self.store.path_of(self._step)}. "
-                f"{how_to_go_on(self.config, self._paths.run)}"
+                f"{how_to_resume(self.config, self._paths.run)}"
             )
 
     def checkpoint(self) -> Checkpoint:
-        """Everything that decides how the run goes on (see `restore`), of all processes."""
+        """Everything needed to resume the run (see `restore`), over all processes."""
         tensors, changed = self._train_step.state_dict()
         tensors |= {f"best/{name}": tensor for name, tensor in self.selection.best_weights.items()}
         state = {
@@ -288,23 +288,24 @@ class Trainer:
         return Checkpoint(tensors, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint. The order of images, the augmentation and dropout follow from the step.
+        """Resume from a checkpoint. Image order, augmentation and dropout follow from the step.
 
-        Raises CheckpointError where it does not fit.
+        Raises CheckpointError if it does not fit this run.
         """
         state = checkpoint.state
         per_epoch = self._loader.steps_per_epoch
         if (before := state.get("steps_per_epoch", per_epoch)) != per_epoch:
             raise CheckpointError(
-                f"the checkpoint of step {checkpoint.step} is of a run with {before} steps an epoch, not {per_epoch}; "
-                "give its --batch-size and data again, another --output-dir, or --resume never to start over"
+                f"the checkpoint of step {checkpoint.step} comes from a run with {before} steps per epoch, not "
+                f"{per_epoch}; give the original --batch-size and data, another --output-dir, or --resume never to "
+                "start over"
             )
         try:
             self._train_step.load_state_dict(checkpoint.tensors, state)
             self.selection.load_state_dict(state["selection"], group_of(checkpoint.tensors, "best/"))
             self._history = list(state["history"])
             self._open_row = state["open_row"]
-            self._speed.load_state_dict(state.get("speed", {}))  # checkpoints of before have none
+            self._speed.load_state_dict(state.get("speed", {}))  # missing in older checkpoints
             self._step = self._first_step = checkpoint.step
             self._origin = checkpoint.path
             if checkpoint.path is not None and checkpoint.path.parent == self.store.directory:

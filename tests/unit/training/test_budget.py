@@ -33,16 +33,16 @@ def fitting(config: Config, step: float = 0.1, steps: int = 100, evaluation: flo
 
 
 def test_literals() -> None:
-    # 100 steps of 0.1 s and an evaluation of 2 s an epoch: 12 s; 9.5 of 10 minutes less the last one: 47 of them.
+    # Per epoch 100 steps of 0.1 s and an evaluation of 2 s: 12 s. 9.5 of 10 minutes, less the final one: 47 epochs.
     assert fitting(Config(budget_minutes=10)) == 47
     assert fitting(Config(budget_minutes=10, eval_epochs=0)) == 56
     assert fitting(Config(budget_minutes=0.01)) == 1
-    # What the measuring itself took is gone.
+    # The time spent on measuring is deducted.
     assert fitting(Config(budget_minutes=10), spent=60.0) == 42
 
 
 @pytest.mark.parametrize("tta", [False, True])
-def test_mirror_images_are_an_evaluation_of_their_own(tta: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirror_images_are_timed_too(tta: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     spent = [0.0]
 
     def timed(model: WideResNet, split: Split, *, tta: bool, **others: Any) -> None:
@@ -69,8 +69,8 @@ def test_what_is_chosen_fits_and_one_more_would_not(
     assert (epochs + 1) * per_epoch + evaluation + spent > planned * (1 - 1e-9)
 
 
-def test_as_few_steps_as_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resolution whose share rounds to one step or none is timed by that step again and again, not by nothing."""
+def test_at_least_one_step_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolution whose share rounds to one step or none is timed by repeating that one step."""
     clock = itertools.count()
     monkeypatch.setattr("wrn.training.budget.time.perf_counter", lambda: float(next(clock)))
     run = {"epochs": 3, "warmup_epochs": 0, "batch_size": 16, "resolutions": "16:0.9 32:0.1"}
@@ -80,7 +80,7 @@ def test_as_few_steps_as_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = load_batches(config, one_batch, torch.device("cpu"), Place())
     assert loader.steps_per_epoch == 1
     model = build_model(config, one_batch, torch.device("cpu"))
-    # Each look at the clock moves it by one: two steps until TIMED_SECONDS are over, and a third look behind them.
+    # Each call of the clock advances it by one: two steps until TIMED_SECONDS are over, and a third call after them.
     assert seconds_per_step(config, model, loader, precision) == pytest.approx(1.5)
 
 
@@ -114,7 +114,7 @@ def test_each_resolution_is_timed_and_counts_by_its_share(monkeypatch: pytest.Mo
     now = [0.0]
 
     class TimedStep:
-        """A step over pictures of 16 px takes a second, one over 32 px two."""
+        """A step on images of 16 px takes a second, one on 32 px two."""
 
         def __init__(self, *arguments: object) -> None:
             self.meters = SimpleNamespace(read=lambda: None)

@@ -72,7 +72,7 @@ def _after_a_change(checkpoint: Checkpoint, write):  # type: ignore[no-untyped-d
 
 
 def test_copies_come_from_a_gpu_on_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for CUDA's streams: who did what on which of them, in order."""
+    """With a stand-in for CUDA streams that records what happens on which stream, in order."""
     done: list[tuple[str, str]] = []
     current = "training's"
 
@@ -121,10 +121,10 @@ def test_copies_come_from_a_gpu_on_a_stream_of_their_own(monkeypatch: pytest.Mon
 
 
 @pytest.mark.gpu
-def test_a_write_does_not_wait_for_what_a_gpu_has_to_do(store: CheckpointStore) -> None:
+def test_a_write_does_not_wait_for_queued_gpu_work(store: CheckpointStore) -> None:
     weights = torch.ones(1000, device="cuda")
     store.save(Checkpoint({"w": weights}, {"step": 1}))
-    store.wait()  # what CUDA sets up once is set up
+    store.wait()  # CUDA's one-off setup is done
     store.save(Checkpoint({"w": weights, "twice": 2 * weights}, {"step": 2}))
     torch.cuda._sleep(10**10)  # cycles: some seconds
     weights.zero_()
@@ -158,7 +158,7 @@ def test_200_cuts_and_200_flipped_bits_fall_back_to_the_previous(store: Checkpoi
     assert same(found[1], make(2))
 
 
-def test_half_synced_and_strange_files(store: CheckpointStore, notes: list[str]) -> None:
+def test_half_synced_and_foreign_files(store: CheckpointStore, notes: list[str]) -> None:
     store.save(make(1), wait=True)
     store.save(make(2), wait=True)
     store.path_of(2).with_name(store.path_of(2).name + ".sha256").unlink()
@@ -176,19 +176,19 @@ def test_half_synced_and_strange_files(store: CheckpointStore, notes: list[str])
 
 
 @pytest.mark.parametrize("state", [[], "step", {"name": "x"}, {"step": "7"}], ids=str)
-def test_a_state_that_is_no_state(store: CheckpointStore, notes: list[str], state: Any) -> None:
+def test_a_malformed_state(store: CheckpointStore, notes: list[str], state: Any) -> None:
     write_checkpoint(store.path_of(7), Checkpoint({}, state))
     assert store.newest() is None
     assert "no step number" in notes[0]
 
 
 def test_what_was_just_written_stays(store: CheckpointStore) -> None:
-    for step in (900, 1000, 10):  # by two runs that nobody told of each other
+    for step in (900, 1000, 10):  # by two unrelated runs
         store.save(make(step), wait=True)
     assert [step_of(path) for path in store.paths()] == [1000, 10]
 
 
-def test_a_damaged_one_does_not_count_among_those_kept(store: CheckpointStore) -> None:
+def test_a_damaged_one_does_not_count_towards_keep(store: CheckpointStore) -> None:
     for step in (10, 20):
         store.save(make(step), wait=True)
     store.path_of(20).write_bytes(b"damaged")
@@ -221,7 +221,7 @@ def test_a_full_disk_leaves_the_previous_one_valid(store: CheckpointStore, monke
     assert not list(store.directory.glob(".*"))
 
 
-def test_a_failed_background_write_is_told_at_the_next_save(
+def test_a_failed_background_write_is_raised_at_the_next_save(
     store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
@@ -233,7 +233,7 @@ def test_a_failed_background_write_is_told_at_the_next_save(
         with pytest.raises(CheckpointError, match="refused"):
             store.save(make(2))
         store.save(make(3))
-    store.save(make(4), wait=True)  # makes up for what failed before, as when asked to stop
+    store.save(make(4), wait=True)  # makes up for the earlier failure, as when asked to stop
     found = store.newest()
     assert found is not None
     assert found[1].step == 4
@@ -248,7 +248,7 @@ def test_a_read_only_folder(store: CheckpointStore) -> None:
 
 
 def test_both_files_are_on_disk_before_they_get_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut behind a rename that is on disk, and contents that are not, would leave two empty files."""
+    """If a rename were on disk but the contents not, a power cut would leave two empty files."""
     done: list[tuple[str, int]] = []
     rename, flush = Path.replace, os.fsync
 
@@ -271,7 +271,7 @@ def test_both_files_are_on_disk_before_they_get_their_names(tmp_path: Path, monk
     assert done[2:] == [("renamed", content), ("renamed", checksum), ("flushed", folder)]
 
 
-def test_how_long_the_last_write_took_is_known_once_it_has_ended(store: CheckpointStore) -> None:
+def test_write_seconds_is_known_once_the_write_has_ended(store: CheckpointStore) -> None:
     assert store.write_seconds is None
     store.save(make(1), wait=True)
     assert store.write_seconds is not None

@@ -16,7 +16,7 @@ FP32 = pick_precision(torch.device("cpu"), amp=False)
 
 
 class LeftOrRight(nn.Module):
-    """Says 1 when the left half of the red channel is brighter, and is blind to the rest."""
+    """Predicts 1 if the left half of the red channel is brighter, and ignores the rest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ def split() -> Split:
     return Split(images, torch.tensor([1] * 6 + [0] * 4))
 
 
-def test_every_image_counts_once_and_the_network_is_left_as_it_was() -> None:
+def test_every_image_counts_once_and_the_network_is_unchanged() -> None:
     model = LeftOrRight().train()
     found = evaluate(model, split(), mean=(0, 0, 0), std=(1, 1, 1), precision=FP32)
     assert (found.plain.images, found.plain.top1) == (10, 1.0)
@@ -43,7 +43,7 @@ def test_every_image_counts_once_and_the_network_is_left_as_it_was() -> None:
     assert model.training
 
 
-def test_a_network_that_is_very_sure_and_wrong_has_a_finite_loss() -> None:
+def test_a_confidently_wrong_network_has_a_finite_loss() -> None:
     wrong = Split(split().images, 1 - split().labels)
     model = LeftOrRight()
     nn.init.constant_(model.scale, 1000.0)
@@ -68,13 +68,13 @@ def test_scores_of_a_gpu_are_those_of_fp32_on_the_cpu(amp_dtype: str) -> None:
     assert (logits[0] - logits[1]).norm() <= 0.02 * logits[0].norm()
 
 
-def test_mirrored_figures_stand_beside_the_plain_ones() -> None:
+def test_mirrored_scores_accompany_the_plain_ones() -> None:
     plain = evaluate(LeftOrRight(), split(), mean=(0, 0, 0), std=(1, 1, 1), precision=FP32)
     both = evaluate(LeftOrRight(), split(), mean=(0, 0, 0), std=(1, 1, 1), precision=FP32, tta=True)
     figures = both.as_dict()
     tta = figures.pop("tta")
     assert figures == plain.as_dict()
-    # An image and its mirror image say the opposite: together they say nothing, with even chances.
+    # An image and its mirror image get opposite predictions, whose mean is even.
     assert abs(tta["loss"] - torch.tensor(2.0).log().item()) < 1e-6
 
 

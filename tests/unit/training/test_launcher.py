@@ -59,7 +59,7 @@ def test_every_gpu_on_sagemaker_and_one_elsewhere(job: dict[str, str]) -> None:
     assert "--nproc-per-node=4" in command
     assert several_processes(Config(), [], HERE) is None
     assert several_processes(Config(device="cpu"), [], job) is None
-    with pytest.raises(ConfigError, match="processes: 8 are more than the 4 GPUs"):
+    with pytest.raises(ConfigError, match="processes: 8 is more than the 4 GPUs"):
         several_processes(Config(processes=8), [], HERE)
 
 
@@ -73,19 +73,19 @@ PROPRIETARY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue A
         (
             OPEN,
             "13.0",
-            r"\(the driver is 580.95.05, torch is built for CUDA 13.0\); give an image with a CUDA for this",
+            r"\(the driver is 580.95.05, torch is built for CUDA 13.0\); give an --image-uri whose CUDA version",
         ),
-        (PROPRIETARY, None, r"550.163.01, torch is built without CUDA\); give an image with"),
+        (PROPRIETARY, None, r"550.163.01, torch is built without CUDA\); give an --image-uri"),
         ("?", "13.0", "the driver is unknown"),
     ],
 )
-def test_a_gpu_that_is_paid_for_and_cannot_be_used(
+def test_an_unusable_gpu_on_sagemaker_is_an_error(
     driver: str, cuda: str | None, words: str, job: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # the driver counts it all the same
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # the driver counts it anyway
     several_processes(Config(), [], job)  # a machine without a GPU has no driver
     (tmp_path / "version").write_text(f"{driver}\nGCC version:  gcc version 11.4.1\n")
     for environ in (job, {**job, "RANK": "0"}):
@@ -99,8 +99,8 @@ def test_a_gpu_that_is_paid_for_and_cannot_be_used(
     several_processes(Config(), [], job)
 
 
-def test_a_gpu_of_ones_own_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run would otherwise go on on the CPU, many times as slowly, with the word cpu as the only sign."""
+def test_an_unusable_local_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the run would continue on the CPU, many times slower, with the word cpu as the only sign."""
     monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(parts, "open_dataset", lambda *arguments, **named: tiny_dataset())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -127,7 +127,7 @@ def test_several_hosts_of_one_process(job: dict[str, str]) -> None:
     assert {"--nnodes=2", "--node-rank=1", "--nproc-per-node=1", "--master-addr=algo-1"} <= set(command)
 
 
-def test_the_linear_rule_scales_batch_and_rates_together() -> None:
+def test_the_linear_scaling_rule_scales_batch_and_rates_together() -> None:
     config = Config(batch_size=128, lr=0.1, min_lr=0.001, scale_lr="linear")
     assert for_processes(config, Place()) is config
     scaled = for_processes(config, Place(world_size=4))
@@ -137,9 +137,9 @@ def test_the_linear_rule_scales_batch_and_rates_together() -> None:
 
 
 def test_processes_share_the_threads_that_this_one_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not all cores of the machine: a scheduler or taskset may have given fewer."""
+    """Not all cores of the machine: a scheduler or taskset may have assigned fewer."""
     environ: dict[str, str] = {}
-    monkeypatch.setattr(os, "environ", environ)  # what it sets there is not for the tests that follow
+    monkeypatch.setattr(os, "environ", environ)  # keeps its settings out of later tests
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     monkeypatch.setattr("torch.distributed.run.run", lambda arguments: None)
     assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 0
@@ -147,7 +147,7 @@ def test_processes_share_the_threads_that_this_one_may_use(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("hosts", "interface"), [(["a", "b"], "eth1"), (["a"], None)])
-def test_hosts_meet_by_the_interface_that_sagemaker_names(
+def test_hosts_connect_over_the_interface_that_sagemaker_names(
     hosts: list[str], interface: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = {"hosts": hosts, "current_host": hosts[-1], "network_interface_name": "eth1"}
@@ -166,7 +166,7 @@ def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("parts", [{"sam_rho": 0.05}, {"micro_batch": 4}])
-def test_sync_bn_takes_whole_batches_alone(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_bn_takes_whole_batches_only(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("cuda"))
     with pytest.raises(ConfigError, match="sync_bn: takes whole batches only"):
         for_processes(Config(sync_bn=True, **parts), Place(world_size=2))
@@ -195,7 +195,7 @@ def test_shares_of_an_evaluation_cover_every_image_once(size: int, count: int) -
 
 
 def test_the_processes_run_the_package_that_starts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Started by the path of its file, in a Python that does not have it installed: a training container."""
+    """Started from a file path, in a Python where wrn is not installed, as in a training container."""
     monkeypatch.setattr("torch.distributed.run.run", lambda arguments: None)
     monkeypatch.setenv("PYTHONPATH", "before")
     monkeypatch.setattr("os.environ", dict(os.environ))
@@ -214,8 +214,8 @@ def test_the_processes_run_the_package_that_starts_them(tmp_path: Path, monkeypa
     assert (done.returncode, done.stdout[:4]) == (0, "wrn "), done.stderr
 
 
-def test_what_comes_from_the_first_process_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a tensor does not lie in one piece, as channels-last ones do not."""
+def test_broadcast_overwrites_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Including tensors that are not contiguous, such as channels-last ones."""
     monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, src: tensor.copy_(torch.ones(3, 2) * 7 + src))
     tensor = torch.zeros(2, 3).T
     DistributedProcesses.broadcast_from_first(DistributedProcesses.__new__(DistributedProcesses), [tensor])

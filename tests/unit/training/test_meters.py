@@ -37,7 +37,7 @@ def test_a_step_skipped_by_the_loss_scaler_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("norm", [float("inf"), float("nan")])
-def test_a_gradient_that_is_not_finite_is_named_where_no_scaler_skips_its_step(norm: float) -> None:
+def test_a_gradient_that_is_not_finite_is_named_if_no_scaler_skips_its_step(norm: float) -> None:
     meters = Meters(torch.device("cpu"), Processes())
     for step, value in enumerate((1.0, norm, 1.0)):
         meters.add_step(step, torch.tensor(value), may_overflow=False)
@@ -46,7 +46,7 @@ def test_a_gradient_that_is_not_finite_is_named_where_no_scaler_skips_its_step(n
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_a_reading_is_of_the_time_when_it_was_begun(device: str) -> None:
+def test_a_reading_has_the_values_of_when_it_was_begun(device: str) -> None:
     meters = Meters(torch.device(device), Processes())
     meters.add_pass(0, torch.tensor(6.0), torch.tensor(1.0), 2)
     reading = meters.begin_reading()
@@ -66,7 +66,7 @@ class WithAnother(Processes):
         return values.clamp(max=3)
 
 
-def test_what_another_process_counted_is_read_too() -> None:
+def test_counts_of_other_processes_are_included() -> None:
     meters = Meters(torch.device("cpu"), WithAnother())
     meters.add_pass(5, torch.tensor(4.0), torch.tensor(2.0), 2)
     totals = meters.read()
@@ -74,7 +74,7 @@ def test_what_another_process_counted_is_read_too() -> None:
 
 
 @pytest.mark.parametrize(("rank", "own"), [(0, [6.0, 1.0, 2.0]), (1, [0.0, 0.0, 0.0])])
-def test_what_all_have_counted_is_counted_once_when_they_go_on(rank: int, own: list[float]) -> None:
+def test_after_a_resume_the_total_is_counted_once(rank: int, own: list[float]) -> None:
     processes = Processes()
     processes.place = Place(rank=rank, world_size=2)
     meters = Meters(torch.device("cpu"), processes)

@@ -15,12 +15,12 @@ from wrn.benchmarking.workload import Workload
 from wrn.config.layers import recipe_names, resolve
 
 READING = {
-    # A value comes to the host.
+    # These bring a value to the host.
     "_local_scalar_dense",
     "item",
     "is_nonzero",
     "equal",
-    # The shape of the result depends on values, which therefore come to the host.
+    # The shape of the result depends on values, which are therefore brought to the host.
     "nonzero",
     "masked_select",
     "unique_consecutive",
@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps the names of the operations that bring something to the host."""
+    """Records the names of operations that bring something to the host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def test_no_step_reads_anything_from_the_device(name: str, monkeypatch: pytest.M
     small = {"depth": 10, "widen_factor": 1, "batch_size": 24, "device": "cpu"}
     work = Workload(resolve(keys.pop("recipe", None), {**small, **keys}).config)
     batches = work.batches(16)
-    work.run(batches, 1)  # what is made once and kept is made here
+    work.run(batches, 1)  # creates what is made once and kept
     constants: list[Any] = []  # made on the host: copying one to a GPU would wait for the copy
     monkeypatch.setattr(torch, "tensor", lambda *a, make=torch.tensor, **k: constants.append(a) or make(*a, **k))
     with Recorder() as recorder:

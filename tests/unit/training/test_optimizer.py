@@ -38,7 +38,7 @@ def test_the_rate_of_every_group_is_its_share_of_its_peak() -> None:
     assert rates == [0.1, 0.1, 0.03]
 
 
-def test_muon_takes_the_inner_convolutions_and_sgd_all_else() -> None:
+def test_muon_gets_the_inner_convolutions_and_sgd_the_rest() -> None:
     model = WideResNet(10, 1)
     sgd, muon = Optimizers(Config(optimizer="muon"), model, FP32).all
     held = {id(p) for g in muon.param_groups for p in g["params"]}
@@ -63,10 +63,10 @@ def test_orthogonalised_singular_values_are_near_one(shape: tuple[int, int], dty
 @pytest.mark.parametrize(
     ("convolutions", "iterations"), [("bfloat16", "bfloat16"), ("float16", "float32"), ("float32", "float32")]
 )
-def test_muon_computes_in_bf16_where_the_convolutions_do_and_elsewhere_in_fp32(
+def test_muon_computes_in_bf16_if_the_convolutions_do_else_in_fp32(
     convolutions: str, iterations: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the hardware emulates bf16, Muon in it would take a large part of a training step."""
+    """With emulated bf16, Muon would take a large part of a training step."""
     used = set()
 
     def noted(matrices: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_muon_computes_in_bf16_where_the_convolutions_do_and_elsewhere_in_fp32(
     assert used == {getattr(torch, iterations)}
 
 
-def test_weights_of_one_shape_move_together_as_they_would_alone() -> None:
+def test_weights_of_one_shape_are_updated_together_as_if_alone() -> None:
     """To the bit: shapes in any order, wide and tall."""
     torch.manual_seed(0)
     shapes = [(8, 4, 3, 3), (6, 3, 1, 1), (8, 4, 3, 3), (4, 8, 3, 3), (8, 4, 3, 3)]
@@ -153,7 +153,7 @@ def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
     step(model, optimizers)
     twin = copy.deepcopy(model)
     twins = Optimizers(config, twin, FP32)
-    # As through a file: contiguous tensors that share no memory.
+    # As if read from a file: contiguous tensors that share no memory.
     twins.load_state_dict({name: t.detach().clone().contiguous() for name, t in optimizers.state_dict().items()})
     for _ in range(2):
         step(model, optimizers)
@@ -161,8 +161,8 @@ def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def test_what_overflows_in_one_optimiser_keeps_all_of_them_still() -> None:
-    """Of gradients that a loss scaler has scaled too high: no parameter moves, and no momentum takes note."""
+def test_an_overflow_in_one_optimiser_stops_all_of_them() -> None:
+    """If a loss scaler scaled the gradients too high, no parameter and no momentum changes."""
     torch.manual_seed(0)
     model = WideResNet(10, 1, num_classes=3)
     precision = Precision(torch.device("cpu"), torch.float16, "for this test")
@@ -223,7 +223,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(deterministic: bool) -> Non
     assert 0 < (model.weight - before).abs().max() < 1
 
 
-def test_muon_takes_nesterov_s_steps_in_proportion_to_the_shape() -> None:
+def test_muon_takes_nesterov_steps_scaled_by_the_shape() -> None:
     """Two steps written out, for a matrix that has more rows than columns."""
     torch.manual_seed(0)
     weight = nn.Parameter(torch.randn(16, 1, 3, 3))
@@ -241,7 +241,7 @@ def test_muon_takes_nesterov_s_steps_in_proportion_to_the_shape() -> None:
 
 
 @pytest.mark.parametrize(("nesterov", "moved"), [(True, 0.1 * (1.5 + 1.75)), (False, 0.1 * (1 + 1.5))])
-def test_sgd_has_the_momentum_that_is_asked_for(nesterov: bool, moved: float) -> None:
+def test_sgd_has_the_configured_momentum(nesterov: bool, moved: float) -> None:
     model = nn.Linear(1, 1, bias=False)
     before = model.weight.item()
     optimizers = Optimizers(Config(lr=0.1, momentum=0.5, nesterov=nesterov, weight_decay=0.0), model, FP32)

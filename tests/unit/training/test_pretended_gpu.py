@@ -1,4 +1,4 @@
-"""Steps and predictions with tensors on a GPU that is not there: see tests/pretended_gpu.py."""
+"""Steps and predictions with tensors on a pretended GPU: see tests/pretended_gpu.py."""
 
 from __future__ import annotations
 

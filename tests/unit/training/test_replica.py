@@ -1,4 +1,4 @@
-"""Compiled steps are those of the uncompiled network, and only what comes again and again is compiled."""
+"""Compiled steps equal uncompiled ones, and only batch sizes that recur are compiled."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_time_of_compiling_is_that_of_the_first_passes_of_each_shape(monkeyp
     assert replica.compile_seconds == 19.0
 
 
-def test_a_home_that_cannot_be_written_leaves_compiled_code_to_torch(
+def test_with_a_read_only_home_torch_chooses_where_to_keep_compiled_code(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

@@ -9,7 +9,7 @@ import pytest
 from wrn.config.schema import Config, OutputSection, StoppingSection
 from wrn.errors import CheckpointError
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, write_checkpoint
-from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint, how_to_go_on
+from wrn.training.resume import FREE_KEYS, check_configuration, find_checkpoint, how_to_resume
 
 HERE = Path("c")
 
@@ -41,32 +41,32 @@ def test_what_may_not(keys: dict[str, Any], listed: str) -> None:
 
 
 @pytest.mark.parametrize("keys", [{"batch_size": 64}, {"val_fraction": 0.1}, {"train_images": 100, "lr": 0.2}])
-def test_what_changes_the_steps_of_an_epoch_is_not_told_to_go_on_anyway(keys: dict[str, Any]) -> None:
+def test_a_change_of_steps_per_epoch_does_not_suggest_resume_anyway(keys: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"another --output-dir, or --resume never to start over$"):
         check_configuration(Config(**keys), made_with(), HERE)
 
 
 def test_rates_scaled_by_another_number_of_processes() -> None:
     four = made_with(scale_lr="linear", batch_size=512, lr=0.4)
-    with pytest.raises(CheckpointError, match="start as many processes again, which scale_lr linear multiplies by"):
+    with pytest.raises(CheckpointError, match=r"use the original number of processes \(scale_lr is linear\)"):
         check_configuration(Config(scale_lr="linear", batch_size=128, lr=0.1), four, HERE)
 
 
-def test_another_network_never_goes_on() -> None:
-    with pytest.raises(CheckpointError, match=r"holds another network \(depth was 16 and is 28"):
+def test_a_different_network_is_never_accepted() -> None:
+    with pytest.raises(CheckpointError, match=r"contains a different network \(depth was 16 and is 28"):
         check_configuration(Config(resume_anyway=True), made_with(depth=16), HERE)
 
 
-def test_how_a_stopped_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_a_stopped_run_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", "/nowhere")
     monkeypatch.delenv("SM_MODEL_DIR", raising=False)
-    again = "Start the same command again to go on"
-    assert how_to_go_on(Config(output_dir=HERE), HERE) == again
-    assert how_to_go_on(Config(resume="never"), HERE) == f"{again}, with --output-dir c --resume auto"
+    again = "Run the same command again to resume"
+    assert how_to_resume(Config(output_dir=HERE), HERE) == again
+    assert how_to_resume(Config(resume="never"), HERE) == f"{again}, with --output-dir c --resume auto"
     monkeypatch.setenv("SM_MODEL_DIR", "/opt/ml/model")
-    job = "wrn resume JOB goes on from there (after deploy --local the same command, with --local-dir)"
-    assert how_to_go_on(Config(), HERE) == job
-    assert how_to_go_on(Config(resume="never"), HERE) == f"{job} where resume is auto, not never as now"
+    job = "Resume with wrn resume JOB (after deploy --local: the same command with --local-dir)"
+    assert how_to_resume(Config(), HERE) == job
+    assert how_to_resume(Config(resume="never"), HERE) == f"{job}, but only with --resume auto, not never"
 
 
 def test_free_keys_are_keys() -> None:
@@ -88,45 +88,47 @@ def test_where_a_checkpoint_is_looked_for(tmp_path: Path) -> None:
         found = find_checkpoint(Config(resume=str(place)), other)
         assert found is not None
         assert found[0] == path
-    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
         find_checkpoint(Config(resume="nowhere"), store)
-    with pytest.raises(CheckpointError, match="holds no valid checkpoint"):
+    with pytest.raises(CheckpointError, match="contains no valid checkpoint"):
         find_checkpoint(Config(resume=str(tmp_path)), store)
 
 
 @pytest.mark.parametrize("lacking", ["config", "data", "time", "history", "selection"])
-def test_a_file_that_is_no_run_s_is_refused_in_a_sentence(lacking: str, tmp_path: Path) -> None:
+def test_a_file_of_no_run_is_refused_in_one_sentence(lacking: str, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, 2, lambda note: None)
     state = {key: value for key, value in made_with().state.items() if key != lacking}
     write_checkpoint(store.path_of(5), Checkpoint({}, state))
     for resume in ("auto", str(store.path_of(5))):
-        with pytest.raises(CheckpointError, match=f"not a checkpoint of a run .no usable {lacking}.; give"):
+        with pytest.raises(
+            CheckpointError, match=f"not the checkpoint of a run .missing or malformed: {lacking}.; give"
+        ):
             find_checkpoint(Config(resume=resume), store)
 
 
 @pytest.mark.parametrize("strange", ["config", "data", "time", "history", "selection"])
 @pytest.mark.parametrize("value", [None, "x"], ids=str)
-def test_a_state_of_another_shape_is_refused_in_a_sentence(strange: str, value: Any, tmp_path: Path) -> None:
+def test_a_malformed_state_is_refused_in_one_sentence(strange: str, value: Any, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, 2, lambda note: None)
     write_checkpoint(store.path_of(5), Checkpoint({}, {**made_with().state, strange: value}))
-    with pytest.raises(CheckpointError, match=f"not a checkpoint of a run .no usable {strange}.; give"):
+    with pytest.raises(CheckpointError, match=f"not the checkpoint of a run .missing or malformed: {strange}.; give"):
         find_checkpoint(Config(), store)
 
 
 @pytest.mark.parametrize("strange", ["epochs", "warmup_epochs", "milestones"])
 @pytest.mark.parametrize("value", [None, []], ids=str)
-def test_a_configuration_without_its_epochs_is_refused_in_a_sentence(strange: str, value: Any, tmp_path: Path) -> None:
+def test_a_configuration_without_epochs_is_refused_in_one_sentence(strange: str, value: Any, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, 2, lambda note: None)
     state = made_with().state
     write_checkpoint(store.path_of(5), Checkpoint({}, {**state, "config": {**state["config"], strange: value}}))
-    with pytest.raises(CheckpointError, match=f"not a checkpoint of a run .no usable {strange}.; give"):
+    with pytest.raises(CheckpointError, match=f"not the checkpoint of a run .missing or malformed: {strange}.; give"):
         find_checkpoint(Config(), store)
 
 
 FREE = {
-    *("data_dir", "download", "skip_broken", "num_workers"),  # where the images come from; which they are is checked
+    *("data_dir", "download", "skip_broken", "num_workers"),  # where images come from; the images are checked
     *("device", "compile", "deterministic", "micro_batch", "cpu_kernels"),  # the machine
-    *("processes", "scale_lr"),  # the rates that come of them are checked
+    *("processes", "scale_lr"),  # the resulting rates are checked
     *OutputSection.model_fields,
     *StoppingSection.model_fields,
 }
@@ -140,8 +142,8 @@ def test_every_key_that_changes_what_is_learned_must_stay(key: str) -> None:
         check_configuration(Config(), checkpoint, HERE)
 
 
-def test_a_key_that_there_was_not_yet_says_nothing() -> None:
-    """A run goes on after the program was updated."""
+def test_a_key_that_did_not_exist_yet_is_ignored() -> None:
+    """A run resumes after an update of wrn."""
     checkpoint = made_with()
     for key in ("downsampling", "sam_batch"):
         del checkpoint.state["config"][key]

@@ -7,7 +7,7 @@ from torch import nn
 from wrn.training.sam import perturbed, statistics_kept
 
 
-def test_weights_stand_rho_away_and_come_back_bit_for_bit() -> None:
+def test_weights_are_perturbed_by_rho_and_restored_bit_for_bit() -> None:
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(5, 4)), nn.Parameter(torch.randn(3))]
     for parameter in parameters:
@@ -21,7 +21,7 @@ def test_weights_stand_rho_away_and_come_back_bit_for_bit() -> None:
     assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
 
 
-def test_weights_come_back_after_an_error() -> None:
+def test_weights_are_restored_after_an_error() -> None:
     parameter = nn.Parameter(torch.ones(2))
     parameter.grad = torch.ones(2)
     with pytest.raises(ValueError, match="x"), perturbed([parameter], 1.0):

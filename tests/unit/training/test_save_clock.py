@@ -16,8 +16,8 @@ class Time:
 
 
 @given(every=st.floats(1, 1000), write=st.floats(0, 1), steps=st.lists(st.floats(0.001, 1), min_size=1, max_size=300))
-def test_a_kill_costs_no_more_than_was_asked_for(every: float, write: float, steps: list[float]) -> None:
-    """Where a step and a write fit into half the time: else nothing could help."""
+def test_a_kill_costs_no_more_than_the_interval(every: float, write: float, steps: list[float]) -> None:
+    """If a step and a write fit into half the interval; otherwise nothing could help."""
     scale = every / 8  # of steps and writes: at most an eighth of the time each
     with pytest.MonkeyPatch.context() as patch:
         time = Time()
@@ -57,7 +57,7 @@ def test_a_checkpoint_is_due_before_its_writing_would_exceed_the_interval(
     assert due_at(last_at + 100)
 
 
-def test_with_nothing_asked_for_nothing_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_no_interval_nothing_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     time = Time()
     monkeypatch.setattr(save_clock, "time", time)
     clock = SaveClock(0)

@@ -29,7 +29,7 @@ def test_fewer_classes_than_five_and_no_superclasses() -> None:
     assert "superclass" not in scores.as_dict()
 
 
-def test_calibration_of_a_sure_and_half_right_model() -> None:
+def test_calibration_of_a_confident_and_half_right_model() -> None:
     logits = torch.tensor([[100.0, 0.0], [100.0, 0.0]])
     assert expected_calibration_error(logits, torch.tensor([0, 1])) == pytest.approx(0.5)
     assert expected_calibration_error(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])) == pytest.approx(0.0)

@@ -43,7 +43,7 @@ def test_the_target_stops() -> None:
     assert "reached 60.00%" in selection.stop_reason
 
 
-def test_its_state_goes_on() -> None:
+def test_its_state_is_restored() -> None:
     first = Selection(3, 0)
     first.judge(0.7, 4, filled(4))
     second = Selection(3, 0)
@@ -54,7 +54,7 @@ def test_its_state_goes_on() -> None:
     assert model.weight.unique().tolist() == [4.0]
 
 
-def test_whether_it_is_over_follows_from_the_patience_and_the_target_of_now() -> None:
+def test_current_patience_and_target_decide_whether_a_run_is_over() -> None:
     first = Selection(2, 0)
     for epoch, top1 in enumerate((0.5, 0.4, 0.4), start=1):
         first.judge(top1, epoch, filled(epoch))
@@ -65,7 +65,7 @@ def test_whether_it_is_over_follows_from_the_patience_and_the_target_of_now() ->
         assert bool(again.stop_reason) is over
 
 
-def test_a_best_epoch_without_its_weights_is_none() -> None:
+def test_a_best_epoch_without_its_weights_is_refused() -> None:
     selection = Selection(1, 0)
     selection.judge(0.5, 1, filled(1))
     with pytest.raises(KeyError, match="weights of the best epoch"):

@@ -34,7 +34,7 @@ def test_what_was_set_aside_before_stays(store: CheckpointStore, notes: list[str
     assert [pair and pair[1].state["name"] for pair in found] == ["first", "second", "third"]
 
 
-def test_what_cannot_be_set_aside_is_told(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_set_aside_is_an_error(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save(make(10), wait=True)
 
     def refuse(*arguments: object) -> None:
@@ -45,7 +45,7 @@ def test_what_cannot_be_set_aside_is_told(store: CheckpointStore, monkeypatch: p
         store.set_aside(beyond=5, origin=None)
 
 
-def test_what_a_killed_process_left_half_written_goes(store: CheckpointStore) -> None:
+def test_half_written_files_of_a_killed_process_are_removed(store: CheckpointStore) -> None:
     store.save(make(1), wait=True)
     for name in (".step-00000002.safetensors.tmp", ".step-00000002.safetensors.sha256.tmp"):
         (store.directory / name).write_bytes(b"half")
@@ -64,8 +64,8 @@ def without_checksum(store: CheckpointStore, *steps: int) -> list[Path]:
     return paths
 
 
-def test_files_without_a_checksum_go_once_a_run_goes_on_beside_them(store: CheckpointStore) -> None:
-    """As a kill leaves them while an old one is removed, or between the renames of a new one."""
+def test_files_without_a_checksum_are_removed_when_a_run_resumes(store: CheckpointStore) -> None:
+    """A kill leaves these while removing an old checkpoint, or between the renames of a new one."""
     (store.directory / f"{ASIDE}-1").mkdir(parents=True)
     for step in (1, 2, 3):
         write_checkpoint(store.path_of(step), make(step))
@@ -78,7 +78,7 @@ def test_files_without_a_checksum_go_once_a_run_goes_on_beside_them(store: Check
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_files_without_a_checksum_stay_where_they_are_all_there_is(
+def test_files_without_a_checksum_are_kept_if_no_run_resumes_here(
     store: CheckpointStore, tmp_path: Path, elsewhere: bool
 ) -> None:
     store.save(make(3), wait=True)
@@ -113,7 +113,7 @@ def test_a_kill_while_checkpoints_are_set_aside_loses_none(
     assert files == ["step-00000900.safetensors", "step-00001000.safetensors"]
 
 
-def test_what_cannot_be_removed_is_told(
+def test_what_cannot_be_removed_is_reported(
     store: CheckpointStore, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(make(1), wait=True)
@@ -129,7 +129,7 @@ def test_what_cannot_be_removed_is_told(
 
 
 def test_a_folder_by_another_name_is_the_same_folder(store: CheckpointStore, notes: list[str], tmp_path: Path) -> None:
-    """As with `--resume` through a link: the checkpoint that the run goes on from is its own, and stays."""
+    """As with `--resume` through a link: the checkpoint that the run resumes from is its own, and stays."""
     store.save(make(10), wait=True)
     (tmp_path / "link").symlink_to(store.directory)
     store.set_aside(beyond=10, origin=tmp_path / "link" / store.path_of(10).name)

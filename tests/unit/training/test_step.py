@@ -37,7 +37,7 @@ def batch(size: int = 8) -> Batch:
 
 
 def frozen_bn(model: WideResNet) -> WideResNet:
-    """BN as in evaluation: then the size of a micro-batch makes no difference."""
+    """BN as in evaluation, so that the size of a micro-batch makes no difference."""
     return model.eval()
 
 
@@ -53,7 +53,7 @@ def test_mixed_loss_is_cross_entropy_against_the_soft_labels(smoothing: float) -
     assert torch.allclose(mixed_loss(logits, mixed, smoothing), expected, atol=1e-6)
 
 
-def test_hits_of_mixed_images_count_in_parts() -> None:
+def test_hits_of_mixed_images_are_fractional() -> None:
     logits = torch.eye(3)
     assert mixed_hits(logits, Batch(torch.zeros(3, 1), torch.tensor([0, 1, 0]))) == 2
     mixed = Batch(torch.zeros(3, 1), torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1]), torch.tensor([0.7, 0.4, 0.5]))
@@ -99,14 +99,14 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
     monkeypatch.setattr(step._replica, "forward", small_device)
     step(0, batch())
     assert step.micro_batch == 2
-    assert notes == [f"out of memory: going on with micro-batches of {size} images" for size in (4, 2)]
+    assert notes == [f"out of memory: continuing with micro-batches of {size} images" for size in (4, 2)]
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     assert step.meters.values[2] == 8  # no image counted twice
 
 
-def test_what_is_halved_is_what_went_through_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SAM's units are smaller than the batch: halving that would try the same pass again, three times."""
+def test_the_size_of_the_failed_pass_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAM's units are smaller than the batch: halving the batch would repeat the same pass three times."""
     step, notes = make(WideResNet(10, 1, 0.0, 5), sam_rho=0.05, sam_batch=2)
     forward = step._replica.forward
 
@@ -117,10 +117,10 @@ def test_what_is_halved_is_what_went_through_a_pass(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(step._replica, "forward", small_device)
     step(0, batch())
-    assert notes == ["out of memory: going on with micro-batches of 1 images"]
+    assert notes == ["out of memory: continuing with micro-batches of 1 images"]
 
 
-def test_what_a_failed_pass_held_is_let_go_before_memory_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_pass_releases_its_memory_before_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
     step, _ = make(WideResNet(10, 1, 0.0, 5))
     forward, held, alive = step._replica.forward, [], []
 
@@ -247,7 +247,7 @@ def test_a_step_on_a_gpu_follows_fp32_on_the_cpu(amp: str) -> None:
 
 
 def test_the_smaller_last_batch_of_an_epoch_counts_its_own_images() -> None:
-    """Its gradient is the mean over them, not their share of a full batch."""
+    """Its gradient is the mean over its own images, not their share of a full batch."""
     torch.manual_seed(0)
     model = frozen_bn(WideResNet(10, 1, 0.0, 5))
     twin = copy.deepcopy(model)
@@ -257,8 +257,8 @@ def test_the_smaller_last_batch_of_an_epoch_counts_its_own_images() -> None:
         assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_of_sam_s_two_passes_one_counts() -> None:
-    """In the meters, and in BN's statistics, which are those of the weights and not of the worst place near them."""
+def test_only_one_of_sam_s_two_passes_counts() -> None:
+    """In the meters and in BN's statistics, which belong to the unperturbed weights."""
     torch.manual_seed(0)
     model = WideResNet(10, 1, 0.0, 5)
     step, _ = make(model, sam_rho=0.05, sam_batch=4)
@@ -267,7 +267,7 @@ def test_of_sam_s_two_passes_one_counts() -> None:
     assert model.bn.num_batches_tracked == 2
 
 
-def test_the_averaged_weights_take_note_of_every_step() -> None:
+def test_the_averaged_weights_include_every_step() -> None:
     torch.manual_seed(0)
     step, _ = make(WideResNet(10, 1, 0.0, 5), ema_decay=0.9)
     assert step.average is not None
@@ -283,8 +283,8 @@ def one_of_two(rank: int) -> Processes:
     return processes
 
 
-def test_processes_that_share_a_batch_do_not_halve_it_each_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their numbers of passes would differ from then on, and each would wait for the other for ever."""
+def test_processes_that_share_a_batch_do_not_halve_it_independently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their numbers of passes would differ from then on, and they would wait for each other forever."""
     step, _ = make(WideResNet(10, 1, 0.0, 5), processes=one_of_two(1), batch_size=16)
 
     def full(images: torch.Tensor, usual: bool) -> torch.Tensor:
@@ -295,7 +295,7 @@ def test_processes_that_share_a_batch_do_not_halve_it_each_on_its_own(monkeypatc
         step(0, batch())
 
 
-def test_each_process_drops_out_features_of_its_own_and_the_same_again() -> None:
+def test_dropout_differs_between_processes_and_is_reproducible() -> None:
     torch.manual_seed(0)
     model = frozen_bn(WideResNet(10, 1, 0.5, 5))
     for block in model.blocks():
@@ -309,8 +309,8 @@ def test_each_process_drops_out_features_of_its_own_and_the_same_again() -> None
     assert losses[0] != losses[1]
 
 
-def test_what_a_run_learnt_of_its_machine_goes_on() -> None:
-    """The scale of its loss, and how many images fit into memory: else it would run into both again at every start."""
+def test_what_a_run_learnt_about_its_machine_is_restored() -> None:
+    """The loss scale and the number of images that fit into memory; otherwise it would relearn both at every start."""
     torch.manual_seed(0)
     step, _ = make(WideResNet(10, 1, 0.0, 5), FP16)
     step.scaler.load_state_dict({**step.scaler.state_dict(), "scale": 2.0**20})
@@ -320,11 +320,11 @@ def test_what_a_run_learnt_of_its_machine_goes_on() -> None:
     assert (again.scaler.get_scale(), again.micro_batch) == (2.0**20, 2)
     smaller, _ = make(WideResNet(10, 1, 0.0, 5), FP16, micro_batch=1)
     smaller.load_state_dict(*step.state_dict())
-    assert smaller.micro_batch == 1  # what was asked for
+    assert smaller.micro_batch == 1  # as configured
 
 
-def test_an_average_that_the_checkpoint_lacks_begins_with_its_weights() -> None:
-    """As where a run goes on with `--resume-anyway --ema-decay`."""
+def test_an_average_missing_from_the_checkpoint_starts_with_its_weights() -> None:
+    """As when a run resumes with `--resume-anyway --ema-decay`."""
     torch.manual_seed(0)
     before, _ = make(WideResNet(10, 1, 0.0, 5))
     before(0, batch())

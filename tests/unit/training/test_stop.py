@@ -12,13 +12,13 @@ from wrn.training.stop import StopSignal
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_with_nothing_to_save_it_stops_at_once(number: signal.Signals) -> None:
-    """While data is fetched, which may take an hour."""
-    words = f"stopped by {number.name} before the first step; start the same command again"
+    """As while data is downloaded, which may take an hour."""
+    words = f"stopped by {number.name} before the first step; run the same command again"
     with pytest.raises(Interrupted, match=words), StopSignal():
         os.kill(os.getpid(), number)
 
 
-def test_with_work_to_save_it_is_noted_and_a_second_ctrl_c_stops_at_once() -> None:
+def test_with_work_to_save_it_is_recorded_and_a_second_ctrl_c_stops_at_once() -> None:
     with StopSignal() as stop:
         stop.there_is_work = True
         os.kill(os.getpid(), signal.SIGINT)
@@ -28,7 +28,7 @@ def test_with_work_to_save_it_is_noted_and_a_second_ctrl_c_stops_at_once() -> No
 
 
 def test_a_second_sigterm_leaves_time_to_save() -> None:
-    """torchrun passes on what its whole group has got already."""
+    """torchrun forwards signals that its whole process group has already received."""
     with StopSignal() as stop:
         stop.there_is_work = True
         for _ in range(2):

@@ -95,7 +95,7 @@ def runs(capability: tuple[int, int], built_for: list[str]) -> bool:
 
 
 def pick_precision(device: torch.device, *, amp: bool, amp_dtype: str = "auto") -> Precision:
-    """The precision to train with: what was asked for, or what the hardware is fastest at."""
+    """The precision to train with: as requested, or the fastest on this hardware."""
     if not amp:
         return Precision(device, torch.float32, "amp is off")
     if amp_dtype == "bf16":

@@ -1,7 +1,7 @@
-"""Command-line flags made from the schema, tolerant of what SageMaker makes of hyperparameters.
+"""Command-line flags generated from the schema, tolerant of how SageMaker passes hyperparameters.
 
-SageMaker hands every hyperparameter over as a string, some of them JSON-quoted: `--amp true`, `--amp True`,
-`--amp`, `--no-amp`, `--lr 1e-3` and `--batch-size "256"` (with the quotes) all mean what they say.
+SageMaker passes every hyperparameter as a string, some of them JSON-quoted: `--amp true`, `--amp True`, `--amp`,
+`--no-amp`, `--lr 1e-3` and `--batch-size "256"` (with the quotes) are all accepted.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from wrn.wrapping import usage_line
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are ConfigErrors, so that the edge prints them like all others.
+    """An argument parser that raises ConfigErrors, so that they are printed like all others.
 
-    A usage that was written by hand is broken to the width of the terminal, as argparse breaks its own.
+    A hand-written usage is wrapped to the width of the terminal, as argparse wraps its own.
     """
 
     def format_usage(self) -> str:
@@ -49,10 +49,10 @@ class Parser(argparse.ArgumentParser):
         finally:
             self.usage = usage
 
-    def parse_args(  # type: ignore[override]  # argparse's is overloaded by what the namespace is
+    def parse_args(  # type: ignore[override]  # argparse's is overloaded on the type of the namespace
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
-        """As argparse does it, but a mistyped flag is told before the required one that it may stand for."""
+        """As in argparse, but a mistyped flag is reported before a missing required one, which it may stand for."""
         words = sys.argv[1:] if args is None else list(args)
         self._refuse(self.strays(word for word in takewhile(lambda word: word != "--", words) if word.startswith("--")))
         options, unknown = self.parse_known_args(words, namespace)
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def strays(self, words: Iterable[str]) -> list[str]:
-        """One line for each flag among the words that there is not. Its value is not told: it may be a secret."""
+        """One line per unknown flag among the words. Its value is not shown, as it may be a secret."""
         known = [flag.removeprefix("--") for flag in self._option_string_actions]
         lines = []
         for word in words:
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
                     hint = nearest(flag.lstrip("-").replace("_", "-"), known).replace("mean ", "mean --")
                     lines.append(f"{flag}: is not a known flag{hint or f'; see {self.prog} --help'}")
             elif not lines:
-                lines.append(f'"{word}": stands alone, without a flag that takes it; see {self.prog} --help')
+                lines.append(f'"{word}": no flag takes this value; see {self.prog} --help')
         return lines
 
     @staticmethod
@@ -115,7 +115,7 @@ METAVARS = {bool: "BOOL", int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 
 def _metavar(annotation: Any) -> str:
-    """The choices where they are fixed, else what kind of value it is: `N|auto`."""
+    """The choices if they are fixed, else the kind of value: `N|auto`."""
     if isinstance(annotation, str):
         return annotation
     parts = [part for part in get_args(annotation) if part is not NoneType]
@@ -127,11 +127,11 @@ def _may_be_bool(field: FieldInfo) -> bool:
 
 
 def parse_config(parser: Parser, arguments: Sequence[str]) -> Resolved:
-    """The configuration that these arguments ask for.
+    """The configuration that these arguments describe.
 
     Raises ConfigError listing every unknown flag and every wrong value at once.
     """
-    # The toolkit of SageMaker's containers calls `train.py -- --lr 0.1`; the separator means nothing here.
+    # The toolkit in SageMaker's containers calls `train.py -- --lr 0.1`; the separator means nothing here.
     known, unknown = parser.parse_known_args([hyphenated(argument) for argument in arguments if argument != "--"])
     flags = {
         key: plain(value) for key, value in vars(known).items() if key in Config.model_fields and value is not None
@@ -147,7 +147,7 @@ def parse_config(parser: Parser, arguments: Sequence[str]) -> Resolved:
 
 
 def hyphenated(argument: str) -> str:
-    """`--batch_size` as `--batch-size`; values stay as they are."""
+    """`--batch_size` as `--batch-size`; values are unchanged."""
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else argument
 

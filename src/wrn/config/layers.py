@@ -26,7 +26,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration, where each of its values came from, and what the recipe is called."""
+    """A configuration, the origin of each value, and the name of the recipe."""
 
     config: Config
     origins: Mapping[str, str]
@@ -48,7 +48,7 @@ def recipe_names() -> list[str]:
 def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
     """The configuration of a recipe (a name or the path of a YAML file) with flags on top.
 
-    Raises ConfigError listing everything that is wrong, one line each.
+    Raises ConfigError listing every problem, one line each.
     """
     layers = []
     base = recipe_root() / "config.yaml"
@@ -68,10 +68,10 @@ def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
 
 
 def find_recipe(recipe: str) -> Path:
-    """The file of a recipe given by name or by path. Raises ConfigError naming the recipes there are."""
+    """The file of a recipe given by name or path. Raises ConfigError listing the known recipes."""
     if recipe.endswith((".yaml", ".yml")):
         path = Path(recipe)
-        # configs/x.yaml means the one that ships with the program, whatever directory one stands in.
+        # configs/x.yaml means the one that ships with the program, from any working directory.
         shipped = recipe_root() / recipe
         path = path if path.is_file() or not shipped.is_file() else shipped
         if not path.is_file():
@@ -81,13 +81,13 @@ def find_recipe(recipe: str) -> Path:
     path = recipe_root() / "configs" / f"{recipe}.yaml"
     if not path.is_file():
         known = recipe_names()
-        hint = nearest(recipe, known) or ("; the name of a file must end in .yaml" if Path(recipe).is_file() else "")
-        raise ConfigError(f'recipe: "{recipe}" is not known{hint}; there are {", ".join(known)}')
+        hint = nearest(recipe, known) or ("; a file name must end in .yaml" if Path(recipe).is_file() else "")
+        raise ConfigError(f'recipe: "{recipe}" is not known{hint}; choose from {", ".join(known)}')
     return path
 
 
 def read_layer(path: Path, name: str) -> Layer:
-    """A YAML mapping of keys. Raises ConfigError when the file cannot be read or is none."""
+    """A YAML mapping of keys. Raises ConfigError if the file cannot be read or is not one."""
     try:
         values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (OSError, UnicodeDecodeError) as error:
@@ -96,7 +96,7 @@ def read_layer(path: Path, name: str) -> Layer:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not readable"
-        problem = "a tab; YAML takes spaces" if "'\\t'" in problem else problem
+        problem = "a tab; YAML needs spaces" if "'\\t'" in problem else problem
         whole = "line" if line else "file"
         raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); fix that {whole}") from None
     except RecursionError:
@@ -104,14 +104,14 @@ def read_layer(path: Path, name: str) -> Layer:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f'{path}: must hold "key: value" lines, it holds {shown(values)}')
+        raise ConfigError(f'{path}: must hold "key: value" lines, but holds {shown(values)}')
     return Layer(name, {str(key): value for key, value in values.items()})
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves values as text, which then mean what they mean as flags: to YAML 010 is 8, 1:30 is 90, and no is false.
+    """Keeps values as text, so that they mean the same as in a flag: YAML reads 010 as 8, 1:30 as 90, no as false.
 
-    Refuses a key that stands twice: YAML's own loader takes the last without a word.
+    Rejects duplicate keys, where YAML's own loader silently takes the last.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as YAML's own
@@ -124,13 +124,13 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name = canonical(str(key.value))
             if name in seen:
-                raise yaml.MarkedYAMLError(problem=f"{name} is there twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{name} is set twice", problem_mark=key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
 
 
 def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) -> Resolved:
-    """Later layers win. Raises ConfigError with the known problems, and one line per unknown key and wrong value."""
+    """Later layers win. Raises ConfigError with the known problems and one line per unknown key or wrong value."""
     values: dict[str, Any] = {}
     origins = dict.fromkeys(Config.model_fields, "default")
     problems = list(known_problems)
@@ -161,31 +161,31 @@ def canonical(key: str) -> str:
 
 
 def unset(key: str, value: Any) -> bool:
-    """Whether a text means "no value", for a key that may have none."""
+    """Whether a text means "no value", for a key that may be unset."""
     return Config.model_fields[key].default is None and str(value).lower() in ("", "none", "null")
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """`"; did you mean X?"` when something known is close, else nothing."""
+    """`"; did you mean X?"` if a known word is close, else nothing."""
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def shown(value: Any) -> str:
-    """A value as a message has it: its beginning, where it is long."""
+    """A value as shown in messages, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:90]}... ({len(text)} characters)"
 
 
 def _misfits(values: Mapping[str, Any], error: ValidationError, origins: Mapping[str, str]) -> list[str]:
-    """How the keys that are right by themselves do not fit together, told beside those that are wrong.
+    """Conflicts among the valid keys, to be reported together with the invalid ones.
 
-    The schema holds keys together only once each is right: it is asked again without the wrong ones. A sentence that
-    names one of those, which each sentence does of all keys that it is about, may change with it and is left out.
+    The schema compares keys only once each is valid, so it is validated again without the invalid ones. A sentence
+    names every key that it concerns; one that names an invalid key may change with it and is left out.
     """
     wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
     if not wrong:
-        return []  # they were held together already
+        return []  # the conflicts were found already
     try:
         Config.model_validate({key: value for key, value in values.items() if key not in wrong})
     except ValidationError as rest:
@@ -194,12 +194,12 @@ def _misfits(values: Mapping[str, Any], error: ValidationError, origins: Mapping
 
 
 def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
-    """A pydantic error in our form, one line a key: where it was set, its value, what is allowed."""
+    """A pydantic error in our own form, one line per key: where it was set, its value, what is allowed."""
     lines: list[str] = []
     by_key: dict[str, list[str]] = {}
     values = {}
     for detail in error.errors():
-        # Without pydantic's remarks on how it went about it, and its name of a type.
+        # Without pydantic's remarks about its parsing, and its type names.
         message = re.split(r", unable to | for <class|, exceeded ", detail["msg"].removeprefix("Value error, "))[0]
         message = message[0].lower() + message[1:].replace("a valid boolean", "true or false")
         if detail["loc"]:

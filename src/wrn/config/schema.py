@@ -17,7 +17,7 @@ from wrn.config.stages import as_text, format_stages, parse_milestones, parse_st
 
 
 class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, the docstring under a field is its help text."""
+    """Base of all sections: frozen, no unknown keys; the docstring under a field is its help text."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
@@ -25,36 +25,36 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _home_is_meant(cls, value: Any) -> Any:
+    def _expand_home(cls, value: Any) -> Any:
         try:
-            return value.expanduser() if isinstance(value, Path) else value  # no shell does it in --output-dir=~/x
+            return value.expanduser() if isinstance(value, Path) else value  # shells do not in --output-dir=~/x
         except RuntimeError:
-            raise ValueError("there is no such user; write the folder out") from None
+            raise ValueError("there is no such user; give the full path") from None
 
 
 class DataSection(Section):
     """Data"""
 
     dataset: Literal["auto", "cifar100", "cifar10", "folder", "synthetic"] = "cifar100"
-    """Which images. auto: CIFAR-100 if it is there or can be fetched quickly, else the synthetic set."""
+    """Data set. auto: CIFAR-100 if it is on disk or can be downloaded quickly, else the synthetic set."""
 
     data_dir: Path | None = None
     """Folder that holds the data (alias: train_dir). Unset: $WRN_DATA_DIR, then ./data, then a download."""
 
     download: bool = True
-    """Fetch the official archive when the data is nowhere on disk."""
+    """Download the official archive if the data is not on disk."""
 
     skip_broken: bool = False
-    """With dataset folder: leave out images that cannot be read instead of stopping."""
+    """With dataset folder: skip images that cannot be read instead of stopping."""
 
     val_fraction: float = Field(0.0, ge=0, le=0.5)
-    """Share of train held out, stratified and seeded, to choose the best epoch. 0: train on everything."""
+    """Fraction of the training images held out to choose the best epoch, stratified and seeded. 0: none."""
 
     train_images: int = Field(0, ge=0)
-    """Train on this many images only, the same number of each class, for quick trials. 0: all."""
+    """Train on only this many images, the same number per class, for quick trials. 0: all."""
 
     num_workers: int = Field(2, ge=0, le=256)
-    """Worker processes of the albumentations policy; nothing else needs any."""
+    """Worker processes for the albumentations policy; nothing else uses them."""
 
 
 class AugmentSection(Section):
@@ -67,7 +67,7 @@ class AugmentSection(Section):
     """Mirror half of the images."""
 
     augment: Literal["none", "randaugment", "trivialaugment", "albumentations"] = "none"
-    """Policy applied to each image: trivialaugment is TrivialAugmentWide; albumentations needs its extra."""
+    """Policy applied to each image. trivialaugment: TrivialAugmentWide. albumentations: an optional extra."""
 
     randaugment_ops: int = Field(2, ge=1, le=8)
     """RandAugment: operations per image."""
@@ -76,25 +76,25 @@ class AugmentSection(Section):
     """RandAugment: strength, 0 to 30."""
 
     albumentations_file: Path | None = None
-    """A serialised Albumentations pipeline (.yaml or .json). Unset: a sensible built-in one."""
+    """A serialised Albumentations pipeline (.yaml or .json). Unset: the built-in one."""
 
     cutout: int = Field(8, ge=0, le=32)
-    """Side of the square that Cutout blanks (pixels of a 32 px image; 0: off)."""
+    """Side of the square that Cutout blanks out (pixels of a 32 px image; 0: off)."""
 
     random_erasing: float = Field(0.0, ge=0, le=1)
-    """Probability of RandomErasing for an image (0: off)."""
+    """Probability of RandomErasing per image (0: off)."""
 
     mixup_alpha: float = Field(0.2, ge=0, le=10)
-    """MixUp: the Beta parameter (0: off). With CutMix on as well, each image takes one of the two."""
+    """MixUp: the Beta parameter (0: off). If CutMix is on too, each image gets one of the two."""
 
     cutmix_alpha: float = Field(0.0, ge=0, le=10)
     """CutMix: the Beta parameter (0: off)."""
 
     mix_probability: float = Field(1.0, ge=0, le=1)
-    """Share of images that MixUp or CutMix touches."""
+    """Fraction of images that MixUp or CutMix is applied to."""
 
     resolutions: str = ""
-    """Progressive resolution, "20:0.35 24:0.4 32:0.25": side in pixels and share of the steps. Empty: 32 px."""
+    """Progressive resolution, "20:0.35 24:0.4 32:0.25": side in pixels and fraction of the steps. Empty: 32 px."""
 
     @field_validator("resolutions", mode="before")
     @classmethod
@@ -108,7 +108,7 @@ class AugmentSection(Section):
 
 
 def nearest_depths(depth: int) -> tuple[int, int] | None:
-    """The nearest depths that a network can have, 6n+4 with n from 1 on; None where this is one of them."""
+    """The nearest valid depths, 6n+4 with n >= 1; None if this depth is valid."""
     if depth >= 10 and (depth - 4) % 6 == 0:
         return None
     below = 4 + 6 * max(1, (depth - 4) // 6)
@@ -119,28 +119,28 @@ class ModelSection(Section):
     """Model"""
 
     depth: int = Field(28, ge=10, le=10_000)
-    """Number of layers, 6n+4."""
+    """Number of layers, of the form 6n+4."""
 
     widen_factor: int = Field(10, ge=1, le=64)
-    """Width: the three groups have 16, 32 and 64 channels times this."""
+    """Width multiplier: the three groups have 16, 32 and 64 channels times this."""
 
     dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout between the two convolutions of a block."""
 
     activation: Literal["relu", "silu"] = "relu"
-    """What follows each BN; relu is the paper's, silu learns faster in short runs and costs some time on a CPU."""
+    """Activation after each BN. relu: as in the paper. silu: learns faster in short runs, slightly slower on a CPU."""
 
     downsampling: Literal["stride", "pool"] = "stride"
-    """How a block halves the picture; stride is the paper's, pool averages 2x2 pixels before both convolutions."""
+    """How a block halves the resolution. stride: as in the paper. pool: averages 2x2 pixels before the convolutions."""
 
     num_classes: int = Field(0, ge=0)
-    """0: as many as the data has. Otherwise it must fit the data."""
+    """Must match the data. 0: the number of classes in the data."""
 
     zero_init_residual: bool = False
-    """Start each block as its shortcut alone: its last convolution is 0."""
+    """Initialise the last convolution of each block to 0, so that the block starts as its shortcut."""
 
     bn_momentum: float = Field(0.1, gt=0, le=1)
-    """Weight of a new batch in the running statistics of BN."""
+    """Weight of each new batch in BN's running statistics."""
 
     @field_validator("depth")
     @classmethod
@@ -154,13 +154,13 @@ class OptimizerSection(Section):
     """Optimisation"""
 
     epochs: int = Field(100, ge=1, le=100_000)
-    """Passes over the training images."""
+    """Number of passes over the training images."""
 
     batch_size: int = Field(256, ge=1)
-    """Images per optimiser step, over all processes."""
+    """Images per optimiser step, summed over all processes."""
 
     micro_batch: int | Literal["auto"] = "auto"
-    """Images per forward pass; a step accumulates the rest. auto: the whole batch, halved on out-of-memory."""
+    """Images per forward pass; gradients are accumulated. auto: the whole batch, halved when memory runs out."""
 
     optimizer: Literal["sgd", "muon"] = "sgd"
     """sgd: Nesterov SGD. muon: Muon for convolutions, SGD for the rest."""
@@ -172,43 +172,43 @@ class OptimizerSection(Section):
     """Learning rate at the end of the schedule."""
 
     schedule: Literal["cosine", "linear", "step"] = "cosine"
-    """How the learning rate falls after the warm-up, once per step."""
+    """How the learning rate decays after the warm-up, updated every step."""
 
     warmup_epochs: float = Field(5.0, ge=0)
     """Linear warm-up from 0, in epochs (fractions allowed)."""
 
     milestones: str = ""
-    """Schedule step: the epochs at which the learning rate is multiplied by lr_decay, "60 120 160"."""
+    """With schedule step: the epochs at which the learning rate is multiplied by lr_decay, "60 120 160"."""
 
     lr_decay: float = Field(0.2, gt=0, le=1)
-    """Schedule step: the factor at each milestone."""
+    """With schedule step: the factor at each milestone."""
 
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of SGD."""
+    """SGD momentum."""
 
     nesterov: bool = True
-    """Nesterov's form of the momentum."""
+    """Use Nesterov momentum."""
 
     weight_decay: float = Field(5e-4, ge=0, le=1)
-    """On convolution and linear weights alone, never on BN or biases."""
+    """Applied to convolution and linear weights only, not to BN or biases."""
 
     muon_lr: float = Field(0.02, gt=0, le=10)
-    """Muon: peak learning rate of the convolutions; lr is that of the rest."""
+    """Muon: peak learning rate of the convolutions; lr is used for the rest."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    """Share of the target spread evenly over all classes."""
+    """Fraction of the target spread evenly over all classes."""
 
     gradient_clip: float = Field(0.0, ge=0)
-    """Largest norm of the gradient (0: off; the norm is logged either way)."""
+    """Maximum gradient norm (0: off; the norm is logged either way)."""
 
     ema_decay: float = Field(0.0, ge=0, lt=1)
-    """Decay per step of the averaged weights, which then are the model (0: off)."""
+    """Decay per step of the averaged weights, which become the model (0: off)."""
 
     sam_rho: float = Field(0.0, ge=0, le=10)
-    """Radius of sharpness-aware minimisation (0: off; a step then costs two passes)."""
+    """Radius of sharpness-aware minimisation, which doubles the cost of a step (0: off)."""
 
     sam_batch: int = Field(0, ge=0)
-    """SAM: images per perturbation, its m-sharpness (0: the whole micro-batch; 32 to 128 as published)."""
+    """SAM: images per perturbation, the m of m-sharpness (0: the whole micro-batch; 32 to 128 in the literature)."""
 
     @field_validator("milestones", mode="before")
     @classmethod
@@ -232,10 +232,10 @@ class StoppingSection(Section):
     """Stopping"""
 
     budget_minutes: float = Field(0.0, ge=0)
-    """Choose as many epochs as fit into this time less 5%, by the speed of the first seconds (0: epochs as given)."""
+    """Train as many epochs as fit into this time less 5%, measured in the first seconds (0: use epochs)."""
 
     budget_epochs: int = Field(0, ge=0, le=100_000)
-    """With budget_minutes: at most so many epochs, however many would fit (0: all that fit)."""
+    """With budget_minutes: at most this many epochs (0: as many as fit)."""
 
     patience: int = Field(15, ge=0)
     """Stop after this many epochs without a better validation top-1 (0: never; needs val_fraction)."""
@@ -254,28 +254,28 @@ class MachineSection(Section):
     """Mixed precision."""
 
     amp_dtype: Literal["auto", "bf16", "fp16"] = "auto"
-    """auto: bf16 where the hardware computes it, fp16 on older GPUs, fp32 elsewhere."""
+    """auto: bf16 where the hardware is fast at it, fp16 on older GPUs, fp32 elsewhere."""
 
     compile: bool | Literal["graphs"] = False
-    """torch.compile: a minute of waiting for faster steps, worth it on a GPU. graphs: CUDA graphs too (one process)."""
+    """torch.compile: a minute's wait for faster steps; worth it on a GPU. graphs: CUDA graphs too (one process)."""
 
     cpu_kernels: bool = True
-    """On a CPU, our own kernels for BN with activation and 3x3 convolutions, compiled at the first start."""
+    """On a CPU, use wrn's own kernels for BN with activation and 3x3 convolutions, compiled on first use."""
 
     processes: int | Literal["auto"] = "auto"
-    """Processes that train together on each host. auto: on SageMaker one for each GPU, elsewhere one."""
+    """Processes per host that train together. auto: one per GPU on SageMaker, one elsewhere."""
 
     scale_lr: Literal["none", "linear"] = "none"
-    """Several processes. none: they share batch_size. linear: each has batch_size, and rates grow with their number."""
+    """With several processes. none: they share batch_size. linear: batch_size each, learning rates scaled to match."""
 
     sync_bn: bool = False
-    """Several GPUs: BN statistics over the batches of all of them, instead of each its own."""
+    """With several GPUs: compute BN statistics over all of them instead of on each GPU."""
 
     deterministic: bool = False
-    """Only kernels that give the same bits each time; slower on a GPU. CPUs do so anyway."""
+    """Use only deterministic kernels: bit-identical results, slower on a GPU. CPUs are always deterministic."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    """Decides the initial weights, the order of the images, their augmentation and the validation split."""
+    """Determines the initial weights, the order of the images, their augmentation and the validation split."""
 
     @field_validator("device")
     @classmethod
@@ -305,28 +305,28 @@ class OutputSection(Section):
     """Where checkpoints go. Unset: checkpoints/ in the run directory."""
 
     checkpoint_epochs: int = Field(10, ge=0)
-    """Checkpoint every so many epochs (0: not by epochs)."""
+    """Save a checkpoint every N epochs (0: not by epochs)."""
 
     checkpoint_minutes: float = Field(2.0, ge=0)
-    """Checkpoint every so many minutes, fractions allowed (0: not by time)."""
+    """Save a checkpoint every X minutes, fractions allowed (0: not by time)."""
 
     keep: int = Field(2, ge=2)
-    """How many checkpoints stay on disk, at least two."""
+    """How many checkpoints to keep on disk, at least two."""
 
     resume: str = "auto"
-    """auto: from the newest valid checkpoint if there is one; never; or the path of a checkpoint."""
+    """auto: resume from the newest valid checkpoint, if any. never: start over. Or the path of a checkpoint."""
 
     resume_anyway: bool = False
-    """Resume although the checkpoint was made with a different configuration."""
+    """Resume even if the checkpoint was made with a different configuration."""
 
     eval_epochs: int = Field(1, ge=0)
-    """Evaluate every so many epochs, and always at the end (0: only at the end)."""
+    """Evaluate every N epochs, and always at the end (0: only at the end)."""
 
     tta: bool = False
-    """Report mirrored test-time augmentation beside the plain figures."""
+    """Also report results with test-time augmentation (mirror images)."""
 
     progress: Literal["auto", "rich", "plain"] = "auto"
-    """auto: a progress view at a terminal, one plain line an epoch elsewhere."""
+    """auto: a live progress view on a terminal, one plain line per epoch elsewhere."""
 
     tensorboard: bool = False
     """Write TensorBoard events to the run directory."""
@@ -341,11 +341,11 @@ class Config(
     AugmentSection,
     DataSection,
 ):
-    """A whole configuration. See config.yaml for the same keys with their reasons."""
+    """A complete configuration. config.yaml explains the same keys."""
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
-        problems = []  # each names all keys that it is about
+        problems = []  # each names all the keys it concerns
         if self.min_lr > self.lr:
             problems.append(f"min_lr: {self.min_lr:g} is above lr ({self.lr:g}); lower min_lr or raise lr")
         if self.warmup_epochs > self.epochs:
@@ -354,11 +354,11 @@ class Config(
                 f"give --warmup-epochs {self.epochs / 10:g}, or more --epochs"
             )
         if self.schedule == "step" and not self.milestones:
-            problems.append('milestones: empty, but schedule step needs some, for example "60 120 160"')
+            problems.append('milestones: is empty, but schedule step needs some, for example "60 120 160"')
         late = [epoch for epoch in parse_milestones(self.milestones) if epoch >= self.epochs]
         if self.schedule == "step" and late:
             problems.append(
-                f"milestones: the rate would never fall at {late[0]:g}, as the run ends at {self.epochs}; "
+                f"milestones: {late[0]:g} is never reached, as the run ends at epoch {self.epochs}; "
                 "give earlier --milestones, or more --epochs"
             )
         if self.target_accuracy and not self.val_fraction:
@@ -367,8 +367,8 @@ class Config(
             problems.append("nesterov: needs momentum above 0; set momentum, or nesterov false")
         if self.zero_init_residual and self.optimizer == "muon":
             problems.append(
-                "zero_init_residual: Muon holds every convolution at a fixed norm, none can start at 0; "
-                "set it false, or optimizer sgd"
+                "zero_init_residual: Muon keeps every convolution at a fixed norm, so none can start at 0; "
+                "set it to false, or optimizer to sgd"
             )
         if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
             problems.append(f"micro_batch: {self.micro_batch} is above batch_size ({self.batch_size}); lower it")
@@ -390,4 +390,4 @@ SECTIONS: tuple[type[Section], ...] = (
 )
 
 ALIASES = {"train_dir": "data_dir"}
-"""Other names under which a key is accepted."""
+"""Other accepted names for a key."""

@@ -7,13 +7,13 @@ import math
 from typing import Any
 
 Stage = tuple[int, float]
-"""Side in pixels, and the share of all steps trained at it."""
+"""Side in pixels, and the fraction of all steps trained at it."""
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:
     """`"20:0.35 24:0.4 32:0.25"` to ((20, 0.35), (24, 0.4), (32, 0.25)); empty to ((32, 1.0),).
 
-    Raises ValueError where a part is not SIDE:SHARE, a side is not 8 to 32, or the shares do not sum to 1.
+    Raises ValueError if a part is not SIDE:SHARE, a side is not 8 to 32, or the shares do not sum to 1.
     """
     if not text.strip():
         return ((32, 1.0),)
@@ -45,7 +45,7 @@ def format_stages(stages: tuple[Stage, ...]) -> str:
 
 
 def parse_milestones(text: str) -> tuple[float, ...]:
-    """`"60 120 160"` to (60.0, 120.0, 160.0). Raises ValueError unless they are positive and rising."""
+    """`"60 120 160"` to (60.0, 120.0, 160.0). Raises ValueError unless they are positive and increasing."""
     try:
         epochs = tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
@@ -53,7 +53,7 @@ def parse_milestones(text: str) -> tuple[float, ...]:
     if any(not math.isfinite(epoch) or epoch <= 0 for epoch in epochs) or any(
         later <= earlier for earlier, later in itertools.pairwise(epochs)
     ):
-        raise ValueError("must be positive and rising")
+        raise ValueError("must be positive and increasing")
     return epochs
 
 

@@ -86,7 +86,7 @@ def test_a_flag_without_its_value() -> None:
 
 
 def test_a_word_on_its_own() -> None:
-    with pytest.raises(ConfigError, match='"cifar100": stands alone'):
+    with pytest.raises(ConfigError, match='"cifar100": no flag takes this value'):
         parse("cifar100")
 
 
@@ -153,5 +153,5 @@ def test_what_looks_like_a_flag_may_be_a_file() -> None:
 
 def test_a_word_too_many() -> None:
     parser = Parser(prog="wrn jobs", allow_abbrev=False)
-    with pytest.raises(ConfigError, match='"x": stands alone, without a flag that takes it; see wrn jobs --help'):
+    with pytest.raises(ConfigError, match='"x": no flag takes this value; see wrn jobs --help'):
         parser.parse_args(["x"])

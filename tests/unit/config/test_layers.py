@@ -45,14 +45,14 @@ def test_all_errors_come_at_once_with_key_place_value_and_range() -> None:
         ({"min_lr": 1}, "min_lr: 1 is above lr (0.1)"),
         ({"processes": 4, "device": "cuda:1"}, "device: cuda:1 is one GPU; give --device cuda for several processes"),
         ({"epochs": 2}, "warmup_epochs: 5 is longer than the run (2 epochs); give --warmup-epochs 0.2"),
-        ({"schedule": "step", "milestones": "50 100"}, "milestones: the rate would never fall at 100"),
-        ({"schedule": "step"}, "milestones: empty"),
+        ({"schedule": "step", "milestones": "50 100"}, "milestones: 100 is never reached"),
+        ({"schedule": "step"}, "milestones: is empty"),
         ({"target_accuracy": 0.5}, "target_accuracy: needs a validation split"),
         ({"momentum": 0}, "nesterov: needs momentum"),
         ({"micro_batch": 512}, "micro_batch: 512 is above batch_size (256)"),
         ({"device": "gpu"}, "device (flag): 'gpu' is not allowed; must be auto, cpu, cuda, cuda:1 or mps"),
         ({"device": "CPU"}, "'CPU' is not allowed; must be auto, cpu"),
-        ({"output_dir": "~nobody-here/x"}, "there is no such user; write the folder out"),
+        ({"output_dir": "~nobody-here/x"}, "there is no such user; give the full path"),
         ({"micro_batch": 0}, "must be at least 1, or auto"),
         ({"keep": 1}, "greater than or equal to 2"),
         ({"lr": float("nan")}, "finite"),
@@ -165,8 +165,8 @@ def test_a_file_s_value_means_what_it_means_as_a_flag(text: str, key: str, value
         ("output_dir: [a]", "output_dir (r.yaml): ['a'] is not allowed; input is not a valid path"),
         ("lr:", "lr (r.yaml): None is not allowed; input should be a valid number"),
         ("LR: 1", "LR (r.yaml): is not a key of the configuration; did you mean lr?"),
-        ("lr 0.1", "/r.yaml: must hold \"key: value\" lines, it holds 'lr 0.1'"),
-        ("lr:\t0.1", "/r.yaml, line 1: is not valid YAML (a tab; YAML takes spaces); fix that line"),
+        ("lr 0.1", "/r.yaml: must hold \"key: value\" lines, but holds 'lr 0.1'"),
+        ("lr:\t0.1", "/r.yaml, line 1: is not valid YAML (a tab; YAML needs spaces); fix that line"),
         (f"seed: {'9' * 5000}", f"seed (r.yaml): '{'9' * 89}... (5002 characters) is not allowed; "),
     ],
 )
@@ -198,7 +198,7 @@ def test_any_file_is_a_layer_or_a_sentence(text: str) -> None:
 def test_a_file_whose_name_has_no_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("lr: 0.1")
-    with pytest.raises(ConfigError, match='"mine" is not known; the name of a file must end in'):
+    with pytest.raises(ConfigError, match='"mine" is not known; a file name must end in'):
         resolve("mine", {})
 
 
@@ -214,9 +214,9 @@ def test_the_configuration_survives_a_file(tmp_path: Path) -> None:
     [
         (
             "epochs: 3\nlr: 0.1\nepochs: 4\n",
-            r"line 3: is not valid YAML \(epochs is there twice\); fix that line",
+            r"line 3: is not valid YAML \(epochs is set twice\); fix that line",
         ),
-        ("data-dir: /x\ndata_dir: /y\n", r"line 2: .*data_dir is there twice"),
+        ("data-dir: /x\ndata_dir: /y\n", r"line 2: .*data_dir is set twice"),
         ("[" * 3000, "is nested too deeply|not valid YAML"),
     ],
 )

@@ -277,5 +277,5 @@ def test_the_time_taken_is_reported_for_the_run_and_for_this_start(
         assert not any("set aside" in line for line in lines)
     number = r"\d+\.\d min"
     assert re.match(rf"done in {number}: test top-1", told[0])
-    assert re.match(rf"done in {number} since it went on \({number} of training in all\): test top-1", told[1])
-    assert re.match(rf"done in {number}, with nothing left to train \({number} of training before\): test", told[2])
+    assert re.match(rf"done in {number} after resuming \({number} of training in total\): test top-1", told[1])
+    assert re.match(rf"done in {number}, already trained \({number}\): test", told[2])

@@ -168,7 +168,9 @@ def test_more_epochs_than_before_report_the_new_rate(tmp_path: Path) -> None:
     trainer.run(recorder.stop)
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, epochs=8), recorder)
-    assert any(re.search(r"^epochs: 8 instead of 2; the learning rate was 0 and is 0\.\d+$", n) for n in recorder.notes)
+    assert any(
+        re.search(r"^epochs raised from 2 to 8: the learning rate jumps from 0 to 0\.\d+$", n) for n in recorder.notes
+    )
 
 
 def saved_steps(trainer: Trainer) -> list[int]:

@@ -309,7 +309,7 @@ def test_restarts_need_a_place_to_find_the_run(pictures: Path, tmp_path: Path) -
         cwd=tmp_path,
     )
     assert done.returncode != 0
-    assert "wrn train: output_dir: unset" in done.stderr
+    assert "wrn train: output_dir: is unset" in done.stderr
 
 
 def test_a_mistake_common_to_all_is_reported_without_waiting(pictures: Path, tmp_path: Path) -> None:

@@ -21,28 +21,28 @@ from wrn.streams import drop
 from wrn.wrapping import entry, paragraph
 
 COMMANDS = {
-    "train": "train a network, or go on with an interrupted run",
+    "train": "train a network, or resume an interrupted run",
     "evaluate": "score a model directory on the test split",
-    "predict": "name what is in a picture",
+    "predict": "classify pictures",
     "bench": "measure speed on this machine: train, inference, data, checkpoint",
     "deploy": "train on AWS SageMaker; --dry-run prints every request, with no account and no network",
-    "jobs": "list the training jobs on SageMaker that were started from here",
-    "status": "show where a job stands: phase, epoch, accuracy, money",
+    "jobs": "list your training jobs on SageMaker",
+    "status": "show a job's phase, epoch, accuracy and cost",
     "logs": "show a job's log; -f follows the job until it ends",
     "stop": "stop a job; it saves a checkpoint first",
-    "resume": "go on from the checkpoints of a job that ended early, in a new job",
-    "fetch": "bring a job's model and records to this machine, checked",
-    "image": "build our own training image and push it to the account's registry",
-    "costs": "show what of ours is running or stored on AWS, and what it costs",
-    "teardown": "remove everything that was made on AWS; --dry-run only lists it",
-    "config": "print the configuration that a recipe and flags give, and where each value comes from",
-    "plan": "compare time and cost of a run over SageMaker instance types",
+    "resume": "resume a job that ended early from its checkpoints, in a new job",
+    "fetch": "download a job's model and records, verified",
+    "image": "build wrn's own training image and push it to the account's registry",
+    "costs": "show what wrn runs or stores on AWS, and what it costs",
+    "teardown": "remove everything that wrn created on AWS; --dry-run only lists it",
+    "config": "print the resolved configuration, and where each value comes from",
+    "plan": "compare time and cost of a run on SageMaker instance types",
 }
 """Each is a module of this package with a `main(arguments) -> exit code`."""
 
 
 ON_AWS = ("deploy", "jobs", "status", "logs", "stop", "resume", "fetch", "image", "costs", "teardown")
-"""Those that take --debug: a refusal is then told with its traceback."""
+"""Commands that take --debug, which adds the traceback to an error."""
 
 
 def usage() -> str:
@@ -67,7 +67,7 @@ def _complain(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code for the shell."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f'; did you mean "wrn {close[0]}"?' if close else f"; there are {', '.join(COMMANDS)}"
+        hint = f'; did you mean "wrn {close[0]}"?' if close else f"; choose from {', '.join(COMMANDS)}"
         sys.stderr.write(f'wrn: "{name}" is not a command{hint}\n')
         return USER
     try:
@@ -94,16 +94,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("".join(f"wrn {name}: {line}\n" for line in lines))
         return error.exit_code
     except KeyboardInterrupt:
-        _complain(f"wrn {name}: stopped at once; what was saved before stays\n")
+        _complain(f"wrn {name}: stopped at once; what was already saved is kept\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (as in `wrn config | head`): nothing is wrong here.
+        # The reader of our output has exited (as in `wrn config | head`), which is not an error.
         for stream in (sys.stdout, sys.stderr):
             drop(stream)
         return DONE
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _complain(f"wrn {name}: no space is left where its output goes; free some, then repeat the command\n")
+            _complain(f"wrn {name}: no space left on the output's disk; free some, then repeat the command\n")
             for stream in (sys.stdout, sys.stderr):
                 drop(stream)
             return USER
@@ -115,11 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """`main` as a program: it ends with the exit code.
+    """`main` as a program: exits with its exit code.
 
-    Of several processes that train together, one that ends with a mistake ends there and then. An ordinary end would
-    tear down gloo's threads under the group of processes that nobody said goodbye to, which now and then aborts (torch
-    2.13), and the exit code that tells the mistake would be lost.
+    If several processes train together, one that fails exits immediately. An ordinary exit would tear down gloo's
+    threads while the process group is still open, which sometimes aborts (torch 2.13) and loses the exit code.
     """
     code = main(arguments)
     if code in (USER, BUG):

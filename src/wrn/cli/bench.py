@@ -1,4 +1,4 @@
-"""`wrn bench`: how fast the program is on this machine, beside what the machine could do."""
+"""`wrn bench`: the program's speed on this machine, compared with the machine's limits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from wrn.errors import DONE, TrainingError
 from wrn.wrapping import entry, paragraph
 
 KINDS = {
-    "train": "images/s of the training step and its phases, MFU, seconds per epoch; flags of `wrn train`",
-    "inference": "latency of one picture and throughput by batch size, as `wrn predict` runs the model",
+    "train": "images/s of the training step and its phases, MFU, seconds per epoch; takes the flags of `wrn train`",
+    "inference": "latency of one image and throughput by batch size, running the model as `wrn predict` does",
     "data": "images/s of the batch path by augmentation policy",
     "checkpoint": "seconds to save and load a run's state, and what a checkpoint adds to a step",
 }
 CARE = (
-    "Each measures the limits of the machine in the same run. --output FILE keeps the figures as JSON, with hardware, "
-    "versions and commit. Other programs spoil figures: two threads that wait for each other lose far more than their "
-    "share of the cores."
+    "Each also measures the machine's limits in the same run. --output FILE saves the figures as JSON, with hardware, "
+    "versions and commit. Other running programs distort the figures: threads that wait for each other lose far more "
+    "than their share of the cores."
 )
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] not in kinds:
         parser.parse_known_args(arguments)  # --help ends here
         hint = nearest(arguments[0], list(kinds)) if arguments else ""
-        parser.error(f"which benchmark? There are {', '.join(kinds)}{hint}")
+        parser.error(f"choose a benchmark: {', '.join(kinds)}{hint}")
     kind, *rest = arguments
     try:
         return kinds[kind](rest)
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def train(arguments: Sequence[str]) -> int:
     own = common()
-    own.prog = "wrn bench train"  # named where one of its own flags is wrong
-    own.add_argument("--rounds", type=whole, default=5, metavar="N", help="whose median counts [5]")
-    own.add_argument("--round-seconds", type=seconds, default=2.0, metavar="S", help="length of a round [2.0]")
+    own.prog = "wrn bench train"  # for errors about its own flags
+    own.add_argument("--rounds", type=whole, default=5, metavar="N", help="rounds to take the median of [5]")
+    own.add_argument("--round-seconds", type=seconds, default=2.0, metavar="S", help="length of each round [2.0]")
     parser = Parser(
         prog="wrn bench train", parents=[own], allow_abbrev=False, usage="wrn bench train [--KEY VALUE ...]"
     )
@@ -73,9 +73,9 @@ def inference(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn bench inference", parents=[common(), machine(28, 10)], allow_abbrev=False)
     parser.add_argument("--model-dir", type=Path, metavar="D", help="a trained model [random weights]")
     parser.add_argument(
-        "--batch-sizes", type=sizes, default=(1, 8, 64, 512), metavar="LIST", help='pictures at once ["1 8 64 512"]'
+        "--batch-sizes", type=sizes, default=(1, 8, 64, 512), metavar="LIST", help='images per batch ["1 8 64 512"]'
     )
-    parser.add_argument("--seconds", type=seconds, default=2.0, metavar="S", help="time for each of them [2.0]")
+    parser.add_argument("--seconds", type=seconds, default=2.0, metavar="S", help="time per batch size [2.0]")
     options = parser.parse_args(arguments)
     from wrn.benchmarking import inference as benchmark
 
@@ -92,11 +92,11 @@ def inference(arguments: Sequence[str]) -> int:
 
 def data(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn bench data", parents=[common()], allow_abbrev=False)
-    parser.add_argument("--batch-size", type=whole, default=256, metavar="N", help="images of a batch [256]")
+    parser.add_argument("--batch-size", type=whole, default=256, metavar="N", help="images per batch [256]")
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 or mps [auto]")
     parser.add_argument("--threads", type=whole, metavar="N", help="threads on a CPU [all cores]")
-    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="turns of each policy [5]")
-    parser.add_argument("--batches", type=whole, default=20, metavar="N", help="batches of a turn [20]")
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="rounds per policy [5]")
+    parser.add_argument("--batches", type=whole, default=20, metavar="N", help="batches per round [20]")
     options = parser.parse_args(arguments)
     from wrn.benchmarking import data as benchmark
 
@@ -112,9 +112,9 @@ def data(arguments: Sequence[str]) -> int:
 
 def checkpoint(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn bench checkpoint", parents=[common(), machine(28, 10)], allow_abbrev=False)
-    parser.add_argument("--batch-size", type=whole, default=16, metavar="N", help="images of a step [16]")
+    parser.add_argument("--batch-size", type=whole, default=16, metavar="N", help="images per step [16]")
     parser.add_argument("--steps", type=whole, default=6, metavar="N", help="steps around each checkpoint [6]")
-    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="checkpoints [5]")
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="number of checkpoints [5]")
     parser.add_argument("--folder", type=Path, metavar="D", help="where to write [a temporary folder]")
     options = parser.parse_args(arguments)
     from wrn.benchmarking import checkpoint as benchmark
@@ -132,7 +132,7 @@ def checkpoint(arguments: Sequence[str]) -> int:
 
 
 def report(record: dict[str, Any], benchmark: Any, options: argparse.Namespace) -> int:
-    """Print the record as the benchmark's own lines, and keep it where asked."""
+    """Print the record as the benchmark's own lines, and save it if asked to."""
     from wrn.benchmarking.environment import write_json
 
     sys.stdout.write("\n".join(benchmark.lines(record)) + "\n")
@@ -142,14 +142,14 @@ def report(record: dict[str, Any], benchmark: Any, options: argparse.Namespace) 
 
 
 def common() -> Parser:
-    """The flag of all kinds."""
+    """The flag that all kinds share."""
     parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--output", type=writable, metavar="FILE", help="keep the figures as JSON")
+    parser.add_argument("--output", type=writable, metavar="FILE", help="save the figures as JSON")
     return parser
 
 
 def machine(depth: int, widen_factor: int) -> Parser:
-    """The flags of kinds that take a network and a device, but no configuration."""
+    """The flags of the kinds that take a network and a device, but no configuration."""
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--depth", type=whole, default=depth, metavar="N", help=f"6n+4 [{depth}]")
     parser.add_argument("--widen-factor", type=whole, default=widen_factor, metavar="N", help=f"[{widen_factor}]")

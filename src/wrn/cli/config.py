@@ -1,4 +1,4 @@
-"""`wrn config`: the resolved configuration, or all that is wrong with it. Imports no torch."""
+"""`wrn config`: the resolved configuration, or every problem with it. Does not import torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
         usage="wrn config [--json] [--recipe NAME|FILE] [--KEY VALUE ...]",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object of values, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print one JSON object of values and nothing else")
     add_config_flags(parser)
     arguments = list(arguments)
     resolved = parse_config(parser, arguments)

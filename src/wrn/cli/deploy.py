@@ -28,9 +28,9 @@ from wrn.aws.requests.deployment import Call, calls_of
 from wrn.aws.requests.request import code_prefix, data_uri, wheels_prefix
 from wrn.aws.session import Session, configured_region
 from wrn.cli.aws_flags import may_run
+from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import expectations, facts, outcome, policy_notes, progress_line
-from wrn.cli.pictures import counted
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
@@ -360,7 +360,7 @@ def _expected(task: Task) -> list[str]:
 
 
 def _pictures(task: Task) -> tuple[Config, list[str]]:
-    return counted(task.config, elsewhere=bool(task.options.data_uri))
+    return with_dataset_size(task.config, elsewhere=bool(task.options.data_uri))
 
 
 def _first_file(data: Parcel) -> str:

@@ -23,12 +23,12 @@ def main(arguments: Sequence[str]) -> int:
         choices=("cifar100", "cifar10", "folder", "synthetic"),
         help="score on this data set [the one that the model was trained on]",
     )
-    parser.add_argument("--skip-broken", action="store_true", help="leave out pictures that cannot be read")
-    parser.add_argument("--tta", action="store_true", help="also with mirrored test-time augmentation")
+    parser.add_argument("--skip-broken", action="store_true", help="skip images that cannot be read")
+    parser.add_argument("--tta", action="store_true", help="also with test-time augmentation (mirror images)")
     parser.add_argument("--per-class", action="store_true", help="also the top-1 of each class")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [auto]")
     parser.add_argument("--no-amp", action="store_true", help="compute in fp32")
-    parser.add_argument("--json", action="store_true", help="one JSON object, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
 
     from wrn.data.sources import open_dataset
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         skip_broken=options.skip_broken or bool(info.config.get("skip_broken")),
     )
     if dataset.classes != info.classes:
-        fix = "give what it was trained on as --data-dir"
+        fix = "give the data it was trained on as --data-dir"
         if dataset.name != info.dataset:
             fix = f"omit --dataset: it was trained on {info.dataset}"
         raise DataError(f"{options.model_dir}: {difference(info.classes, dataset.classes)}; {fix}")
@@ -86,9 +86,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def difference(model: Sequence[str], data: Sequence[str]) -> str:
-    """How the classes differ, as in: the model does not know dog, which the data has."""
+    """How the classes differ, as in: the model does not know dog, which is in the data."""
     lacks = [name for name in data if name not in model]
     alone = [name for name in model if name not in data]
     parts = [f"does not know {some(lacks)}, which the data has"] if lacks else []
     parts += [f"knows {some(alone)}, which the data lacks"] if alone else []
-    return "the model " + (", and ".join(parts) or "has the classes of the data in another order")
+    return "the model " + (", and ".join(parts) or "has the same classes in a different order")

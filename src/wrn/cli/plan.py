@@ -15,7 +15,7 @@ from wrn.aws.planning import workload
 from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
 from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, bundled_prices, live_prices
 from wrn.aws.session import configured_region
-from wrn.cli.pictures import counted
+from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.report import table
 from wrn.cli.values import dollars, hours, share
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
@@ -26,32 +26,34 @@ from wrn.wrapping import hanging
 HEADINGS = ("", "instance", "GPUs", "GiB", "fits", "s/epoch", "hours", "cost", "spot ~")
 RIGHT = {"GiB", "fits", "s/epoch", "hours", "cost", "spot ~"}
 EXTRA = ("GiB", "fits", "s/epoch", "GPUs", "spot ~")
-"""What a narrow terminal does without, the first ones first."""
+"""Columns that a narrow terminal drops, in this order."""
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="wrn plan",
-        description="Time and cost of a run on each SageMaker instance type, cheapest first. A * marks the frontier: "
-        "nothing else is both as cheap and as quick; a - marks what cannot run it. Sends nothing to AWS, except with "
-        "--live a question about prices.",
+        description="Time and cost of a run on each SageMaker instance type, cheapest first. * marks the Pareto "
+        "frontier: nothing else is both as cheap and as fast; - marks types that cannot run it. Sends nothing to AWS, "
+        "except with --live a request for prices.",
         allow_abbrev=False,
         usage="wrn plan [--recipe NAME|FILE] [--max-hours H] [--max-cost C] [--region R] [--KEY VALUE ...]",
     )
     group = parser.add_argument_group("Plan")
-    group.add_argument("--max-hours", type=hours, metavar="H", help="only what is done within H hours")
-    group.add_argument("--max-cost", type=dollars, metavar="C", help="only what costs at most C dollars on demand")
+    group.add_argument("--max-hours", type=hours, metavar="H", help="only types that finish within H hours")
     group.add_argument(
-        "--region", type=known_region, metavar="R", help=f"where [$AWS_REGION, the profile's, or {BUNDLED_REGION}]"
+        "--max-cost", type=dollars, metavar="C", help="only types that cost at most C US dollars on demand"
     )
-    group.add_argument("--live", action="store_true", help="prices of today from AWS's Price List (needs credentials)")
-    group.add_argument("--profile", metavar="P", help="whose region and credentials [$AWS_PROFILE, then the default]")
-    group.add_argument("--mfu", type=share, metavar="M", help="the MFU that you expect of every GPU, as 0.4")
+    group.add_argument(
+        "--region", type=known_region, metavar="R", help=f"AWS region [$AWS_REGION, the profile's, or {BUNDLED_REGION}]"
+    )
+    group.add_argument("--live", action="store_true", help="today's prices from AWS's Price List (needs credentials)")
+    group.add_argument("--profile", metavar="P", help="AWS profile to use [$AWS_PROFILE, then the default]")
+    group.add_argument("--mfu", type=share, metavar="M", help="the MFU you expect on every GPU, such as 0.4")
     group.add_argument("--image", default="", metavar="V|URI", help="version of AWS's image, or the URI of any image")
-    group.add_argument("--json", action="store_true", help="one JSON object, and nothing else")
+    group.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_config_flags(parser)
     arguments = [hyphenated(argument) for argument in arguments]
-    config, told = counted(parse_config(parser, arguments).config)
+    config, size_notes = with_dataset_size(parse_config(parser, arguments).config)
     options, _ = parser.parse_known_args(arguments)
 
     region = options.region or known_region(configured_region(options.profile) or BUNDLED_REGION)
@@ -61,9 +63,9 @@ def main(arguments: Sequence[str]) -> int:
     rows = within(plan.rows, max_hours=options.max_hours, max_cost=options.max_cost)
     if foreign_prices(rows, region):
         notes.append(f"these are prices of {BUNDLED_REGION}; those of {region} may differ: --live asks AWS")
-    notes += told
+    notes += size_notes
     if config.budget_minutes:
-        notes.append(f"budget_minutes chooses the epochs in training; planned are the {config.epochs} of epochs")
+        notes.append(f"budget_minutes sets the epochs during training; this plan is for {config.epochs} epochs")
     nothing = "" if rows else nothing_left(plan.rows, options.max_hours, options.max_cost)
     if options.json:
         notes += [nothing] if nothing else []
@@ -73,8 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         return DONE
     below = [*explanations(rows, assumptions), *details(rows), *left_out_lines(plan.left_out), *notes]
-    told = [hanging(title(config, region)), "", figures(rows, shutil.get_terminal_size().columns), ""]
-    sys.stdout.write("\n".join([*told, *map(hanging, below)]) + "\n")
+    above = [hanging(title(config, region)), "", figures(rows, shutil.get_terminal_size().columns), ""]
+    sys.stdout.write("\n".join([*above, *map(hanging, below)]) + "\n")
     return DONE
 
 
@@ -86,7 +88,7 @@ def known_region(text: str) -> str:
 
 
 def prices_of(region: str, *, live: bool, profile: str | None) -> tuple[dict[str, Price], list[str]]:
-    """Prices, and what has to be said about them."""
+    """Prices, and notes about them."""
     if not live:
         return bundled_prices(), []
     try:
@@ -106,8 +108,7 @@ def title(config: Config, region: str) -> str:
 
 
 def figures(rows: Sequence[Row], columns: int) -> str:
-    """The table with its headings, figures aligned to the right; without those of EXTRA that a terminal has no room
-    for."""
+    """The table with its headings, figures right-aligned, without the EXTRA columns that do not fit the terminal."""
     lines = [HEADINGS, *(_line(row) for row in rows)]
     widths = {name: max(map(len, column)) for name, *column in zip(HEADINGS, *lines, strict=True)}
     for name in EXTRA:
@@ -132,7 +133,7 @@ def _line(row: Row) -> tuple[str, ...]:
 
 
 def explanations(rows: Sequence[Row], assumptions: Assumptions) -> list[str]:
-    """What the figures rest on: nothing in the table is a promise."""
+    """The assumptions behind the figures."""
     mfus: dict[Mfu, list[str]] = {}
     for row in rows:
         names = mfus.setdefault(row.mfu, [])
@@ -141,35 +142,35 @@ def explanations(rows: Sequence[Row], assumptions: Assumptions) -> list[str]:
         f"MFU {mfu.share:.0%} on {', '.join(sorted(names))}: {'measured, ' if mfu.measured else ''}{mfu.source}"
         for mfu, names in mfus.items()
     ]
-    lines.append("GiB: memory of a GPU; fits: images at a time on each; cost: on demand; spot ~: about what spot costs")
+    lines.append("GiB: memory per GPU; fits: images per pass on each; cost: on demand; spot ~: approximate spot cost")
     lines.append(
         f"assumed, not measured: {assumptions.start_minutes:g} min to start; several GPUs reach "
-        f"{assumptions.scaling_nvlink:.0%} of their sum over NVLink and {assumptions.scaling_pcie:.0%} over PCIe; "
-        f"at least {assumptions.pass_milliseconds:g} ms a pass; what fits in memory; "
-        f"spot costs {SPOT_SHARE:.0%} of on demand, without the time that interruptions lose"
+        f"{assumptions.scaling_nvlink:.0%} of linear scaling over NVLink and {assumptions.scaling_pcie:.0%} over PCIe; "
+        f"at least {assumptions.pass_milliseconds:g} ms per pass; what fits in memory; "
+        f"spot costs {SPOT_SHARE:.0%} of on demand, not counting time lost to interruptions"
     )
     return lines
 
 
 def details(rows: Sequence[Row]) -> list[str]:
-    """What the rows have in common, told once: remarks, images, and where the prices come from."""
+    """What rows have in common, said once: remarks, images, and where the prices come from."""
     remarks = by_type(rows, lambda row: "; ".join([*([] if row.at_a_time else ["too little memory"]), *row.remarks]))
-    lines = [f"about {which}: {remark}" for remark, which in remarks.items() if remark]
-    lines += [f"image of {which}: {label}" for label, which in by_type(rows, lambda row: row.image.label).items()]
+    lines = [f"note on {which}: {remark}" for remark, which in remarks.items() if remark]
+    lines += [f"image for {which}: {label}" for label, which in by_type(rows, lambda row: row.image.label).items()]
     prices = by_type(rows, lambda row: f"{row.price.source.name}, {row.price.region}, {row.price.source.date}")
-    return lines + [f"prices of {which}: {source}" for source, which in prices.items()]
+    return lines + [f"prices for {which}: {source}" for source, which in prices.items()]
 
 
-def by_type(rows: Sequence[Row], tell: Callable[[Row], str]) -> dict[str, str]:
-    """What is told of each row, and of which instance types; a family stands for those in it that are told the same."""
+def by_type(rows: Sequence[Row], describe: Callable[[Row], str]) -> dict[str, str]:
+    """Each description with the instance types it applies to; a family's name stands for all of its types."""
     families: dict[str, set[str]] = {}
     for row in rows:
-        families.setdefault(_family(row), set()).add(tell(row))
+        families.setdefault(_family(row), set()).add(describe(row))
     names: dict[str, set[str]] = {}
     for row in rows:
         name = _family(row) if len(families[_family(row)]) == 1 else row.instance.name
-        names.setdefault(tell(row), set()).add(name)
-    return {told: ", ".join(sorted(which)) for told, which in names.items()}
+        names.setdefault(describe(row), set()).add(name)
+    return {description: ", ".join(sorted(which)) for description, which in names.items()}
 
 
 def _family(row: Row) -> str:
@@ -188,13 +189,13 @@ def nothing_left(rows: Sequence[Row], max_hours: float | None, max_cost: float |
     usable = [row for row in rows if row.usable]
     if not usable:
         return "no instance type with a known price can train this; lower batch_size or micro_batch"
-    cheapest, quickest = min(usable, key=lambda row: row.cost), min(usable, key=lambda row: row.hours)
+    cheapest, fastest = min(usable, key=lambda row: row.cost), min(usable, key=lambda row: row.hours)
     limits = [f"--max-hours {max_hours:g}"] if max_hours else []
     limits += [f"--max-cost {max_cost:g}"] if max_cost else []
     return (
-        f"nothing is within {' and '.join(limits)}; the cheapest is {cheapest.instance.name} with "
-        f"{cheapest.hours:.2f} h and ${cheapest.cost:.2f}, the quickest {quickest.instance.name} with "
-        f"{quickest.hours:.2f} h and ${quickest.cost:.2f}"
+        f"nothing is within {' and '.join(limits)}; the cheapest is {cheapest.instance.name} at "
+        f"{cheapest.hours:.2f} h and ${cheapest.cost:.2f}, the fastest {fastest.instance.name} at "
+        f"{fastest.hours:.2f} h and ${fastest.cost:.2f}"
     )
 
 

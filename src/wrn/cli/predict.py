@@ -14,12 +14,12 @@ from wrn.errors import DONE, DataError
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = Parser(prog="wrn predict", description="Name what is in pictures.", allow_abbrev=False)
+    parser = Parser(prog="wrn predict", description="Classify pictures.", allow_abbrev=False)
     parser.add_argument("--model-dir", required=True, type=Path, metavar="D", help="the model/ folder of a run")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files; resized to 32x32")
     parser.add_argument("--top", type=whole, default=5, metavar="K", help="how many classes to show [5]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [auto]")
-    parser.add_argument("--json", action="store_true", help="one JSON list, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print one JSON list and nothing else")
     options = parser.parse_args(arguments)
 
     from wrn.serving.predictor import Predictor
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(json.dumps(listed, indent=2) + "\n")
     else:
         if predictor.info.dataset == "synthetic":
-            sys.stdout.write("NOTE: the model was trained on the synthetic set; it knows no real pictures\n")
+            sys.stdout.write("NOTE: the model was trained on the synthetic set, not on real images\n")
         for path, answer in answers:
             sys.stdout.write(f"{path}\n" + table([(f"  {name}", percent(p)) for name, p in answer]) + "\n")
     if broken := [str(result) for result in results if isinstance(result, DataError)]:

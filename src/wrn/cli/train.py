@@ -1,4 +1,4 @@
-"""`wrn train`: also what `python src/train.py` and SageMaker's container call."""
+"""`wrn train`, which `python src/train.py` and SageMaker's container call too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="wrn train",
-        description="Train a network, or go on with an interrupted run.",
+        description="Train a network, or resume an interrupted run.",
         allow_abbrev=False,
         usage="wrn train [--recipe NAME|FILE] [--KEY VALUE ...]",
     )
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             from wrn.training.parts import SYNTHETIC
             from wrn.training.run import train
 
-            stop.check()  # parts of torch try to import others, and go on whatever that raises
+            stop.check()  # torch swallows exceptions raised inside some of its optional imports
             torchrun = several_processes(resolved.config, arguments)
             if not torchrun:
                 if place().local_rank == 0 and (old := failure_file()) is not None:
@@ -64,19 +64,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def minutes(result: Result) -> str:
-    """How long it took. A start that went on took a part of that, and one that found all done took none."""
+    """How long it took: this start, and all of the training if this start resumed it or found it finished."""
     here, training = f"{result.seconds / 60:.1f} min", f"{result.training_seconds / 60:.1f} min"
-    if not result.went_on:
+    if not result.resumed:
         return here
     if result.took_steps:
-        return f"{here} since it went on ({training} of training in all)"
-    return f"{here}, with nothing left to train ({training} of training before)"
+        return f"{here} after resuming ({training} of training in total)"
+    return f"{here}, already trained ({training})"
 
 
 def leave_reason(path: Path | None, error: Exception) -> None:
     """Tell SageMaker why the job failed: it shows the first 1,024 characters of this file.
 
-    Of several processes, the first that fails is the one that knows.
+    With several processes, the first one to fail has the cause.
     """
     if path is None:
         return
@@ -85,4 +85,4 @@ def leave_reason(path: Path | None, error: Exception) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(f"{type(error).__name__}: {error}"[:1024])
     except OSError:
-        pass  # there is a reason already, or none can be left; the message is on standard error as well
+        pass  # a reason is there already, or the file cannot be written; standard error has the message too

@@ -1,4 +1,4 @@
-"""What flags of the commands take: text to a value, or an ArgumentTypeError that says what would be one."""
+"""Parsers for flag values: text to a value, or an ArgumentTypeError that says what is allowed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def dollars(text: str) -> float:
 
 
 def share(text: str) -> float:
-    return _number(text, "a share above 0 and at most 1, 0.4 for 40%", lambda value: 0 < value <= 1)
+    return _number(text, "a fraction above 0 and at most 1, such as 0.4 for 40%", lambda value: 0 < value <= 1)
 
 
 def _number(text: str, wanted: str, allowed: Callable[[float], bool], unit: str = "") -> float:
@@ -53,7 +53,7 @@ def _number(text: str, wanted: str, allowed: Callable[[float], bool], unit: str 
 
 
 def writable(text: str) -> Path:
-    """A file that can be written, tried before minutes of measuring whose figures would be lost."""
+    """A writable file, checked first so that minutes of measurements are not lost."""
     path = Path(text)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

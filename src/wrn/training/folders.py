@@ -1,4 +1,4 @@
-"""The folders of a run: made before it begins, held while it lasts, and gone if it never began."""
+"""The folders of a run: created before it begins, locked while it runs, and removed if it never began."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from wrn.errors import ConfigError
 from wrn.training.checkpoint import free_aside
 
 RESULTS = ("history.jsonl", "metrics.json", "model", "model-last")
-"""What a run leaves in its folder that another could take for its own."""
+"""Results in a run's folder that a later run could mistake for its own."""
 PATIENCE_S = 15.0
-"""How long to wait for another run to let go of a folder: one that was told to stop saves first, and the workers of one
-that was killed end a few seconds later."""
+"""How long to wait for another run to release a folder: a run asked to stop saves first, and the workers of a killed
+one exit a few seconds later."""
 
 
 def has_own_folder(config: Config) -> bool:
-    """Whether each start has a new folder of its own, under runs/."""
+    """Whether each start gets a new folder under runs/."""
     return config.output_dir is None and sagemaker_base(os.environ) is None
 
 
 def writable_paths(config: Config, recipe: str, new: list[Path]) -> RunPaths:
-    """The places of the run, made. Raises ConfigError where one cannot be written.
+    """Create the folders of the run. Raises ConfigError if one cannot be written.
 
-    new: gets the folders that were not there before, each before those inside it.
+    new: receives the folders that did not exist before, parents first.
     """
     paths = run_paths(config, recipe)
     new += missing(paths)
@@ -42,13 +42,13 @@ def writable_paths(config: Config, recipe: str, new: list[Path]) -> RunPaths:
 
 
 def missing(paths: RunPaths) -> list[Path]:
-    """The folders of the run, and those around them, that are not there; each before those inside it."""
+    """The folders of the run, and their parents, that do not exist; parents first."""
     wanted = {folder for path in (paths.run, paths.model, paths.checkpoints) for folder in (path, *path.parents)}
     return sorted(folder for folder in wanted if not folder.exists())
 
 
 def taken(folder: Path) -> bool:
-    """Whether another run has just made this folder; else make it. Where that fails, `make_writable` says why."""
+    """Whether another run has just made this folder; else make it. If that fails, `make_writable` says why."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -60,16 +60,16 @@ def taken(folder: Path) -> bool:
 
 @contextmanager
 def held(folders: Sequence[Path], note: Callable[[str], None]) -> Iterator[None]:
-    """Keep other runs out of these folders for the time of the block; the system lets go when this process ends.
+    """Keep other runs out of these folders within the block; the system releases them when this process ends.
 
-    note: is told what is waited for.
-    Raises ConfigError where another run holds one of them.
+    note: receives a line if there is something to wait for.
+    Raises ConfigError if another run holds one of them.
     """
     with ExitStack() as stack:
         for folder in dict.fromkeys(folders):
             descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)
-            with suppress(OSError):  # of a file system without locks
+            with suppress(OSError):  # a file system without locks
                 _lock(descriptor, folder, note)
         yield
 
@@ -83,16 +83,16 @@ def _lock(descriptor: int, folder: Path, note: Callable[[str], None]) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise ConfigError(
-                    f"{folder}: another run is writing there; wait for its end, or give another --output-dir"
+                    f"{folder}: another run is writing there; wait until it ends, or give another --output-dir"
                 ) from None
             if not waiting:
-                note(f"{folder}: another run is writing there; waiting up to {PATIENCE_S:.0f} s for its end")
+                note(f"{folder}: another run is writing there; waiting up to {PATIENCE_S:.0f} s for it to end")
                 waiting = True
             time.sleep(0.2)
 
 
 def make_writable(paths: RunPaths) -> None:
-    """Make the folders of the run now: finding out after hours of training would be late. Raises ConfigError."""
+    """Create the folders of the run now rather than fail after hours of training. Raises ConfigError."""
     for flag, path in (("output", paths.run), ("model", paths.model), ("checkpoint", paths.checkpoints)):
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -105,17 +105,17 @@ def make_writable(paths: RunPaths) -> None:
 
 
 def remove_empty(new: Sequence[Path]) -> None:
-    """Remove the folders that were made for a run that never began; one that holds anything stays."""
+    """Remove the empty folders that were created for a run that never began."""
     for folder in reversed(new):
         with suppress(OSError):
             folder.rmdir()
 
 
 def set_results_aside(run: Path) -> str | None:
-    """Put the results of an earlier run, with its configuration, into a folder of their own; a line about it, if any.
+    """Move the results and configuration of an earlier run into a folder of their own; returns a note if there are any.
 
-    To be called by a run that begins in a used folder: its history would otherwise replace the earlier one, and the
-    earlier model would lie beside it as if it were its own. Raises ConfigError when they cannot be moved.
+    For a run that starts over in a used folder: its history would otherwise replace the earlier one, and the earlier
+    model would look like its own. Raises ConfigError if they cannot be moved.
     """
     found = [run / name for name in RESULTS if _has_content(run / name)]
     if not found:
@@ -130,9 +130,9 @@ def set_results_aside(run: Path) -> str | None:
         raise ConfigError(
             f"{run}: the results of an earlier run cannot be set aside ({error}); give another --output-dir"
         ) from None
-    return f"set aside, as this run begins anew: {', '.join(path.name for path in found)} in {aside}"
+    return f"set aside, as this run starts over: {', '.join(path.name for path in found)} in {aside}"
 
 
 def _has_content(path: Path) -> bool:
-    """Not the folder of the model that this very run has just made."""
+    """False for the empty model folder that this run has just created."""
     return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0

@@ -1,4 +1,4 @@
-"""How fast this machine could go: the peak that model FLOP/s utilisation (MFU) is a share of."""
+"""This machine's peak FLOP/s, the reference for model FLOP/s utilisation (MFU)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CATALOGUE = {
 def peak_flops(precision: Precision) -> tuple[float, str]:
     """FLOP/s of the device in this precision, and where the figure comes from.
 
-    Catalogued for known GPUs in 16 bits; elsewhere measured by a matrix product, which takes about 0.2 s.
+    From the catalogue for known GPUs in 16 bits; otherwise measured with a matrix product, in about 0.2 s.
     """
     if (name := catalogued(precision)) is not None:
         return CATALOGUE[name], f"data sheet of {name}"
@@ -35,17 +35,17 @@ def peak_flops(precision: Precision) -> tuple[float, str]:
 
 
 def catalogued(precision: Precision) -> str | None:
-    """The device's name in the catalogue; None where its figure there does not hold, or there is none."""
+    """The device's name in the catalogue; None if it is not listed or its figure does not apply."""
     if precision.device.type != "cuda" or precision.dtype is torch.float32:
         return None
     words = set(torch.cuda.get_device_name(precision.device).replace("-", " ").split())
-    if {"PCIe", "NVL", "MIG"} & words:  # slower forms, or parts
+    if {"PCIe", "NVL", "MIG"} & words:  # slower variants, or partitions
         return None
     return next((name for name in CATALOGUE if name in words), None)
 
 
 def measured_matmul_flops(precision: Precision, size: int = 2048, seconds: float = 0.15) -> float:
-    """FLOP/s of a square product of `size`, the best of the rounds that fit into `seconds`."""
+    """FLOP/s of a square matrix product of side `size`, the best of the rounds that fit into `seconds`."""
     device = precision.device
     size = size if device.type != "cuda" else 8192
     left = torch.randn(size, size, device=device, dtype=precision.dtype)

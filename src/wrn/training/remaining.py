@@ -1,4 +1,4 @@
-"""How long a run still takes. Its pictures may grow, so that its later steps cost more than those that were timed."""
+"""Estimates the time left. Images may grow during a run, so later steps can cost more than those timed so far."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from wrn.config.stages import Stage
 from wrn.training.schedule import side_at, steps_by_side
 
 LONG_ENOUGH_S = 5.0
-"""A size is known once its steps were timed so long: before that, the host may only have run ahead of a GPU."""
+"""A size is known once its steps were timed for this long: before that, the host may just be ahead of the GPU."""
 REMEMBERED_S = 600.0
-"""So much of a size's time counts in full: a machine that has become slower is believed before the run is over."""
+"""Beyond this much time at a size, older steps count half, so that the estimate follows a machine that slows down."""
 
 Timed = Mapping[int, tuple[float, float]]
-"""Steps and their seconds, by the side of their pictures."""
+"""Number of steps and their seconds, by image side."""
 
 
 def seconds_left(left: Mapping[int, int], timed: Timed) -> float | None:
-    """What so many steps of each side take, by those that were timed; None before any was.
+    """Seconds for these numbers of steps at each side, from those timed so far; None before any was timed.
 
-    A side that was not timed for long enough costs as much a pixel as the one that is nearest in size.
+    A side that was not timed for long enough is assumed to cost as much per pixel as the nearest one that was.
     """
     known = {side: of for side, of in timed.items() if of[1] >= LONG_ENOUGH_S}
     if not known:
@@ -38,10 +38,10 @@ def seconds_left(left: Mapping[int, int], timed: Timed) -> float | None:
 
 
 class Remaining:
-    """A clock beside the steps of a run, told of each step and each epoch as it ends.
+    """Times the steps and epochs of a run, and estimates the time left.
 
-    The first step of a size chooses or compiles kernels: it says nothing of the others. What comes between epochs, an
-    evaluation for the most part, is counted apart, as it does not grow with the training pictures.
+    The first step at a size selects or compiles kernels, so it is not counted. Time between epochs, mostly evaluation,
+    is counted separately, as it does not grow with the training images.
 
     before: seconds that the first epoch's steps took in an earlier start of the run.
     """
@@ -64,10 +64,10 @@ class Remaining:
         self._stepped = time.monotonic()
         self._epoch_began = self._stepped - before
         self._between = 0.0
-        self._epochs = 0  # whose end was seen
+        self._epochs = 0  # that ended
 
     def step(self, step: int) -> None:
-        """Step number `step` ended, or was at least handed to the device."""
+        """Step number `step` ended, or was at least issued to the device."""
         now, side = time.monotonic(), side_at(self._stages, step, self._total)
         if side == self._side:
             self._add(1, now - self._stepped)
@@ -75,7 +75,7 @@ class Remaining:
         self._left[side] = max(0, self._left[side] - 1)
 
     def epoch(self, seconds: float | None) -> None:
-        """An epoch ended, whose steps took so many seconds until the device was done with them."""
+        """An epoch ended; its steps took this many seconds on the device."""
         now = time.monotonic()
         if seconds is not None and self._stepped > self._epoch_began:
             if self._side in self._timed:
@@ -85,7 +85,7 @@ class Remaining:
         self._epoch_began = self._stepped = now
 
     def seconds(self) -> float | None:
-        """Until the last epoch ends, evaluations counted; None before a step was timed."""
+        """Until the last epoch ends, including evaluations; None before a step was timed."""
         steps = seconds_left(self._left, self._timed)
         if steps is None:
             return None

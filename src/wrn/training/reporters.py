@@ -1,7 +1,6 @@
-"""What a person or a log sees of a run: a progress view at a terminal, one plain line an epoch elsewhere.
+"""What a run shows: a live progress view on a terminal, one plain line per epoch elsewhere.
 
-The plain epoch lines are the ones that CloudWatch's metric regular expressions read; their field names are those
-of history.jsonl.
+CloudWatch's metric regular expressions read the plain epoch lines; the field names are those of history.jsonl.
 """
 
 from __future__ import annotations
@@ -39,36 +38,36 @@ FIELDS = (
     "memory_gb",
     "seconds",
 )
-"""The fields of a plain line, in this order; a row has those that apply."""
+"""The fields of a plain line, in this order; a row has only those that apply."""
 
 
 ONE_SIZE: tuple[Stage, ...] = ((32, 1.0),)
-"""Pictures of 32 px throughout."""
+"""Images of 32 px throughout."""
 
 FIRST_WORD_S, NEXT_WORD_S = 60.0, 600.0
-"""How long the plain reporter is silent within an epoch before it says how far it is, at first and later."""
+"""Seconds within an epoch until the plain reporter's first progress line, and between later ones."""
 
 
 class Reporter(Protocol):
-    """Is told what happens; decides what to show."""
+    """Receives events; decides what to show."""
 
     def note(self, message: str) -> None:
         """One line for people."""
 
     def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
-        """Training starts at `first_step`. The epoch's steps before it took `seconds`, in an earlier start."""
+        """Training starts at `first_step`. Earlier steps of its epoch took `seconds`, in an earlier start."""
 
     def step(self, step: int, lr: float, images: int) -> None:
-        """A step over `images` images was issued. Called very often: must be cheap."""
+        """A step over `images` images was issued. Called very often, so must be cheap."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch ended; `row` is its line of history.jsonl."""
 
     def download(self, done: int, total: int | None) -> None:
-        """Bytes fetched so far, and of how many."""
+        """Bytes downloaded so far, and in total."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """No more events follow."""
 
 
 def duration(seconds: float) -> str:
@@ -81,7 +80,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float | None) -> str:
-    """As a progress view shows it: 0:05:09, or dashes where it is not known."""
+    """For the progress view: 0:05:09, or dashes if unknown."""
     if seconds is None:
         return "-:--:--"
     minutes, rest = divmod(round(seconds), 60)
@@ -89,20 +88,20 @@ def clock(seconds: float | None) -> str:
 
 
 def shown(value: Any) -> str:
-    """Numbers short, but never so short that a learning rate reads 0."""
+    """Short numbers, but never so short that a learning rate reads 0."""
     if isinstance(value, float):
         return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 else f"{value:.4g}"
     return str(value)
 
 
 def fitting(parts: Sequence[str], width: int) -> str:
-    """The first of the parts, as many as fit into so many columns, two spaces apart."""
+    """As many of the parts, from the first, as fit into `width` columns, two spaces apart."""
     ends = accumulate(len(part) + 2 for part in parts)
     return "  ".join(part for part, end in zip(parts, ends, strict=True) if end - 2 <= width)
 
 
 class SilentReporter:
-    """Shows nothing: for all processes but the first."""
+    """Shows nothing, for all processes except the first."""
 
     def note(self, message: str) -> None:
         pass
@@ -124,9 +123,9 @@ class SilentReporter:
 
 
 class PlainReporter(SilentReporter):
-    """One line a message and one `key=value` line an epoch, flushed at once; in a long epoch also how far it is.
+    """One line per message and one `key=value` line per epoch, flushed at once; in a long epoch also its progress.
 
-    stages: the sizes of the run's pictures, by which the time left is reckoned.
+    stages: the run's image sizes, for the estimate of the time left.
     """
 
     def __init__(self, stages: Sequence[Stage] = ONE_SIZE) -> None:
@@ -136,13 +135,13 @@ class PlainReporter(SilentReporter):
         self._total_steps = 0
         self._patience = FIRST_WORD_S
         self._last_word: float | None = None
-        self._images = 0  # since then
+        self._images = 0  # since the last word
 
     def note(self, message: str) -> None:
         try:
             sys.stdout.write(message + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read it has gone, as `tee` does on the same Ctrl-C: the run shall still save
+        except BrokenPipeError:  # the reader has exited, as `tee` does on the same Ctrl-C; the run must still save
             drop(sys.stdout)
 
     def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
@@ -153,7 +152,7 @@ class PlainReporter(SilentReporter):
         if self._remaining is not None:
             self._remaining.step(step)
         now, done = time.monotonic(), step + 1
-        if self._last_word is None:  # the first step chooses or compiles kernels: counted from its end
+        if self._last_word is None:  # the first step selects or compiles kernels, so count from its end
             self._last_word, self._images = now, 0
             return
         self._images += images
@@ -182,13 +181,13 @@ class PlainReporter(SilentReporter):
 
 
 BAR, BAR_FROM = 10, 60
-"""Columns of the live view's bar, and of the narrowest terminal that has one: figures say more."""
+"""Columns of the live view's bar, and of the narrowest terminal that shows it: the figures matter more."""
 
 
 class RichReporter:
-    """A live view: the bar of the whole run, and above it a line for each epoch that ended.
+    """A live view: a bar for the whole run, and above it a line per finished epoch.
 
-    stages: the sizes of the run's pictures, by which the time left is reckoned.
+    stages: the run's image sizes, for the estimate of the time left.
     """
 
     def __init__(self, stages: Sequence[Stage] = ONE_SIZE) -> None:
@@ -228,7 +227,7 @@ class RichReporter:
 
     def step(self, step: int, lr: float, images: int) -> None:
         took, self._stepped = time.monotonic() - self._stepped, time.monotonic()
-        # A speed takes several steps, however long one is.
+        # Estimate the speed over several steps, however long they are.
         self._progress.speed_estimate_period = max(30.0, 5 * took)
         speed = next(task.speed for task in self._progress.tasks if task.id == self._task) or 0.0
         epoch, left = f"epoch {step // self._steps_per_epoch + 1}/{self._epochs}", clock(self._left(step))
@@ -270,22 +269,22 @@ class RichReporter:
 
 
 def make_reporter(progress: str, stages: Sequence[Stage] = ONE_SIZE) -> Reporter:
-    """`rich` or `plain`; `auto` is rich at a terminal. stages: the sizes of the run's pictures."""
+    """`rich` or `plain`; `auto` is rich on a terminal. stages: the run's image sizes."""
     if progress == "rich" or (progress == "auto" and sys.stdout.isatty()):
         return RichReporter(stages)
     return PlainReporter(stages)
 
 
 def check_tensorboard() -> None:
-    """Raises ConfigError where TensorBoard is not installed."""
+    """Raises ConfigError if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise ConfigError("tensorboard: is not installed; pip install 'wrn-cifar[tensorboard]', or omit --tensorboard")
 
 
 class TensorBoardReporter:
-    """Passes everything on, and writes each epoch's figures as TensorBoard events too.
+    """Passes everything on, and also writes each epoch's figures as TensorBoard events.
 
-    directory: made when training begins, so that a run that never began leaves none.
+    directory: created when training begins, so that a run that never began leaves none.
     """
 
     def __init__(self, inner: Reporter, directory: Path) -> None:

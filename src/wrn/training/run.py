@@ -1,4 +1,4 @@
-"""A whole run: configuration to model directory."""
+"""A whole run, from configuration to model directory."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer
 
 SETTLED = {"scale_lr": "none", "budget_minutes": 0.0, "budget_epochs": 0}
-"""Keys that have done their work before the first step: rates and epochs as they came out are in the others. What a run
-writes down of its configuration repeats it, instead of scaling the rates again."""
+"""Keys that take effect before the first step; the resulting rates and epochs are in other keys. A run saves its
+configuration with these values, so that repeating it does not scale the rates again."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run. `scores` are those of the test split.
+    """A finished run. `scores` are those on the test split.
 
-    seconds: of this start, all in all. training_seconds: of the steps, those of earlier starts included.
+    seconds: total of this start. training_seconds: of the steps, including those of earlier starts.
     """
 
     dataset: str
@@ -60,14 +60,14 @@ class Result:
     scores: Evaluation
     seconds: float
     training_seconds: float
-    went_on: bool
+    resumed: bool
     took_steps: bool
 
 
 def train(resolved: Resolved, stop: StopSignal) -> Result:
-    """Train what the configuration asks for, or go on where an earlier run of it stopped.
+    """Train what the configuration describes, or resume an earlier run of it.
 
-    stop: within its `with` block.
+    stop: inside its `with` block.
     Raises a WrnError for everything that the user can fix; Interrupted when asked to stop.
     """
     started = time.perf_counter()
@@ -107,10 +107,10 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
     except Exception as error:
         processes.failed(error)
         if isinstance(error, RuntimeError) and out_of_memory(error):
-            # Not in a forward or backward pass, which would have been tried again with fewer images.
+            # Not in a forward or backward pass, which would have been retried with fewer images.
             raise TrainingError(
-                f"out of memory: {str(error).splitlines()[0]}; give a smaller --batch-size or network, or end what "
-                "else uses the device"
+                f"out of memory: {str(error).splitlines()[0]}; give a smaller --batch-size or network, or stop other "
+                "programs that use the device"
             ) from error
         raise
     finally:
@@ -118,38 +118,38 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
 
 
 def for_processes(config: Config, here: Place) -> Config:
-    """The configuration of all processes together. Raises ConfigError for what several of them cannot do."""
+    """The configuration of all processes together. Raises ConfigError for what needs a single process."""
     if here.world_size == 1:
         return config
     if here.may_restart and has_own_folder(config):
-        raise ConfigError("output_dir: unset, but torchrun may restart the run, which then has to find it; give one")
+        raise ConfigError("output_dir: is unset, but a run restarted by torchrun has to find it; give --output-dir")
     if here.may_restart and config.resume != "auto":
         raise ConfigError(
-            f"resume: with {config.resume}, each restart by torchrun would begin there again; give --resume auto, or "
-            "torchrun --max-restarts 0"
+            f"resume: with {config.resume}, each restart by torchrun would start from there again; give --resume auto, "
+            "or torchrun --max-restarts 0"
         )
     if config.device.startswith("cuda:"):
         raise ConfigError(f"device: {config.device} is one GPU; give --device cuda for several processes")
     if config.compile == "graphs":
-        raise ConfigError("compile: graphs is for one process alone; give --compile true")
+        raise ConfigError("compile: graphs works with one process only; give --compile true")
     if pick_device(config.device).type == "mps":
-        raise ConfigError("processes: MPS is for one process alone; give --device cpu")
+        raise ConfigError("processes: MPS works with one process only; give --device cpu")
     if config.sync_bn and pick_device(config.device).type != "cuda":
         raise ConfigError("sync_bn: needs GPUs; omit it")
     if config.sync_bn and (config.sam_rho or config.micro_batch != "auto"):
-        # It waits for all processes in each forward pass, and shares of a batch may make unequal numbers of them.
-        raise ConfigError("sync_bn: takes whole batches only; omit --sam-rho and --micro-batch")
+        # It waits for all processes in every forward pass, whose number may differ when a batch is split.
+        raise ConfigError("sync_bn: works with whole batches only; omit --sam-rho and --micro-batch")
     if config.scale_lr == "none":
         return config
-    # The linear scaling rule (arXiv:1706.02677): warm up as before, with rates and batches in proportion.
+    # The linear scaling rule (arXiv:1706.02677): the same warm-up, with rates proportional to the batch.
     return config.model_copy(update={key: getattr(config, key) * here.world_size for key in SCALED_KEYS})
 
 
 def prepare(
     config: Config, paths: RunPaths, reporter: Reporter, processes: Processes, device: torch.device
 ) -> tuple[Trainer, Dataset, Precision]:
-    """Everything before the first step: precision, data, network, and the checkpoint to go on from."""
-    config, checkpoint = go_on(config, paths, reporter, processes)
+    """Everything before the first step: precision, data, network, and the checkpoint to resume from."""
+    config, checkpoint = find_start(config, paths, reporter, processes)
     precision = pick_precision(device, amp=config.amp, amp_dtype=config.amp_dtype)
     if config.device == "auto" and (reason := unusable_driver()) is not None:
         reporter.note(
@@ -159,11 +159,11 @@ def prepare(
     wanted = config.cpu_kernels and device.type == "cpu"
     if not use_own_kernels(wanted) and wanted:
         reporter.note(
-            "using torch's kernels, which are slower: ours need Linux, a C++ compiler and a writable cache folder"
+            "using torch's kernels, which are slower: wrn's own need Linux, a C++ compiler and a writable cache folder"
         )
     elif wanted and config.compile:
-        reporter.note("compile: on a CPU, compiled steps do without our own kernels and are slower; omit --compile")
-    dataset, validation = same_data(config, checkpoint, paths, reporter, processes)
+        reporter.note("compile: on a CPU, compiled steps cannot use wrn's own kernels and are slower; omit --compile")
+    dataset, validation = find_data(config, checkpoint, paths, reporter, processes)
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes and checkpoint is None:
         first = config
@@ -171,7 +171,7 @@ def prepare(
             lambda: within_budget(first, build_model(first, dataset, device), dataset, loader, precision)
         )
         reporter.note(line)
-        loader = load_batches(config, dataset, device, processes.place)  # its resolutions follow the epochs
+        loader = load_batches(config, dataset, device, processes.place)  # resolutions depend on the epochs
     config = config.model_copy(update=SETTLED)
     model = build_model(config, dataset, device)
     if config.sync_bn and processes.place.world_size > 1:
@@ -202,7 +202,7 @@ def prepare(
         trainer.restore(checkpoint)
         age, epoch = time.time() - checkpoint.state["time"], len(checkpoint.state["history"])
         reporter.note(f"resumed from step {checkpoint.step} (epoch {epoch}), {duration(age)} ago: {checkpoint.path}")
-        _tell_of_another_rate(trainer, checkpoint, reporter)
+        _note_jump_of_rate(trainer, checkpoint, reporter)
     if processes.is_first:
         if checkpoint is None and (moved := set_results_aside(paths.run)) is not None:
             reporter.note(moved)
@@ -210,8 +210,8 @@ def prepare(
     return trainer, dataset, precision
 
 
-def _tell_of_another_rate(trainer: Trainer, checkpoint: Checkpoint, reporter: Reporter) -> None:
-    """A run that goes on with more epochs follows their schedule, whose rate here may be far above that of before."""
+def _note_jump_of_rate(trainer: Trainer, checkpoint: Checkpoint, reporter: Reporter) -> None:
+    """With more epochs than before, the schedule changes, and the learning rate may jump on resume."""
     keys = ("epochs", "warmup_epochs", "milestones")
     earlier = trainer.config.model_copy(update={key: checkpoint.state["config"][key] for key in keys})
     before, now = earlier.epochs, trainer.config.epochs
@@ -219,16 +219,16 @@ def _tell_of_another_rate(trainer: Trainer, checkpoint: Checkpoint, reporter: Re
         steps_per_epoch = trainer.schedule.total_steps // now
         old = make_schedule(earlier, steps_per_epoch).lr_at(max(0, checkpoint.step - 1))
         new = trainer.schedule.lr_at(checkpoint.step)
-        reporter.note(f"epochs: {now} instead of {before}; the learning rate was {old:.3g} and is {new:.3g}")
+        reporter.note(f"epochs raised from {before} to {now}: the learning rate jumps from {old:.3g} to {new:.3g}")
 
 
-def same_data(
+def find_data(
     config: Config, checkpoint: Checkpoint | None, paths: RunPaths, reporter: Reporter, processes: Processes
 ) -> tuple[Dataset, Split | None]:
-    """The data, the same in all processes and as before the interruption, whatever `dataset: auto` would choose now.
+    """The data: the same in all processes and as before an interruption, even if `dataset: auto` would now differ.
 
-    The first process looks for it, fetches it if need be, and the others take what it found.
-    Raises CheckpointError where the run began with other data.
+    The first process finds or downloads it, and the others use what it found.
+    Raises CheckpointError if the run began with other data.
     """
     before = checkpoint.state["data"] if checkpoint is not None else None
     name = str(before["name"]) if before and config.dataset == "auto" else config.dataset
@@ -246,16 +246,16 @@ def same_data(
     return dataset, validation
 
 
-def go_on(
+def find_start(
     config: Config, paths: RunPaths, reporter: Reporter, processes: Processes
 ) -> tuple[Config, Checkpoint | None]:
-    """The checkpoint to go on from, and the configuration with what a budget chose when it began.
+    """The checkpoint to resume from, if any, and the configuration with the epochs that its budget chose.
 
-    That the run goes on is told later, once nothing can refuse it any more.
-    Raises CheckpointError when the one that is asked for does not fit.
+    The note about resuming comes later, when nothing can fail any more.
+    Raises CheckpointError if the requested checkpoint does not fit.
     """
     store = CheckpointStore(paths.checkpoints, config.keep, reporter.note)
-    # The first process's disk counts: hosts may have folders of their own.
+    # The first process decides, as each host may have its own folders.
     found = processes.first_does(lambda: find_checkpoint(config, store))
     if found is None:
         reporter.note(f"fresh start: no checkpoint in {paths.checkpoints}")
@@ -279,7 +279,7 @@ def finish(
     processes: Processes,
     started: float,
 ) -> Result:
-    """Score the model that counts on the test split and leave the model directory."""
+    """Score the final model on the test split and write the model directory."""
     if trainer.selection.stop_reason:
         reporter.note(f"stopped early: {trainer.selection.stop_reason}")
     model = trainer.final_model
@@ -299,7 +299,7 @@ def finish(
         if processes.is_first:
             save_model(paths.run / "model-last", model, last)
         trainer.selection.load_best(model)
-        reporter.note(f"the model is that of epoch {trainer.selection.best_epoch}, the best on the validation split")
+        reporter.note(f"using the model of epoch {trainer.selection.best_epoch}, the best on the validation split")
         scores = trainer.evaluate(dataset.test)
     else:
         scores = trainer.test_scores()
@@ -316,11 +316,11 @@ def finish(
         scores,
         seconds=time.perf_counter() - started,
         training_seconds=trainer.training_seconds,
-        went_on=trainer.went_on,
+        resumed=trainer.went_on,
         took_steps=trainer.took_steps,
     )
 
 
 def metrics(dataset: Dataset, scores: Evaluation) -> dict[str, Any]:
-    """The figures of the test split with what they were measured on."""
+    """The figures on the test split, with what they were measured on."""
     return {**scores.as_dict(), "dataset": dataset.name, "split": "test"}

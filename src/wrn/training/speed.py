@@ -1,4 +1,4 @@
-"""How fast an epoch's steps were: images/s, MFU, and the most memory used."""
+"""The speed of an epoch's steps: images/s, MFU, and peak memory."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def long_run(config: Config, architecture: Architecture, schedule: Schedule, pea
 
 
 class Speedometer:
-    """Counts an epoch's images, multiply-adds and seconds, also over an interruption.
+    """Counts an epoch's images, multiply-adds and seconds, also across an interruption.
 
-    peak: FLOP/s of all devices together, which MFU is a share of. It may exceed 1 on a CPU in fp32: it counts all
-        multiplications of a convolution, of which Winograd's algorithm makes a quarter.
+    peak: FLOP/s of all devices together, the reference for MFU. MFU may exceed 1 on a CPU in fp32: it counts all
+        multiplications of a convolution, and Winograd's algorithm needs only a quarter of them.
     """
 
     def __init__(self, config: Config, architecture: Architecture, device: torch.device, peak: float) -> None:
@@ -57,7 +57,7 @@ class Speedometer:
         self.begin()
 
     def begin(self) -> None:
-        """An epoch begins, or goes on after an interruption."""
+        """An epoch begins, or resumes after an interruption."""
         self._began = time.perf_counter()
 
     def count(self, batch: Batch) -> None:
@@ -65,10 +65,10 @@ class Speedometer:
         self._multiply_adds += batch.global_size * multiply_adds(self._architecture, batch.images.shape[-1])
 
     def row(self, compile_seconds: float) -> Row:
-        """The figures by now. The device must have been waited for.
+        """The figures so far. The device must be synchronised.
 
-        compile_seconds: what compiling has taken since this was made. It is part of `seconds`, but an epoch in which
-            there was some is not called a slow one.
+        compile_seconds: seconds of compilation since this object was created. They are part of `seconds`, but do not
+            count towards the speed.
         """
         images, seconds, compiling = self._images, self._seconds(), self._compiling(compile_seconds)
         flops = passes(self._config) * training_flops(self._multiply_adds)
@@ -84,7 +84,7 @@ class Speedometer:
         }
 
     def state_dict(self, compile_seconds: float) -> dict[str, Any]:
-        """What an epoch counts so far; nothing between epochs. The device must have been waited for."""
+        """What an epoch has counted so far; empty between epochs. The device must be synchronised."""
         if not self._images:
             return {}
         return {
@@ -95,7 +95,7 @@ class Speedometer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         if state:
             self._images, self._multiply_adds = state["images"], state["multiply_adds"]
             self.seconds_before, self._compiled_before = state["seconds"], state["compile_seconds"]

@@ -92,7 +92,7 @@ def test_all_candidates_of_the_batch_path_make_full_batches() -> None:
 
 def test_what_is_no_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "everything"]) == 2
-    assert "which benchmark? There are train, inference, data, checkpoint; see wrn" in capsys.readouterr().err
+    assert "choose a benchmark: train, inference, data, checkpoint; see wrn" in capsys.readouterr().err
     assert main(["bench", "trian"]) == 2
     assert "checkpoint; did you mean train?; see wrn bench --help" in capsys.readouterr().err
     assert main(["bench", "train", "--dept", "10"]) == 2

@@ -153,10 +153,10 @@ def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.Capture
     flags = ["--dataset", "folder", "--data-dir", str(tmp_path / "mine")]
     assert main(["deploy", "--dry-run", *flags]) == 0
     err = capsys.readouterr().err
-    assert "reckoned with the 6 training images of the folder" in err
+    assert "estimated for the 6 training images in the folder" in err
     assert "expected: about 4 min" in err
     assert main(["deploy", "--dry-run", "--dataset", "folder", "--data-uri", "s3://theirs/pictures"]) == 0
-    assert "assumed: the folder has 50,000 training images; --train-images says" in capsys.readouterr().err
+    assert "assumed: the folder has 50,000 training images; --train-images sets" in capsys.readouterr().err
 
 
 def test_the_rights_that_deploying_needs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def evaluate(*flags: str) -> int:
 def test_how_classes_differ() -> None:
     assert difference("ab", "bc") == "the model does not know c, which the data has, and knows a, which the data lacks"
     assert difference("a", "abcde") == "the model does not know b, c, d, ..., which the data has"
-    assert difference("ab", "ba") == "the model has the classes of the data in another order"
+    assert difference("ab", "ba") == "the model has the same classes in a different order"
 
 
 def test_data_of_other_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +43,7 @@ def test_data_of_other_classes(folder: Path, capsys: pytest.CaptureFixture[str])
     assert evaluate("--data-dir", "others") == 2
     assert capsys.readouterr().err == (
         "wrn evaluate: m: the model does not know eel, which the data has, and knows dog, which the data lacks; "
-        "give what it was trained on as --data-dir\n"
+        "give the data it was trained on as --data-dir\n"
     )
 
 

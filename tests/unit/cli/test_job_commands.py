@@ -202,7 +202,7 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     assert "it resumes from" in told.err
     assert main(["resume", "wrn-a", "--instance-type", "ml.g5.xlarg"]) == 2
     assert main(["resume", "wrn-a"]) == 2
-    assert "this needs a yes" in capsys.readouterr().err
+    assert "no terminal to confirm on" in capsys.readouterr().err
 
 
 def test_resume_starts_no_second_job_on_the_same_checkpoints(job: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def test_a_full_disk_behind_the_output_is_no_bug(
     monkeypatch.setattr("wrn.cli.drop", lambda stream: None)
     assert main(["config"]) == 2
     assert capsys.readouterr().err == (
-        "wrn config: no space is left where its output goes; free some, then repeat the command\n"
+        "wrn config: no space left on the output's disk; free some, then repeat the command\n"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from data_files import write_pictures
 from wrn.aws.prices import Price, Source
-from wrn.cli import main, pictures
+from wrn.cli import dataset_size, main
 from wrn.cli import plan as command
 from wrn.config.schema import Config
 from wrn.errors import AwsError
@@ -52,15 +52,17 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "us-west-2, seen 2026-11" in text
     assert "left out: ml.p4de.24xlarge, " in text
     assert next(row for row in rows if "ml.p3.2xlarge" in row).startswith("-")
-    assert "\nabout ml.p3: not offered in us-west-2; image 2.8 has had no security patches since 2026-08-06\n" in text
-    assert "\nimage of ml.p3: pytorch 2.8 cu129\n" in text
+    assert "\nnote on ml.p3: not offered in us-west-2; image 2.8 has had no security patches since 2026-08-06\n" in text
+    assert "\nimage for ml.p3: pytorch 2.8 cu129\n" in text
 
 
 def test_what_does_not_fit_is_marked_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "--batch-size", "20000")
     row = next(line for line in text.split("\n") if "ml.g6e.12xlarge" in line)
     assert row.split()[:7] == ["-", "ml.g6e.12xlarge", "4", "x", "L40S", "48", "no"]
-    assert "too little memory" in next(line for line in text.split("\n") if line.startswith("about ml.g4dn.12xlarge, "))
+    assert "too little memory" in next(
+        line for line in text.split("\n") if line.startswith("note on ml.g4dn.12xlarge, ")
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_limits_that_leave_nothing_name_what_there_is(capsys: pytest.CaptureFixt
         (["--region", "us-wst-2"], "did you mean us-west-2?"),
         (["--max-cost", "0"], "--max-cost: '0' is not allowed; give US dollars above 0"),
         (["--max-hours", "soon"], "--max-hours: 'soon' is not allowed; give hours above 0, such as 1.5"),
-        (["--mfu", "40"], "--mfu: '40' is not allowed; give a share above 0 and at most 1, 0.4 for 40%"),
+        (["--mfu", "40"], "--mfu: '40' is not allowed; give a fraction above 0 and at most 1, such as 0.4 for 40%"),
         (["--epocs", "3"], "--epocs: is not a known flag; did you mean --epochs?"),
         (["--depth", "100000000000006"], "depth (flag): '100000000000006' is not allowed; "),
         (["--image", "9.9"], 'version "9.9" is not known'),
@@ -160,8 +162,8 @@ def test_without_botocore_the_region_is_that_of_the_prices(
 def test_what_a_plan_cannot_know_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     notes = as_json(capsys, "--dataset", "folder", "--budget-minutes", "10")["notes"]
     assert notes == [
-        "assumed: the folder has 50,000 training images; --train-images says another",
-        "budget_minutes chooses the epochs in training; planned are the 100 of epochs",
+        "assumed: the folder has 50,000 training images; --train-images sets another number",
+        "budget_minutes sets the epochs during training; this plan is for 100 epochs",
     ]
 
 
@@ -169,25 +171,25 @@ def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.Capture
     write_pictures(tmp_path)
     text = shown(capsys, "--dataset", "folder", "--data-dir", str(tmp_path))
     assert "100 epochs of 6 images" in text
-    assert "reckoned with the 6 training images of the folder" in text
+    assert "estimated for the 6 training images in the folder" in text
     text = shown(capsys, "--dataset", "folder", "--data-dir", str(tmp_path), "--train-images", "4")
-    assert "reckoned with 4 of the 6 training images of the folder, as train_images says" in text
+    assert "estimated for 4 of the 6 training images in the folder (train_images)" in text
 
 
 def test_more_pictures_than_the_arithmetic_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "pictures_here", lambda config: 120_000)
-    _, lines = pictures.counted(Config(dataset="folder"))
+    monkeypatch.setattr(dataset_size, "count_training_images", lambda config: 120_000)
+    _, lines = dataset_size.with_dataset_size(Config(dataset="folder"))
     assert lines == [
-        "careful: the folder has 120,000 training images, and the arithmetic knows at most 50,000: expect 2.4 times "
+        "warning: the folder has 120,000 training images, but the estimate counts at most 50,000: expect 2.4 times "
         "the time and the cost",
-        "evaluations are reckoned with 10,000 test images, as CIFAR-100 has",
+        "evaluations are estimated for 10,000 test images, as in CIFAR-100",
     ]
 
 
 def test_as_many_as_train_images_says_where_the_folder_is_elsewhere() -> None:
-    config, lines = pictures.counted(Config(dataset="folder", train_images=8000), elsewhere=True)
+    config, lines = dataset_size.with_dataset_size(Config(dataset="folder", train_images=8000), elsewhere=True)
     assert config.train_images == 8000
-    assert lines == ["reckoned with 8,000 training images, as train_images says"]
+    assert lines == ["estimated for 8,000 training images (train_images)"]
 
 
 def test_live_prices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def test_what_flags_take(read: Callable[[str], Any], text: str, value: Any) -> N
         (seconds, ["-1", "nan", "inf", "2s"], "seconds, 0 or more"),
         (hours, ["0", "-0.0", "nan", "2h", "1e400"], "hours above 0, such as 1.5"),
         (dollars, ["0", "$", "5 EUR", "-5"], "US dollars above 0, such as 5 or 1.41"),
-        (share, ["40", "40%", "0", "nan"], "a share above 0 and at most 1, 0.4 for 40%"),
+        (share, ["40", "40%", "0", "nan"], "a fraction above 0 and at most 1, such as 0.4 for 40%"),
     ],
 )
 def test_what_they_refuse(read: Callable[[str], Any], texts: list[str], wanted: str) -> None:

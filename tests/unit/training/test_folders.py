@@ -15,10 +15,10 @@ from wrn.training.folders import held, remove_empty, set_results_aside, writable
 def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "PATIENCE_S", 1.0)
     told: list[str] = []
-    refused = pytest.raises(ConfigError, match="another run is writing there; wait for its end, or give another")
+    refused = pytest.raises(ConfigError, match="another run is writing there; wait until it ends, or give another")
     with held((tmp_path,), told.append), refused, held((tmp_path,), told.append):
         pass
-    assert told == [f"{tmp_path}: another run is writing there; waiting up to 1 s for its end"]
+    assert told == [f"{tmp_path}: another run is writing there; waiting up to 1 s for it to end"]
     with held((tmp_path, tmp_path), told.append):
         pass
     assert len(told) == 1
@@ -90,7 +90,7 @@ def test_a_run_that_begins_anew_keeps_the_earlier_results_apart(tmp_path: Path) 
         (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "model/model.json").write_text(f"{number}\n")
         aside = tmp_path / f"set-aside-{number}"
-        told = f"set aside, as this run begins anew: history.jsonl, model in {aside}"
+        told = f"set aside, as this run starts over: history.jsonl, model in {aside}"
         assert set_results_aside(tmp_path) == told
         assert (aside / "config.yaml").read_text() == f"lr: {number}\n"
         assert [(aside / name).read_text() for name in ("history.jsonl", "model/model.json")] == [f"{number}\n"] * 2

@@ -161,14 +161,14 @@ def test_hosts_connect_over_the_interface_that_sagemaker_names(
 
 def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("mps"))
-    with pytest.raises(ConfigError, match="processes: MPS is for one process alone; give --device cpu"):
+    with pytest.raises(ConfigError, match="processes: MPS works with one process only; give --device cpu"):
         for_processes(Config(), Place(world_size=2))
 
 
 @pytest.mark.parametrize("parts", [{"sam_rho": 0.05}, {"micro_batch": 4}])
 def test_sync_bn_takes_whole_batches_only(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("cuda"))
-    with pytest.raises(ConfigError, match="sync_bn: takes whole batches only"):
+    with pytest.raises(ConfigError, match="sync_bn: works with whole batches only"):
         for_processes(Config(sync_bn=True, **parts), Place(world_size=2))
 
 
@@ -177,9 +177,9 @@ def test_what_several_processes_cannot_do() -> None:
         for_processes(Config(sync_bn=True), Place(world_size=2))
     with pytest.raises(ConfigError, match="device: cuda:1 is one GPU; give --device cuda for several processes"):
         for_processes(Config(device="cuda:1"), Place(world_size=2))
-    with pytest.raises(ConfigError, match="output_dir: unset"):
+    with pytest.raises(ConfigError, match="output_dir: is unset"):
         for_processes(Config(), Place(world_size=2, may_restart=True))
-    with pytest.raises(ConfigError, match="resume: with never, each restart by torchrun would begin there again"):
+    with pytest.raises(ConfigError, match="resume: with never, each restart by torchrun would start from there again"):
         for_processes(Config(output_dir=Path("x"), resume="never"), Place(world_size=2, may_restart=True))
 
 

@@ -53,4 +53,4 @@ def test_printed_without_an_account(faults: Faults, capsys: pytest.CaptureFixtur
     assert err == "111122223333 stands for your account: give --account\n"
     assert faults.seen == []
     assert main(["teardown", "--account", OPTIONS.account]) == 2
-    assert "account: is for --print-policy" in capsys.readouterr().err
+    assert "account: only goes with --print-policy" in capsys.readouterr().err

@@ -174,7 +174,7 @@ def test_a_dry_run_removes_nothing_and_tells_sizes_and_cost(capsys: pytest.Captu
 def test_without_a_terminal_and_without_yes_nothing_happens(capsys: pytest.CaptureFixture[str]) -> None:
     make_bucket(BUCKET, ours=True)
     assert main(["teardown"]) == 2
-    assert "there is no terminal to ask on; give --yes" in capsys.readouterr().err
+    assert "no terminal to confirm on; give --yes" in capsys.readouterr().err
     assert [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]] == [BUCKET]
 
 

@@ -132,9 +132,9 @@ def test_the_rights_of_a_push_need_no_account(
     assert json.loads(out)["Statement"][0]["Resource"] == [f"arn:aws:ecr:{REGION}:111122223333:repository/wrn"]
     assert err == "111122223333 stands for your account: give --account\n"
     assert main(["image", "push", "--print-policy", "--account", "12"]) == 2
-    assert "12 is not an account; give its 12 digits" in capsys.readouterr().err
+    assert "'12' is not allowed; give the 12 digits of an account" in capsys.readouterr().err
     assert main(["image", "push", "--account", "123456789012"]) == 2
-    assert "account: is for --print-policy" in capsys.readouterr().err
+    assert "account: only goes with --print-policy" in capsys.readouterr().err
 
 
 def test_a_push_asks_only_what_its_printed_rights_allow(

@@ -1,0 +1,45 @@
+"""How many training images a run has, for estimates of its time and cost. Needs no torch."""
+
+from __future__ import annotations
+
+from wrn.aws.planning.workload import TEST_IMAGES, TRAIN_IMAGES
+from wrn.config.paths import data_search
+from wrn.config.schema import Config
+from wrn.errors import DataError
+
+
+def with_dataset_size(config: Config, *, elsewhere: bool = False) -> tuple[Config, list[str]]:
+    """A configuration for estimates only, with the number of training images in an image folder, and notes about it.
+
+    elsewhere: the images are not on this machine.
+    """
+    if config.dataset != "folder":
+        return config, []
+    number = None if elsewhere else count_training_images(config)
+    if number is None and config.train_images:
+        return config, [f"estimated for {config.train_images:,} training images (train_images)"]
+    if number is None:
+        return config, [f"assumed: the folder has {TRAIN_IMAGES:,} training images; --train-images sets another number"]
+    used = min(config.train_images or number, number)
+    lines = [f"estimated for the {number:,} training images in the folder"]
+    if used < number:
+        lines = [f"estimated for {used:,} of the {number:,} training images in the folder (train_images)"]
+    if used > TRAIN_IMAGES:
+        lines = [
+            f"warning: the folder has {number:,} training images, but the estimate counts at most {TRAIN_IMAGES:,}: "
+            f"expect {used / TRAIN_IMAGES:.1f} times the time and the cost"
+        ]
+    lines.append(f"evaluations are estimated for {TEST_IMAGES:,} test images, as in CIFAR-100")
+    return config.model_copy(update={"train_images": used}), lines
+
+
+def count_training_images(config: Config) -> int | None:
+    """The number of training images in the configured folder; None if there is no usable folder here."""
+    from wrn.data.layout import list_pictures
+    from wrn.data.locate import locate_folder, places_of
+
+    try:
+        train, _, _ = list_pictures(locate_folder(config.data_dir, places_of(config.data_dir, data_search())))
+    except DataError:
+        return None
+    return len(train)

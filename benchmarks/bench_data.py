@@ -1,11 +1,11 @@
-"""Images per second and core of the batch path, against DataLoaders with Pillow, NumPy and more, in one run.
+"""Images per second and core of the batch path, compared with DataLoaders with Pillow, NumPy and others, in one run.
 
     python benchmarks/bench_data.py --output benchmarks/results/X.json
 
-Every candidate makes the same kind of batch on one thread of one process; all take turns, A B C, A B C, ... A case
-is compared with the faster of Pillow and NumPy, and with the rate at which one core can copy memory; Albumentations and
-torchvision's v2 transforms take part where they can be imported. With WRN_DATA_DIR set
-the images are CIFAR-100's, else noise.
+Every candidate makes the same kind of batch on one thread of one process; they take turns, A B C, A B C, ... Each case
+is compared with the faster of Pillow and NumPy, and with the rate at which one core can copy memory. Albumentations and
+torchvision's v2 transforms are included if they can be imported. The images are CIFAR-100's if WRN_DATA_DIR is set,
+else noise.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from wrn.model import tune_cpu
 
 
 def augmentation(**keys: Any) -> AugmentSection:
-    """Crop and flip, and of the rest what is asked for."""
+    """Crop and flip, plus the given keys."""
     return AugmentSection(**{"cutout": 0, "mixup_alpha": 0.0, **keys})
 
 
 @dataclass(frozen=True)
 class Case:
-    """What our pipeline does, and how the peers do the same: keys of their dataset, and how they join a batch."""
+    """What our pipeline does, and how the peers do the same: arguments of their dataset, and how they build a batch."""
 
     ours: AugmentSection
     theirs: dict[str, Any] = field(default_factory=dict)
@@ -64,10 +64,10 @@ CASES = {
 
 
 def load_images(batch_size: int) -> tuple[Split, str]:
-    """The images that all candidates draw from, and what they are.
+    """The images that all candidates draw from, and their name.
 
-    Whole batches of them: the last of an epoch would be smaller with us, and counted as a full one, where the peers
-    drop it.
+    A multiple of the batch size: our last batch of an epoch would be smaller but counted as full, while the peers drop
+    it.
     """
     whole = IMAGES // batch_size * batch_size
     if folder := os.environ.get("WRN_DATA_DIR"):
@@ -79,7 +79,7 @@ def load_images(batch_size: int) -> tuple[Split, str]:
 
 
 def albumentations_policy() -> Callable[[Any], Any] | None:
-    """Crop, flip, cutout and normalisation as an Albumentations pipeline; None where it is not installed."""
+    """Crop, flip, cutout and normalisation as an Albumentations pipeline; None if it is not installed."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
         import albumentations as al
@@ -99,7 +99,7 @@ def albumentations_policy() -> Callable[[Any], Any] | None:
 
 
 class Albumentations(peer.Pillow):  # type: ignore[misc]
-    """A third peer: all of it by one Albumentations pipeline."""
+    """A third peer: everything in one Albumentations pipeline."""
 
     def __init__(self, images: Any, labels: Any, pipeline: Callable[..., Any]) -> None:
         super().__init__(images, labels)
@@ -121,7 +121,7 @@ def ours(options: AugmentSection, split: Split, batch_size: int) -> Iterator[Any
 
 
 def candidates(split: Split, batch_size: int, our_batches: int, peer_batches: int) -> dict[str, dict[str, Any]]:
-    """By case, then by name: (what to run in a turn, batches that a turn makes). Ours is called `wrn`."""
+    """By case, then by name: (what to run in a turn, batches per turn). Ours is called `wrn`."""
     images, labels = split.images.permute(0, 2, 3, 1).contiguous().numpy(), split.labels.tolist()
     cases: dict[str, dict[str, Any]] = {}
     for name, case in CASES.items():
@@ -146,21 +146,21 @@ def candidates(split: Split, batch_size: int, our_batches: int, peer_batches: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=whole, default=256)
-    parser.add_argument("--rounds", type=whole, default=9, help="turns of each candidate; the median counts")
-    parser.add_argument("--batches", type=whole, default=20, help="batches per turn of ours; the peers make a tenth")
+    parser.add_argument("--rounds", type=whole, default=9, help="turns per candidate, for the median")
+    parser.add_argument("--batches", type=whole, default=20, help="our batches per turn; the peers make a tenth")
     parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
     args = parser.parse_args()
     if not 0 < args.batch_size <= IMAGES:
-        parser.error(f"--batch-size {args.batch_size} does not fit the {IMAGES} images of this benchmark")
+        parser.error(f"--batch-size {args.batch_size} is more than the {IMAGES} images of this benchmark")
 
     torch.set_num_threads(1)
-    tune_cpu()  # for the whole process, so the peers gain from it too
+    tune_cpu()  # for the whole process, so the peers benefit too
     split, source = load_images(args.batch_size)
     bandwidth = copy_bytes_per_second(torch.device("cpu"))
     limit = bandwidth / BYTES_PER_IMAGE
     print(f"{source}, batch {args.batch_size}, one thread; memory {bandwidth / 1e9:.1f} GB/s: {limit:,.0f} images/s")
     if reason := torchvision_pipeline.available():
-        print(f"torchvision takes no part: {reason}")
+        print(f"torchvision is left out: {reason}")
     results: dict[str, Any] = {}
     ratios: dict[str, dict[str, float]] = {}
     for case, runs in candidates(split, args.batch_size, args.batches, max(1, args.batches // 10)).items():
@@ -169,14 +169,14 @@ def main() -> None:
         print(case)
         results[case] = {}
         for name, rate in rates.items():
-            # Round by round: what slowed the machine for a while slowed both.
+            # Compared round by round, as a temporary slowdown of the machine affects both.
             ratio = spread([our / other for our, other in zip(rates["wrn"], rate, strict=True)])
             results[case][name] = {"images_per_s": spread(rate), "wrn_is_faster_by": ratio}
             results[case][name]["share_of_memory_limit"] = spread(rate)["median"] / limit
             print(f"  {name:30} {spread(rate)['median']:10,.0f} images/s   wrn: {ratio['median']:6.2f}x")
         against = [results[case][name]["wrn_is_faster_by"] for name in ("Pillow", "NumPy")]
         ratios[case] = min(against, key=lambda ratio: ratio["median"])
-        print(f"  {ratios[case]['median']:.1f}x the faster of Pillow and NumPy")
+        print(f"  {ratios[case]['median']:.1f}x the speed of the faster of Pillow and NumPy")
     if args.output:
         record = {
             "benchmark": "data",

@@ -1,11 +1,11 @@
-"""What several processes cost against one: the same global batch on the same cores, over gloo, in one run.
+"""The overhead of several processes over one: the same global batch on the same cores, over gloo, in one run.
 
     python benchmarks/bench_scaling.py --depth 16 --widen-factor 4 --batch-size 128 --output benchmarks/results/X.json
 
-One process with all threads and N processes with an N-th of them each take turns, A B, A B, ... Both groups stay alive
-all the time and sleep while the other is timed. An efficiency of 1 means that dividing the batch, averaging the
-gradients and waiting for each other cost nothing. Beside it: how long averaging the gradients takes by itself, which
-is what bucketing hides behind the backward pass.
+One process with all threads and N processes with 1/N of them each take turns, A B, A B, ... Both groups stay alive
+throughout and sleep while the other is timed. An efficiency of 1 means that dividing the batch, averaging the
+gradients and waiting for each other cost nothing. It also measures how long averaging the gradients takes by itself,
+which is what bucketing overlaps with the backward pass.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from wrn.config.launch import place
 from wrn.training.processes import join
 
 REST = 0.3
-"""Seconds before a turn: threads of the other group may still be spinning in wait for work."""
+"""Seconds before a turn, as threads of the other group may still be spinning while they wait for work."""
 
 
 def work(config: Config) -> None:
-    """A process of a group: takes `steps N` and `average` from standard input, and answers when it is done."""
+    """A process of a group: reads `steps N` and `average` from standard input, and answers when it is done."""
     processes = join(place(), torch.device("cpu"))
     workload = Workload(config, processes)
     batches = workload.batches()
@@ -73,7 +73,7 @@ class Group:
             )
 
     def do(self, command: str) -> None:
-        """Tell all members, and wait for all."""
+        """Send the command to all members, and wait for all of them."""
         for member in self._members:
             assert member.stdin is not None
             member.stdin.write(command + "\n")
@@ -81,7 +81,7 @@ class Group:
         for member in self._members:
             assert member.stdout is not None
             if member.stdout.readline() != "done\n":
-                raise SystemExit("a process of the benchmark ended early; its own message stands above")
+                raise SystemExit("a process of the benchmark ended early; see its message above")
 
     def close(self) -> None:
         for member in self._members:
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=whole, default=128, help="over all processes")
     parser.add_argument("--processes", type=whole, default=2)
     parser.add_argument("--steps", type=whole, default=2, help="steps per turn")
-    parser.add_argument("--rounds", type=whole, default=5, help="turns of each group; the median counts")
+    parser.add_argument("--rounds", type=whole, default=5, help="turns per group, for the median")
     parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -107,7 +107,7 @@ def main() -> None:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores < args.processes:
-        parser.error(f"{args.processes} processes need as many cores, there are {cores}")
+        parser.error(f"--processes {args.processes} is more than the {cores} cores; lower it")
     threads = cores // args.processes * args.processes
 
     config = Config(
@@ -129,7 +129,7 @@ def main() -> None:
     for number in range(args.rounds + 1):
         for name, group in groups.items():
             taken = turn(group)
-            if number:  # the first round chooses kernels and connects the processes
+            if number:  # the first round selects kernels and connects the processes
                 times[name].append(taken)
     average = interleaved({"average": lambda: groups["several"].do("average")}, args.rounds)["average"]
     for group in groups.values():
@@ -140,7 +140,7 @@ def main() -> None:
     parameters = 4 * sum(p.numel() for p in Workload(config).model.parameters())
     share = spread(average)["median"] * args.steps / spread(times["several"])["median"]
     network = f"WRN-{args.depth}-{args.widen_factor}"
-    print(f"{network}, batch {args.batch_size} over all processes, {threads} threads in all")
+    print(f"{network}, batch {args.batch_size} over all processes, {threads} threads in total")
     print(f"one process: {rates['one']['median']:.1f} images/s")
     print(
         f"{args.processes} processes: {rates['several']['median']:.1f} images/s, efficiency {efficiency['median']:.1%}"

@@ -1,11 +1,11 @@
-"""Images per second of the training step and of the whole loop, against the plain PyTorch peer and timm, in one run.
+"""Images per second of the training step and of the whole loop, compared with plain PyTorch and timm, in one run.
 
     python benchmarks/bench_train.py --depth 16 --widen-factor 4 --batch-size 128 --output benchmarks/results/X.json
 
-The candidates take turns, A B C D, A B C D, ...: the peer's step (fp32, NCHW), timm's where it can be imported, and
-ours (mixed precision, channels-last), each on one batch that lies ready; and the peer's loop and ours with their own
-batch paths (the peer's DataLoader with workers; our batches made on the device), crop and flip in either. Ours alone,
-phase by phase: `wrn bench train`.
+The candidates take turns, A B C D, A B C D, ...: the peer's step (fp32, NCHW), timm's if it can be imported, and ours
+(mixed precision, channels-last), each on one prepared batch; and the peer's loop and ours with their own batch paths
+(the peer's DataLoader with workers; our batches made on the device), both with crop and flip. For our step alone, phase
+by phase: `wrn bench train`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from wrn.model import multiply_adds, training_flops
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 IMAGES = 10_000
-"""Random images that the peer's batch path draws from: speed does not depend on what they show."""
+"""Random images that the peer's batch path draws from; the speed does not depend on their content."""
 
 
 def peer_batches(loader: Any, device: torch.device) -> Batches:
-    """Workers go on through the other candidates' turns until their queue is full: in the peer's favour."""
+    """Workers continue during the other candidates' turns until their queue is full, in the peer's favour."""
     while True:
         for images, labels in loader:
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 def candidates(args: argparse.Namespace, work: Workload) -> dict[str, Callable[[], None]]:
-    """What takes turns: `steps` training steps each."""
+    """The candidates that take turns: `steps` training steps each."""
     device = work.device
     images = torch.randn(args.batch_size, 3, 32, 32, device=device)
     labels = torch.randint(0, 100, (args.batch_size,), device=device)
@@ -78,7 +78,7 @@ COMPARED = {
     "step, timm": ("timm_step", "our_step"),
     "loop": ("peer_loop", "our_loop"),
 }
-"""By name of the ratio: the peer's candidate and ours."""
+"""Name of each ratio: the peer's candidate and ours."""
 
 
 def main() -> None:
@@ -87,16 +87,16 @@ def main() -> None:
     parser.add_argument("--widen-factor", type=whole, default=4)
     parser.add_argument("--batch-size", type=whole, default=128)
     parser.add_argument("--steps", type=whole, default=2, help="steps per turn")
-    parser.add_argument("--rounds", type=whole, default=5, help="turns of each candidate; the median counts")
+    parser.add_argument("--rounds", type=whole, default=5, help="turns per candidate, for the median")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the peer's DataLoader")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--compile", action="store_true", help="compile our step (the peers' stay as they are)")
+    parser.add_argument("--compile", action="store_true", help="compile our step, but not the peers'")
     parser.add_argument("--output", type=writable, help="where to write the figures as JSON")
     args = parser.parse_args()
     if args.batch_size > IMAGES:
         parser.error(f"--batch-size {args.batch_size} is more than the {IMAGES} images of this benchmark")
 
-    # What the peer does too: crop and flip, no dropout, one label an image.
+    # The same as the peer: crop and flip, no dropout, one label per image.
     config = Config(
         depth=args.depth,
         widen_factor=args.widen_factor,
@@ -111,7 +111,7 @@ def main() -> None:
     peaks = measured_peaks(work.precision)
     left_out = {"timm": reason} if (reason := timm_step.available()) else {}
     times = interleaved(candidates(args, work), args.rounds)
-    # Once more, and the most of both: a limit that was measured while something else ran is none.
+    # Measured again, keeping the higher: a limit measured while other programs ran would be too low.
     peaks = {name: max(peak, peaks[name]) for name, peak in measured_peaks(work.precision).items()}
 
     flops = training_flops(multiply_adds(work.model.architecture))
@@ -123,7 +123,7 @@ def main() -> None:
     )
     print("peak " + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items()))
     for who, reason in left_out.items():
-        print(f"{who} takes no part: {reason}")
+        print(f"{who} is left out: {reason}")
     results = {}
     for who, taken in times.items():
         speed = spread([args.steps * args.batch_size / t for t in taken])
@@ -136,7 +136,7 @@ def main() -> None:
     ratios = {}
     for kind, (theirs, ours) in COMPARED.items():
         if theirs in times:
-            # Round by round: what slowed the machine for a while slowed both.
+            # Compared round by round, as a temporary slowdown of the machine affects both.
             ratios[kind] = spread([a / b for a, b in zip(times[theirs], times[ours], strict=True)])
             print(f"{kind}: {ratios[kind]['median']:.2f}x the peer's images/s")
     if args.output:

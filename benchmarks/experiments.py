@@ -1,11 +1,11 @@
-"""Run the trials of docs/experiments.md, several at once with one thread each; what is recorded is not run again.
+"""Run the trials of docs/experiments.md, several at once with one thread each, skipping those already recorded.
 
     python benchmarks/experiments.py --data-dir data --seeds 0 1 2 [--only base cosine]
 
-Each trial trains the base below (the quickstart recipe as it was when they began) for four epochs on nine tenths of
-CIFAR-100's training images, with the changes below it, and is scored on the tenth held out. A trial takes about five
-minutes of one core; where a change makes an epoch dearer, it gets fewer of them, so that all of them spend about the
-same. Then: make results.
+Each trial trains the base below (the quickstart recipe at the time the trials began) for four epochs on nine tenths of
+CIFAR-100's training images, with its own changes, and is scored on the held-out tenth. A trial takes about five minutes
+on one core; changes that make an epoch more expensive get fewer epochs, so that all trials take about the same time.
+Then: make results.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TRIALS: dict[str, dict[str, object]] = {
     "cosine": {"schedule": "cosine"},
     "silu": {"activation": "silu"},
     "silu-pool": {"activation": "silu", "downsampling": "pool"},
-    # With the rates that suit them.
+    # With learning rates that suit them.
     "batch-128": {"batch-size": 128, "lr": 0.4, "muon-lr": 0.1},
     "batch-512": {"batch-size": 512, "lr": 0.85, "muon-lr": 0.2},
     "12-px-first": {"resolutions": "12:0.25 16:0.3 20:0.2 24:0.15 32:0.10"},
@@ -45,7 +45,7 @@ TRIALS: dict[str, dict[str, object]] = {
     "sgd": SGD,
     "sgd-lr-0.2": {**SGD, "lr": 0.2},
     "sgd-lr-0.8": {**SGD, "lr": 0.8},
-    # Muon holds each convolution at a fixed norm: none of them can start at zero.
+    # Muon keeps each convolution at a fixed norm, so none can start at zero.
     "sgd-zero-init": {**SGD, "zero-init-residual": True},
     "ema": {"ema-decay": 0.98},
     "sam": {"sam-rho": 0.05, "epochs": 2},
@@ -58,11 +58,11 @@ TRIALS: dict[str, dict[str, object]] = {
 
 
 def run(name: str, seed: int, data_dir: Path) -> str:
-    """Train one trial and record it; a line that says how it went."""
+    """Run one trial and record it; returns a line about the outcome."""
     target = RECORDS / f"{name}-seed{seed}.json"
     if target.exists():
-        return f"{target.name}: there already"
-    began, where = time.monotonic(), environment()  # the commit as it is now, not as it will be
+        return f"{target.name}: already recorded"
+    began, where = time.monotonic(), environment()  # the commit at the start of the run
     with tempfile.TemporaryDirectory() as folder:
         flags = {**BASE, **TRIALS[name], "seed": seed, "output-dir": folder, "device": "cpu", "progress": "plain"}
         words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=sorted(TRIALS), metavar="TRIAL", default=list(TRIALS))
-    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="trials side by side")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="trials to run at once")
     args = parser.parse_args()
     with ThreadPoolExecutor(args.at_once) as pool:
         jobs = [pool.submit(run, name, seed, args.data_dir) for seed in args.seeds for name in args.only]

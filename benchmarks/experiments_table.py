@@ -1,4 +1,4 @@
-"""Write docs/experiments.md from the records under benchmarks/results: what was tried, and what was kept.
+"""Write docs/experiments.md from the records under benchmarks/results: what was tried and what was kept.
 
 make results
 """
@@ -18,46 +18,46 @@ TRIALS = ROOT / "benchmarks/results/experiments"
 WHOLE_RUNS = ROOT / "benchmarks/results/whole-runs"
 SINGLE_RUNS = ROOT / "benchmarks/results/single-runs"
 IGNORED = FREE_KEYS | {"dataset", "seed", "val_fraction"}
-"""Keys that do not change what is learned, or are the same in all these runs; patience is longer than any of them."""
+"""Keys that do not affect what is learned, or are the same in all these runs; patience is longer than any of them."""
 SHOWN = ("epochs", "batch_size", "lr", "muon_lr", "schedule", "label_smoothing", "crop_padding", "resolutions")
 
 PEERS = {"sgd-zero-init": "sgd", "silu-pool": "silu"}
-"""Trials that are compared with another than the base."""
+"""Trials that are compared with a trial other than the base."""
 
 INTRODUCTION = """# Experiments
 
-Small science for the quickstart recipe, on two CPU cores: WRN-16-2 over nine tenths of CIFAR-100's training images. The
-last tenth, held out by class, decides. The test split decided once: twelve epochs with fewer steps at 32 px, instead of
-eleven with more, were dropped after a run of the whole recipe (before `downsampling`). Every figure is from a record
-under `benchmarks/results/`; `make results` writes these tables.
+Small-scale experiments for the quickstart recipe on two CPU cores: WRN-16-2 trained on nine tenths of CIFAR-100's
+training images. Choices were made on the remaining tenth, held out by class. The test split decided only once: twelve
+epochs with fewer steps at 32 px, instead of eleven with more, were dropped after a run of the whole recipe (before
+`downsampling`). Every figure comes from a record under `benchmarks/results/`; `make results` writes these tables.
 
 ## Trials over several seeds
 
-`python benchmarks/experiments.py --data-dir data` runs them, each with one thread, all for about the time of the base.
-The seed decides the weights, the order, the augmentation and the images held out, so that each trial is compared with
-the base of the same seed: "difference" is the mean of those differences with its standard error. One run on 5,000
-images has a standard error of 0.7 points by itself. A figure from one seed is a hint, no more, and so are the minutes:
-other work ran beside some, and some had a slower processor.
+`python benchmarks/experiments.py --data-dir data` runs them, each with one thread and in about the same time as the
+base. The seed determines the weights, the order, the augmentation and the held-out images, so each trial is compared
+with the base of the same seed: "difference" is the mean of those differences with its standard error. A single score on
+5,000 images has a standard error of 0.7 points. A figure from one seed is only a hint, and so are the minutes: some
+trials ran next to other work, or on a slower processor.
 """
 WHOLE = """
 ## Whole runs
 
-The quickstart recipe for 13 epochs over four fifths of the training images; the other fifth, 10,000 images, decides.
-Here the network is no longer starved of epochs: it fits the training images better than the held-out ones, by seven
-points in the last epoch, which four epochs do not show. One thread each, two at once; the difference is from the base
-of the same seed, as above. Each is `wrn train --recipe quickstart --epochs 13 --val-fraction 0.2` with the flags of its
-row (the base: with the stages below), then `python benchmarks/record_run.py ... --experiment NAME`.
+The quickstart recipe for 13 epochs on four fifths of the training images, scored on the other fifth (10,000 images).
+Here the network is no longer limited by too few epochs: in the last epoch it fits the training images seven points
+better than the held-out ones, which four epochs do not show. One thread each, two at once; the difference is from the
+base of the same seed, as above. Each is `wrn train --recipe quickstart --epochs 13 --val-fraction 0.2` with the flags
+of its row (for the base, the stages below), then `python benchmarks/record_run.py ... --experiment NAME`.
 """
 SINGLE = """
 ## Longer single runs
 
-Eight epochs with batches of 128 unless a row says otherwise, with both cores (SiLU with one), other work beside them in
-some rows: the minutes are a hint. One seed each.
+Eight epochs with batches of 128 unless a row says otherwise, on both cores (SiLU on one). Other work ran at the same
+time in some rows, so the minutes are only a hint. One seed each.
 """
 
 
 def differences(config: dict[str, Any], base: dict[str, Any]) -> str:
-    # A key that a record does not have came later, and its default is what was done before.
+    # A key missing from a record was added later, and its default is what was done before.
     config, base = Config().model_dump(mode="json") | config, Config().model_dump(mode="json") | base
     changed = [key for key in base if key not in IGNORED and config[key] != base[key]]
     return ", ".join(f"`{key}: {config[key]}`" if config[key] != "" else f"no `{key}`" for key in changed) or "base"
@@ -74,7 +74,7 @@ def described(base: dict[str, Any]) -> str:
 
 
 def trials_table(records: list[dict[str, Any]]) -> list[str]:
-    """A row for each trial, best first, with its mean and its difference from the peer of the same seeds."""
+    """A row per trial, best first, with its mean and its difference from its peer with the same seeds."""
     trials: dict[str, dict[int, dict[str, Any]]] = {}
     for record in records:
         trials.setdefault(record["name"], {})[record["seed"]] = record
@@ -106,7 +106,7 @@ def trials_table(records: list[dict[str, Any]]) -> list[str]:
 
 
 def single_table(records: list[dict[str, Any]]) -> list[str]:
-    """A row for each run, best first, by what it changes in the one named base."""
+    """A row per run, best first, with its changes from the run named base."""
     base = next(record["config"] for record in records if record["name"] == "base")
     records = sorted(records, key=lambda record: -record["validation"]["val_top1"])
     return [

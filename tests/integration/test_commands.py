@@ -88,8 +88,8 @@ def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.C
         told = capsys.readouterr()
         assert (told.out.count(picture), told.out.count(".png")) == (1, 1)
         first, second = told.err.splitlines()
-        assert first == "wrn predict: none.png: there is no such file; give the path of a picture"
-        assert second.startswith(f"wrn predict: {tmp_path / 'bad.png'}: cannot be read as a picture")
+        assert first == "wrn predict: none.png: there is no such file; give the path of an image"
+        assert second.startswith(f"wrn predict: {tmp_path / 'bad.png'}: cannot be read as an image")
 
 
 def test_validation_leaves_the_best_and_the_last_model(

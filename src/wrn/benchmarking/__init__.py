@@ -1,4 +1,4 @@
-"""How fast this program is on your own machine, beside what the machine could do: what `wrn bench` runs.
+"""What `wrn bench` runs: the program's speed on your own machine, compared with the machine's limits.
 
-benchmarks/ in the repository sets the same measurements against peers, which do not ship with the package.
+benchmarks/ in the repository makes the same measurements against peers, which do not ship with the package.
 """

@@ -1,8 +1,8 @@
 """`wrn bench checkpoint`: saving and loading the whole state of a run, and what that adds to a step.
 
-The peer is what most training scripts do: `torch.save` of the same tensors in place, no temporary name, no flush, no
-checksum. Both take turns. Then steps are taken with a checkpoint being written in between: how much longer is the one
-after it?
+The peer is what most training scripts do: `torch.save` of the same tensors in place, without a temporary name, a flush
+or a checksum. Both take turns. Then steps run with a checkpoint written in between, to see how much longer the step
+after it takes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wrn.training.machine import device_name
 
 
 def state_of(work: Workload) -> Checkpoint:
-    """What a trainer saves: weights, momentum and average."""
+    """What a trainer saves: weights, momentum and averaged weights."""
     tensors, state = work.train_step.state_dict()
     return Checkpoint(tensors, {**state, "step": 1, "history": [{"epoch": 1, "train_loss": 1.0}] * 100})
 
@@ -39,13 +39,12 @@ def measure(
     rounds: int = 5,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """The record of one benchmark. The state of WRN-28-10 with an average of the weights is three times 146 MB.
+    """The record of one benchmark. The state of WRN-28-10 with averaged weights is three times 146 MB.
 
-    steps: whose median a step with a checkpoint is compared with, anew in each round. folder: where to write; None: a
-    temporary folder.
+    steps: plain steps per round; a step after a checkpoint is compared with their median. folder: where to write; None:
+    a temporary folder.
 
-    Raises ConfigError, before anything is measured, for a network that there is not and a folder that cannot be
-    written.
+    Raises ConfigError, before anything is measured, for an invalid network or a folder that cannot be written.
     """
     given = {"depth": depth, "widen_factor": widen_factor, "batch_size": batch_size, "device": device}
     rest = {"ema_decay": 0.999, "dropout": 0.0, "mixup_alpha": 0.0}
@@ -60,7 +59,7 @@ def measure(
 
 
 def measured(work: Workload, folder: Path, steps: int, rounds: int) -> dict[str, Any]:
-    """The record, of files written into `folder`."""
+    """The record, measured with files in `folder`."""
     batches = work.batches()
     work.run(batches, 2)
     figures: dict[str, list[float]] = {name: [] for name in ("save", "torch_save", "load", "torch_load", "call")}
@@ -98,7 +97,7 @@ def measured(work: Workload, folder: Path, steps: int, rounds: int) -> dict[str,
 
 
 def print_nothing(note: str) -> None:
-    """What a store would tell a person is no part of a measurement."""
+    """The store's notes are not part of a measurement."""
 
 
 def lines(record: dict[str, Any]) -> list[str]:
@@ -109,6 +108,6 @@ def lines(record: dict[str, Any]) -> list[str]:
         f"the state of {record['network']}, {record['bytes'] / 1e6:.0f} MB "
         f"(torch.save: {record['bytes_torch_save'] / 1e6:.0f} MB), on {record['device']}",
         *said,
-        f"a step takes {step_s:.3f} s, one after a checkpoint "
+        f"a step takes {step_s:.3f} s, the one after a checkpoint "
         f"{ratio['median']:.2f}x that (at most {ratio['max']:.2f}x)",
     ]

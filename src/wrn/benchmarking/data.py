@@ -21,7 +21,7 @@ from wrn.training.machine import device_name
 
 IMAGES = 10_000
 BYTES_PER_IMAGE = 3 * 32**2 * (1 + 4)
-"""A byte is read and a float32 written for each of the 3072 values of an image: no batch path can be faster."""
+"""For each of an image's 3072 values a byte is read and a float32 written: no batch path can be faster."""
 
 PLAIN = {"cutout": 0, "mixup_alpha": 0.0}
 POLICIES: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "trivialaugment": {**PLAIN, "augment": "trivialaugment", "cutout": 8},
     "albumentations": {**PLAIN, "augment": "albumentations", "cutout": 8, "num_workers": 0},
 }
-"""Keys of the configuration by policy. All but the first crop and flip; albumentations only where it is installed."""
+"""Configuration keys by policy. All but the first crop and flip; albumentations runs only if it is installed."""
 
 
 def measure(
@@ -53,7 +53,7 @@ def measure(
     device = pick_device(device_name_or_auto)
     split = noise(-(-IMAGES // batch_size) * batch_size).train
     names = [name for name in POLICIES if name != "albumentations" or importlib.util.find_spec("albumentations")]
-    # Albumentations works image by image in this process: a tenth of the batches is time enough.
+    # Albumentations works image by image in this process, so a tenth of the batches is enough.
     counts = {name: batches if name != "albumentations" else max(1, batches // 10) for name in names}
     runs = {name: turn(endless(POLICIES[name], split, batch_size, device), counts[name], device) for name in names}
     bandwidth = copy_bytes_per_second(device)
@@ -82,7 +82,7 @@ def endless(keys: dict[str, Any], split: Split, batch_size: int, device: torch.d
 
 
 def turn(batches: Iterator[Any], count: int, device: torch.device | None = None) -> Run:
-    """Takes so many of the batches when called."""
+    """Takes `count` of the batches when called."""
 
     def run() -> None:
         for _ in islice(batches, count):
@@ -97,10 +97,10 @@ def lines(record: dict[str, Any]) -> list[str]:
     """The record for people."""
     copied, limit = record["copy_bytes_per_s"], record["memory_limit_images_per_s"]
     said = [
-        f"batch {record['batch_size']}, on {record['device']}; copies {copied / 1e9:.3g} GB/s: at most "
+        f"batch {record['batch_size']}, on {record['device']}; memory copies at {copied / 1e9:.3g} GB/s, which allows "
         f"{limit:,.0f} images/s"
     ]
     for name, result in record["results"].items():
         rate, share = result["images_per_s"]["median"], result["share_of_memory_limit"]
-        said.append(f"{name:17} {rate:11,.0f} images/s, {share:.1%} of what memory allows")
+        said.append(f"{name:17} {rate:11,.0f} images/s, {share:.1%} of the memory limit")
     return said

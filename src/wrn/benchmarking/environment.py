@@ -1,4 +1,4 @@
-"""What stands beside every figure: the machine, the versions, the commit, the command."""
+"""What is recorded with every figure: the machine, the versions, the commit, the command."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def environment() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command of this process, to be typed again."""
+    """The command of this process, to run it again."""
     script = Path(sys.argv[0])
     words = ["wrn"] if script.name in ("wrn", "__main__.py") else ["python", os.path.relpath(script)]
     return shlex.join([*words, *sys.argv[1:]])
 
 
 def cpu_model() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name as reported by the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -63,18 +63,18 @@ def cpu_model() -> str:
 
 
 def commit() -> str:
-    """The commit that this code is from, `+changes` behind it where files differ from it; `none` when installed."""
+    """The commit that this code is from, with `+changes` if files differ from it; `none` if installed."""
     package = Path(wrn.__file__).resolve().parent
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # An environment may lie within the repository of somebody's own project: that commit says nothing.
+        # A virtual environment may be inside another project's repository, whose commit means nothing here.
         if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parents[1]:
             return "none"
         name = git("rev-parse", "--short=12", "HEAD")
-        # Other records, written a moment ago, change nothing of what is measured.
+        # New records do not change what is measured.
         changed = git("status", "--porcelain", "--", ":/", ":(top,exclude)benchmarks/results")
         return name + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""`wrn bench inference`: what one picture takes, and how many a second, through the `Predictor` that users call."""
+"""`wrn bench inference`: latency of one image and throughput, through the `Predictor` that users call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wrn.serving.predictor import Predictor
 from wrn.training.machine import device_name, peak_memory
 
 FEWEST = 3
-"""Calls of each batch size, however long they take."""
+"""Minimum number of calls per batch size, however long they take."""
 MOST = 2000
 
 
@@ -36,9 +36,9 @@ def measure(
 ) -> dict[str, Any]:
     """The record of one benchmark.
 
-    model_dir: a trained model; None: random weights of WRN-`depth`-`widen_factor`, which are as fast.
-    at_least: seconds for each batch size. A call goes from uint8 pictures in host memory to class names.
-    Raises ConfigError for a network that there is not.
+    model_dir: a trained model; None: WRN-`depth`-`widen_factor` with random weights, which is as fast.
+    at_least: seconds per batch size. A call goes from uint8 images in host memory to class names.
+    Raises ConfigError for an impossible network.
     """
     merge([Layer("flag", {"depth": depth, "widen_factor": widen_factor})], "inference")  # or one sentence a mistake
     tune_cpu()
@@ -48,15 +48,15 @@ def measure(
             predictor = Predictor(Path(folder), device=device)
     else:
         predictor = Predictor(model_dir, device=device)
-    # The predictor's own choice, made again to tell it.
+    # Repeats the predictor's own choice, to report it.
     precision = pick_precision(pick_device(device), amp=True)
     architecture = predictor.info.architecture
     flops = 2 * multiply_adds(architecture)
     peaks = measured_peaks(precision)
     results: list[dict[str, Any]] = []
     for size in batch_sizes:
-        pictures = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
-        taken = calls(predictor, pictures, at_least)
+        images = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
+        taken = calls(predictor, images, at_least)
         results.append(
             {
                 "batch_size": size,
@@ -65,7 +65,7 @@ def measure(
                 "images_per_s": size / spread(taken)["median"],
             }
         )
-    # Once more, and the most of both: a limit that was measured while something else ran is none.
+    # Measured again, keeping the higher: a limit measured while other programs ran would be too low.
     peaks = {name: max(peak, peaks[name]) for name, peak in measured_peaks(precision).items()}
     for result in results:
         result["share_of_peak"] = result["images_per_s"] * flops / max(peaks.values())
@@ -83,26 +83,26 @@ def measure(
 
 
 def save_random(folder: Path, depth: int, widen_factor: int) -> None:
-    """A model directory like that of a finished run, its weights as they are before training."""
+    """A model directory like that of a finished run, with untrained weights."""
     like = noise(1)
     model = WideResNet(depth, widen_factor, num_classes=like.num_classes)
     info = ModelInfo(model.architecture, like.mean, like.std, like.classes, (), (), like.name)
     save_model(folder, model, info)
 
 
-def calls(predictor: Predictor, pictures: torch.Tensor, at_least: float) -> list[float]:
-    """Seconds of each call that fits into `at_least` seconds. The answers are on the host: no waiting is left out."""
-    for _ in range(2):  # kernels are chosen and memory is asked for in these
-        predictor.predict(pictures)
+def calls(predictor: Predictor, images: torch.Tensor, at_least: float) -> list[float]:
+    """Seconds of each call that fits into `at_least` seconds. Results are on the host, so all waiting is counted."""
+    for _ in range(2):  # these select kernels and allocate memory
+        predictor.predict(images)
     taken: list[float] = []
     started = time.perf_counter()
     while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() - started < at_least):
-        taken.append(seconds(lambda: predictor.predict(pictures)))
+        taken.append(seconds(lambda: predictor.predict(images)))
     return taken
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of the values that at least this share of them does not exceed (the nearest rank)."""
+    """The smallest value that at least this fraction of the values does not exceed (the nearest rank)."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 

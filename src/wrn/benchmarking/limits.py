@@ -1,4 +1,4 @@
-"""What the machine can do, measured there and then: arithmetic, memory, and the convolutions of a network alone."""
+"""The machine's limits, measured on the spot: arithmetic, memory, and the convolutions of a network alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from wrn.model import Precision, WideResNet
 
 
 def measured_peaks(precision: Precision, at_least: float = 1.0) -> dict[str, float]:
-    """The most FLOP/s seen of a large square matrix product and of a 3x3 channels-last convolution.
+    """The highest FLOP/s of a large square matrix product and of a 3x3 channels-last convolution.
 
-    at_least: seconds for each. The larger of the two is the peak that MFU is a share of.
+    at_least: seconds for each. The larger of the two is the peak used for MFU.
     """
     device, dtype = precision.device, precision.dtype
     on_gpu = device.type == "cuda"
@@ -37,7 +37,7 @@ def measured_peaks(precision: Precision, at_least: float = 1.0) -> dict[str, flo
 
 
 def copy_bytes_per_second(device: torch.device, at_least: float = 0.5) -> float:
-    """The best rate of copying far more than any cache holds; bytes read and bytes written both count."""
+    """The best rate for copying far more than any cache holds, counting both bytes read and bytes written."""
     source = torch.ones(2**30 if device.type == "cuda" else 2**28, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
     return 2 * source.numel() / fastest(lambda: target.copy_(source), device, at_least)
@@ -45,14 +45,14 @@ def copy_bytes_per_second(device: torch.device, at_least: float = 0.5) -> float:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The shape of one convolution: what decides how long it takes."""
+    """The shape of one convolution, which determines how long it takes."""
 
     inputs: int
     outputs: int
     kernel: int
     stride: int
     side: int
-    """Of its input, in pixels."""
+    """Side of its input, in pixels."""
 
     @property
     def multiply_adds(self) -> int:
@@ -62,7 +62,7 @@ class Convolution:
 
 
 def convolutions(network: WideResNet, side: int) -> Counter[Convolution]:
-    """The convolutions of a network on images of `side` pixels, and how often each shape comes."""
+    """The convolutions of a network on images of `side` pixels, and how often each shape occurs."""
     found: Counter[Convolution] = Counter()
 
     def note(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -71,7 +71,7 @@ def convolutions(network: WideResNet, side: int) -> Counter[Convolution]:
         found[Convolution(*sizes, arguments[0].shape[-1])] += 1
 
     shape = network.architecture
-    with torch.device("meta"):  # shapes alone: nothing is computed
+    with torch.device("meta"):  # shapes only; nothing is computed
         twin = WideResNet.of(shape).eval()
         for layer in twin.modules():
             if isinstance(layer, nn.Conv2d):
@@ -81,9 +81,9 @@ def convolutions(network: WideResNet, side: int) -> Counter[Convolution]:
 
 
 def seconds_alone(layer: Convolution, batch: int, precision: Precision, at_least: float) -> float:
-    """One convolution forward and backward, with nothing around it: operands ready in the type it computes in.
+    """One convolution forward and backward by itself, with operands already in the type it computes in.
 
-    The first one needs no gradient of its input: there are images.
+    The first one needs no gradient for its input, the images.
     """
     device = precision.device
 
@@ -109,9 +109,9 @@ def convolutions_alone(
 ) -> float:
     """Seconds of all convolutions of one forward and backward pass, each shape measured in isolation.
 
-    No step can be faster with torch's convolutions, as BN, ReLU, the optimiser and the data come on top; with our own
+    No step with torch's convolutions can be faster, as BN, ReLU, the optimiser and the data come on top; with wrn's own
     in fp32 it can (Winograd). A fairer limit than the peak of one large convolution, since small and narrow layers
-    fill no machine.
+    cannot use a whole machine.
     """
     return sum(
         count * seconds_alone(layer, batch, precision, at_least) for layer, count in convolutions(network, side).items()

@@ -1,4 +1,4 @@
-"""Where the time of training steps goes, by kind of operation, from torch's profiler."""
+"""Where the time in training steps goes, by kind of operation, from torch's profiler."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ BY_NAME = {
     "casts and copies": ("copy_", "_to_copy"),
     "shortcuts and sums of gradients": ("aten::add",),
 }
-"""Kinds of operations, by what their names contain; the first that fits counts."""
+"""Kinds of operations, by what their names contain; the first match counts."""
 
 
 class Event(Protocol):
-    """What is asked of an event of the profiler."""
+    """The parts of a profiler event that are used."""
 
     name: str
     device_type: DeviceType
@@ -42,13 +42,13 @@ class Event(Protocol):
 
 
 def shares_of_operations(work: Workload, batches: Iterator[Batch], steps: int) -> dict[str, float]:
-    """The share of each kind in the time that `steps` steps take on the device, the largest first.
+    """The share of each kind in the time that `steps` steps take on the device, largest first.
 
-    The profiler costs time of its own, mostly where operations are small: shares are what to read. A CUDA graph is one
-    operation to it, whatever is inside.
+    The profiler itself costs time, mostly for small operations, so only shares are meaningful. It sees a CUDA graph as
+    one operation.
     """
     on_gpu = work.device.type == "cuda"
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it tells when it begins and ends
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it reports its start and end
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities, acc_events=True) as profiler:
         for _ in range(steps):
@@ -62,9 +62,9 @@ def shares_of_operations(work: Workload, batches: Iterator[Batch], steps: int) -
 
 
 def shares(events: Iterable[Event], *, on_gpu: bool) -> dict[str, float]:
-    """The share of each kind in the time of all events, counting what each took without those inside it.
+    """The share of each kind in the time of all events, where an event's time excludes nested events.
 
-    Kernels on a GPU count with the operation that launched them, which says more than their names.
+    Kernels on a GPU count with the operation that launched them, which is more telling than their names.
     """
     microseconds: dict[str, float] = defaultdict(float)
     for event in events:
@@ -77,7 +77,7 @@ def shares(events: Iterable[Event], *, on_gpu: bool) -> dict[str, float]:
 
 
 def kind_of(event: Event) -> str:
-    """What an operation belongs to: what it was called for, where that says it, else what it does."""
+    """The kind of an operation: by its caller if that is known, else by its own name."""
     caller: Event | None = event
     while caller is not None:
         if caller.name == DATA:

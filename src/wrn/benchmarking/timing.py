@@ -1,4 +1,4 @@
-"""Clocks: a call, calls that take turns, and the phases of a step."""
+"""Timers for a call, for calls that take turns, and for the phases of a step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 BATCH_S, MOST_CALLS = 0.02, 1000
-"""On a GPU: about how long the calls between two moments of waiting take, and how many they are at most."""
+"""On a GPU: the approximate time of the calls between two synchronisations, and their maximum number."""
 
 Run = Callable[[], object]
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done all that it was asked to do: a GPU works behind the back of the host."""
+    """Wait until the device has finished everything issued to it; a GPU works asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -25,7 +25,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def seconds(run: Run, device: torch.device | None = None) -> float:
-    """Wall time of one call, until the device is done with it."""
+    """Wall time of one call, until the device has finished it."""
     started = time.perf_counter()
     run()
     if device is not None:
@@ -34,10 +34,10 @@ def seconds(run: Run, device: torch.device | None = None) -> float:
 
 
 def fastest(run: Run, device: torch.device, at_least: float) -> float:
-    """What a call takes at best, of those that fit into `at_least` seconds, after one that is not timed.
+    """The best time of a call, of those that fit into `at_least` seconds, after one untimed call.
 
-    A GPU gets several calls before it is waited for: the host launches the next while it works, and neither that nor
-    the waiting counts as the device's time, unless a call takes it less than a launch.
+    On a GPU, several calls run before each synchronisation: the host launches the next while the GPU works, so neither
+    launching nor waiting counts, unless a call takes less time than its launch.
     """
     seconds(run, device)
     best, deadline = seconds(run, device), time.perf_counter() + at_least
@@ -55,7 +55,7 @@ def fastest(run: Run, device: torch.device, at_least: float) -> float:
 def interleaved(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
     """Wall times of each run, one per round: A B C, A B C, ... so that a busy machine slows all of them alike.
 
-    One untimed round comes first: caches, allocators and kernels are chosen then.
+    One untimed round comes first, to fill caches and select kernels.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
@@ -67,15 +67,15 @@ def interleaved(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, smallest and largest."""
+    """Median, minimum and maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 class PhaseClock:
-    """Adds up the seconds of phases that follow each other: `begin("forward")` ends the phase before it.
+    """Adds up the seconds of consecutive phases: `begin("forward")` ends the previous phase.
 
-    On a GPU the moments are events in its stream, so the host runs ahead as it does without a clock, and a phase is
-    charged with what the GPU does in it and with the gaps in which it waits for the host.
+    On a GPU the timestamps are events in its stream, so the host runs ahead as it does without a timer, and a phase
+    includes what the GPU does in it and the gaps in which it waits for the host.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -86,7 +86,7 @@ class PhaseClock:
         self._moments.append((phase, self._now()))
 
     def totals(self) -> dict[str, float]:
-        """Seconds by phase, in the order in which they first came; the phase begun last ends now."""
+        """Seconds by phase, in order of first occurrence; the current phase ends now."""
         self.begin("end")
         wait_for(self._device)
         sums: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""`wrn bench train`: a training step and its phases, beside what the machine could do."""
+"""`wrn bench train`: a training step and its phases, compared with the machine's limits."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from wrn.training.machine import device_name, peak_memory
 from wrn.training.peak import CATALOGUE, catalogued
 
 PROFILED_STEPS = 10
-"""A step of WRN-28-10 is thousands of events, and the profiler takes a tenth of a millisecond to sort each."""
+"""A step of WRN-28-10 has thousands of events, and the profiler takes a tenth of a millisecond to process each."""
 
 
 def measure(config: Config, *, rounds: int = 5, round_s: float = 2.0) -> dict[str, Any]:
     """The record of one benchmark: each resolution of the recipe, then all of them by their shares.
 
-    rounds: whose median counts, after steps that are not timed. round_s: about how long one is, at least two steps.
+    rounds: rounds to take the median of, after untimed steps. round_s: approximate length of a round, at least two
+    steps.
     """
     work = Workload(config)
     peaks = measured_peaks(work.precision)
     bandwidth = copy_bytes_per_second(work.device)
     results = [stage(work, side, share, rounds, round_s) for side, share in parse_stages(config.resolutions)]
-    # Once more, and the most of both: a limit that was measured while something else ran is none.
+    # Measured again, keeping the higher: a limit measured while other programs ran would be too low.
     peaks = {name: max(peak, peaks[name]) for name, peak in measured_peaks(work.precision).items()}
     name = catalogued(work.precision)
     for result in results:
@@ -59,11 +60,11 @@ def measure(config: Config, *, rounds: int = 5, round_s: float = 2.0) -> dict[st
 
 
 def stage(work: Workload, side: int, share: float, rounds: int, round_s: float) -> dict[str, Any]:
-    """Everything about steps on images of `side` pixels, which are `share` of the recipe's steps."""
+    """Everything about steps on images of `side` pixels, which make up `share` of the recipe's steps."""
     config = work.config
     batches = work.batches(side)
     first_s = seconds(lambda: work.run(batches, 1))
-    # The second step may still be slower: a graph is captured in it, or memory is asked for.
+    # The second step may still be slower: it may capture a graph or allocate memory.
     work.run(batches, 1)
     usual_s = seconds(lambda: work.run(batches, 1))
     steps = max(2, math.ceil(round_s / usual_s))
@@ -116,18 +117,18 @@ def lines(record: dict[str, Any]) -> list[str]:
         sheet = f", {result['mfu_of_data_sheet']:.1%} of the data sheet's" if "mfu_of_data_sheet" in result else ""
         said += [
             f"{result['side']} px: {rate['median']:,.1f} images/s ({rate['min']:,.1f} to {rate['max']:,.1f}), "
-            f"a step {1e3 * step_s:,.1f} ms, MFU {result['mfu']:.1%} of the measured peak{sheet}",
-            f"  {result['share_of_convolutions_alone']:.1%} of the rate of its convolutions alone by torch "
+            f"{1e3 * step_s:,.1f} ms per step, MFU {result['mfu']:.1%} of the measured peak{sheet}",
+            f"  {result['share_of_convolutions_alone']:.1%} of the speed of torch's convolutions alone "
             f"({1e3 * result['convolutions_alone_seconds']:,.1f} ms)",
             "  " + ", ".join(f"{name} {1e3 * taken:,.1f} ms" for name, taken in result["phases"].items()),
             "  " + ", ".join(f"{kind} {share:.1%}" for kind, share in result["operations"].items()),
             f"  the first step took {result['first_step_seconds']:,.1f} s"
-            + (" with compiling" if record["config"]["compile"] else ""),
+            + (", including compilation" if record["config"]["compile"] else ""),
         ]
     if any(result["mfu"] > 1 for result in record["stages"]):
-        said.append("MFU counts all multiplications of a convolution, of which Winograd's algorithm makes a quarter")
+        said.append("MFU counts all multiplications of a convolution; Winograd's algorithm needs a quarter of them")
     said.append(
         f"{record['seconds_per_epoch']:,.1f} s for an epoch of {IMAGES_OF_CIFAR:,} images; "
-        f"{record['peak_memory_bytes'] / 1e9:.2f} GB at most"
+        f"peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB"
     )
     return said

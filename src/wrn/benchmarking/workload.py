@@ -1,6 +1,6 @@
-"""What is timed: the program's own step and batches, made as `wrn train` makes them, on images of noise.
+"""What is timed: the program's own step and batches, built as in `wrn train`, on images of noise.
 
-How long a step takes does not depend on what the pictures show, so no data set is needed.
+The time of a step does not depend on the content of the images, so no data set is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 
 def noise(images: int, classes: int = 100) -> Dataset:
-    """A data set of so many 32x32 images of random bytes."""
+    """A data set of this many 32x32 images of random bytes."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=draws)
     split = Split(pixels, torch.randint(0, classes, (images,), generator=draws))
@@ -39,7 +39,7 @@ def noise(images: int, classes: int = 100) -> Dataset:
 
 
 def batches_of(config: Config, split: Split, device: torch.device, side: int = 32, here: Place | None = None) -> Loader:
-    """The loader of a run with this configuration, all its images `side` pixels large."""
+    """The loader of a run with this configuration, with all images at `side` pixels."""
     here = here or Place()
     return make_loader(
         config,
@@ -57,7 +57,7 @@ def batches_of(config: Config, split: Split, device: torch.device, side: int = 3
 
 
 class Workload:
-    """A run in its middle: network, optimiser and step as a configuration asks for, and endless whole batches."""
+    """A run at its midpoint: the network, optimiser and step of a configuration, and endless full batches."""
 
     def __init__(self, config: Config, processes: Processes | None = None) -> None:
         processes = processes or Processes()
@@ -67,7 +67,7 @@ class Workload:
         self.device = pick_device(config.device)
         use_own_kernels(config.cpu_kernels and self.device.type == "cpu")
         self.precision = pick_precision(self.device, amp=config.amp, amp_dtype=config.amp_dtype)
-        # Whole batches only: an epoch's last, smaller one would be compiled or planned for anew.
+        # Full batches only: the smaller last one of an epoch would be compiled or planned again.
         self._data = noise(config.batch_size * max(1, math.ceil(4000 / config.batch_size)))
         self._place = processes.place
         self.model: WideResNet = build_model(config, self._data, self.device)
@@ -76,15 +76,15 @@ class Workload:
         self.train_step = TrainStep(
             config, self.model, self.optimizers, self.precision, schedule, lambda note: None, processes
         )
-        # Rates are those of the middle of the run; nothing is learned from noise anyway.
+        # With the learning rates of the middle of the run; nothing is learned from noise anyway.
         self.step = schedule.total_steps // 2
 
     def batches(self, side: int = 32) -> Iterator[Batch]:
-        """One after the other, for ever."""
+        """Batches without end."""
         return batches_of(self.config, self._data.train, self.device, side, self._place).batches(0, 2**31)
 
     def run(self, batches: Iterator[Batch], steps: int) -> None:
-        """So many steps, as the training loop takes them, and until the device has done them."""
+        """Take this many steps as the training loop does, and wait until the device has finished them."""
         for _ in range(steps):
             self.train_step(self.step, next(batches))
         wait_for(self.device)

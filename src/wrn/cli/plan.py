@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(
         prog="wrn plan",
         description="Time and cost of a run on each SageMaker instance type, cheapest first. * marks the Pareto "
-        "frontier: nothing else is both as cheap and as fast; - marks types that cannot run it. Sends nothing to AWS, "
+        "frontier: nothing else is both as cheap and as fast. - marks types that cannot run it. Sends nothing to AWS, "
         "except with --live a request for prices.",
         allow_abbrev=False,
         usage="wrn plan [--recipe NAME|FILE] [--max-hours H] [--max-cost C] [--region R] [--KEY VALUE ...]",

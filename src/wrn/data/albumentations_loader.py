@@ -1,7 +1,7 @@
 """Your own Albumentations pipeline, image by image in worker processes: slower than the policies on the device.
 
-Workers do the per-image part on uint8 images; crop, flip, normalisation, erasing and mixing follow on the device as
-for every other policy (set crop_padding 0 and flip false where your pipeline does those).
+Workers apply it to uint8 images; crop, flip, normalisation, erasing and mixing follow on the device as with every
+other policy (set crop_padding 0 and flip false if your pipeline does those).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from wrn.errors import ConfigError
 
 
 def load_transform(file: Path | None) -> Any:
-    """The pipeline serialised in `file` (`albumentations.save`), or a gentle geometric and colour one for None.
+    """The pipeline serialised in `file` (`albumentations.save`), or for None a mild built-in one (geometry, colour).
 
-    Raises ConfigError when Albumentations is not installed or the file is not one of its pipelines.
+    Raises ConfigError if Albumentations is not installed or the file is not one of its pipelines.
     """
-    # Importing it would otherwise ask the network for a newer version.
+    # On import, it would otherwise check the network for a newer version.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
         import albumentations
@@ -50,23 +50,23 @@ def load_transform(file: Path | None) -> Any:
     try:
         transform = albumentations.load(file, data_format="json" if file.suffix == ".json" else "yaml")
         return transform if isinstance(transform, albumentations.Compose) else albumentations.Compose([transform])
-    except Exception as error:  # whatever its reader stumbles over, the file is what has to be fixed
+    except Exception as error:  # whatever its reader raises, the file has to be fixed
         raise ConfigError(f"albumentations_file: {file} is not a serialised pipeline ({error})") from None
 
 
 def check_transform(transform: Any, file: Path | None, image: np.ndarray) -> None:
     """Try the pipeline of `file` on one image, uint8 (H, W, 3).
 
-    Raises ConfigError unless it gives another image of the same kind: what came out normalised already, say, would be
-    normalised once more on the device, and nothing would tell.
+    Raises ConfigError unless it returns an image of the same type and shape. An image that is already normalised, for
+    example, would silently be normalised twice.
     """
     import cv2
 
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(0)  # a pool of threads in this process would hang the workers that it forks
+    cv2.setNumThreads(0)  # a thread pool in this process would hang its forked workers
     try:
         result = transform(image=image)["image"]
-    except Exception as error:  # whatever its operations stumble over, the file is what has to be fixed
+    except Exception as error:  # whatever its operations raise, the file has to be fixed
         raise ConfigError(
             f"albumentations_file: {file} cannot be applied to an image of {_kind(image)} ({error})"
         ) from None
@@ -74,7 +74,7 @@ def check_transform(transform: Any, file: Path | None, image: np.ndarray) -> Non
         cv2.setNumThreads(threads)
     if not isinstance(result, np.ndarray) or (result.dtype, result.shape) != (image.dtype, image.shape):
         raise ConfigError(
-            f"albumentations_file: {file} makes {_kind(result)} of an image of {_kind(image)}; remove what changes "
+            f"albumentations_file: {file} turns an image of {_kind(image)} into {_kind(result)}; remove what changes "
             "type or size (Normalize, ToFloat, ToTensorV2, Resize): images are normalised and resized afterwards"
         )
 
@@ -105,7 +105,7 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
             self._order, self._order_epoch = epoch_order(len(self._images), self._seed, epoch), epoch
         indices = self._order[within * self._batch_size : (within + 1) * self._batch_size]
         rows = share_of(len(indices), self._rank, self._world_size)
-        # A seed for each image of the global batch: neither the workers nor the processes matter.
+        # One seed per image of the global batch, independent of the numbers of workers and processes.
         seeds = generator(self._seed, "albumentations", step).integers(2**31, size=len(indices))[rows]
         images = []
         for index, seed in zip(indices[rows], seeds, strict=True):
@@ -151,7 +151,7 @@ class AlbumentationsLoader:
         return self._steps.steps_per_epoch
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps start..stop-1. The workers end with the iterator, also when it is abandoned."""
+        """The batches of steps start..stop-1. The workers end with the iterator, even if it is abandoned."""
         workers: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
             self._steps,
             batch_size=None,
@@ -161,7 +161,7 @@ class AlbumentationsLoader:
             worker_init_fn=_begin_worker if self._num_workers else None,
         )
         for step, (images, labels) in zip(range(start, stop), workers, strict=True):
-            # Out of pinned memory the host need not wait for a GPU to be through with all before it.
+            # With pinned memory the host need not wait for the GPU to finish earlier work.
             pinned = self._device.type == "cuda"
             part = Split(images.to(self._device, non_blocking=pinned), labels.to(self._device, non_blocking=pinned))
             if self._resolution_at is not None:
@@ -177,15 +177,15 @@ class AlbumentationsLoader:
         return BatchRandom(generator(self._seed, "augment", step), size, rows=rows, device=self._device)
 
     def _size_of(self, step: int) -> int:
-        """Images of a step's batch over all processes."""
+        """Number of images in a step's batch over all processes."""
         return min(self._batch_size, self._images - step % self.steps_per_epoch * self._batch_size)
 
 
 def _begin_worker(worker: int) -> None:
-    """Workers are the parallelism: threads inside them would only get in each other's way.
+    """No threads inside workers, as the workers are the parallelism; no signals either.
 
-    A signal to the whole group of processes, as of `timeout`, torchrun or Ctrl-C, is for the run: it ends its workers
-    after the step that it still takes with them.
+    A signal to the whole process group, as from `timeout`, torchrun or Ctrl-C, is meant for the run: it still takes a
+    step with its workers, then ends them.
     """
     import cv2
 

@@ -1,7 +1,7 @@
 """Decoded data sets in one flat file each, loaded by memory map.
 
-The file is in safetensors' format: a header with the shapes and our facts, then the arrays as they are in memory.
-A cache is a convenience: one that is damaged is made again, one that cannot be written is done without.
+The file is in the safetensors format: a header with shapes and metadata, then the arrays as they are in memory.
+The cache is optional: a damaged one is rebuilt, and if none can be written, there is none.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from wrn.tensors import save_tensors
 
 FORMAT = 2
 ABANDONED_SECONDS = 3600
-"""A half-written cache so old was left behind by a process that was killed."""
+"""Age at which a half-written cache must have been left by a killed process."""
 
 
 def load_cached(source: str, files: Iterable[Path], near: Path, build: Callable[[], Dataset]) -> Dataset:
-    """The data set made of `files`: from its cache, else built and then cached.
+    """The data set built from `files`: from its cache, else built and then cached.
 
-    source: what is made of which place, in words; it has one cache, which is replaced when the files change.
-    near: the folder of the files. The cache goes beside them, or where that is not allowed, into the user's cache
+    source: what is built from where, in words; each has one cache, which is replaced when the files change.
+    near: the folder of the files. The cache goes next to them, or if that is not writable, into the user's cache
         folder.
     """
     identity = f"{FORMAT} {source} {_state(files)}"
@@ -50,7 +50,7 @@ def load_cached(source: str, files: Iterable[Path], near: Path, build: Callable[
 
 
 def _state(files: Iterable[Path]) -> str:
-    """Changes when a file comes, goes or changes."""
+    """Changes when a file is added, removed or changed."""
     digest = hashlib.sha256()
     for file in files:
         try:
@@ -69,7 +69,7 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
 
 
 def _read(path: Path, identity: str) -> Dataset | None:
-    """The cached data set, or None where there is none that is whole and of this identity."""
+    """The cached data set, or None if there is no intact one with this identity."""
     try:
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["wrn"])
@@ -93,7 +93,7 @@ def _write(path: Path, identity: str, dataset: Dataset) -> bool:
     }
     facts = {key: value for key, value in vars(dataset).items() if key not in ("train", "test")}
     facts |= {"identity": identity, "checksum": _checksum(tensors)}
-    # Two processes may write at once: each its own temporary file, the last rename wins, both are right.
+    # Two processes may write at once: each has its own temporary file, and the last rename wins; both are correct.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if not _may_write(path.parent):
@@ -110,7 +110,7 @@ def _write(path: Path, identity: str, dataset: Dataset) -> bool:
 
 
 def _may_write(folder: Path) -> bool:
-    """Whether the nearest folder that exists is meant to be written: root could write to a read-only one, too."""
+    """Whether the nearest existing folder is meant to be writable: root could write to a read-only one, too."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return bool(existing.stat().st_mode & 0o222) and os.access(existing, os.W_OK)
 

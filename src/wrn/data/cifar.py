@@ -1,7 +1,7 @@
-"""CIFAR-100 and CIFAR-10 (Krizhevsky 2009) from any of the forms that people have on disk.
+"""CIFAR-100 and CIFAR-10 (Krizhevsky 2009) in any of the forms that people have on disk.
 
-The python or the binary version, as the archive or as its extracted folder. Members are checked one by one: an
-archive may have been packed again, its members may not have changed. Archives are read as a stream, never extracted.
+The python or the binary version, as the archive or as its extracted folder. Members are checked one by one, so that
+a repacked archive is accepted if its members are unchanged. Archives are read as a stream, never extracted.
 Finding and checking need no torch (the launcher does both); decoding does.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PIXELS = 3 * 32 * 32
 LARGEST_MEMBER = 1 << 28
-"""Bytes. The largest official member has 155 million; more than this is not read into memory."""
+"""Bytes. The largest official member has 155 million; larger ones than this are not read into memory."""
 TITLES = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10"}
 
 Members = dict[str, bytes]
@@ -37,9 +37,9 @@ class Form:
     """One form of a data set on disk.
 
     folder: the name of the extracted folder, which is also the prefix of the archive's members.
-    md5: the members that are read, with the checksums of the official files ("" where none is published: these
+    md5: the members that are read, with the checksums of the official files ("" if none is published: these
         are lists of names, checked after decoding).
-    decode: the members to a data set.
+    decode: turns the members into a data set.
     """
 
     dataset: str
@@ -51,7 +51,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Found:
-    """A form that lies somewhere: `path` is the archive or the folder with the members."""
+    """A form found on disk: `path` is the archive or the folder with the members."""
 
     form: Form
     path: Path
@@ -62,15 +62,15 @@ class Found:
         return tuple(self.path / name for name in self.form.md5) if self.path.is_dir() else (self.path,)
 
     def load(self) -> Dataset:
-        """Read, check and decode. Raises DataError naming the file that is wrong, and the fix."""
+        """Read, check and decode. Raises DataError naming the bad file and the fix."""
         return self.form.decode(self.form, self.members(), str(self.path))
 
     def members(self) -> Members:
-        """What is read of it, checked. Raises DataError naming the file that is wrong, and the fix."""
+        """The members, checked. Raises DataError naming the bad file and the fix."""
         members = self._from_folder() if self.path.is_dir() else self._from_archive()
         for name, expected in self.form.md5.items():
             if name not in members:
-                raise DataError(f"{self.path}: {name} is missing in it; fetch the data set again")
+                raise DataError(f"{self.path}: {name} is missing; download the data set again")
             if expected and _md5(members[name]) != expected:
                 raise _altered(self.path, name)
         return members
@@ -102,14 +102,14 @@ class Found:
             raise DataError(f"{self.path}: cannot be read ({error.strerror}); fix that") from None
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
             raise DataError(
-                f"{self.path}: is truncated or damaged ({error}); delete it and fetch the data set again"
+                f"{self.path}: is truncated or damaged ({error}); delete it and download the data set again"
             ) from None
         return members
 
 
 def _altered(origin: Path | str, name: str) -> DataError:
     return DataError(
-        f"{origin}: {name} is altered or damaged (it is not the official file); delete it and fetch the data set again"
+        f"{origin}: {name} is altered or damaged (not the official file); delete it and download the data set again"
     )
 
 
@@ -120,7 +120,7 @@ def _md5(data: bytes) -> str:
 def find_cifar(dataset: str, directory: Path) -> Found | None:
     """The first form of `cifar100` or `cifar10` in a folder: extracted, as an archive, or the folder itself.
 
-    `directory` may be the archive, too. An extracted folder that lacks members counts only where nothing is whole.
+    `directory` may also be the archive. An extracted folder with missing members counts only if nothing is complete.
     Raises DataError for a folder that cannot be read.
     """
     try:
@@ -132,7 +132,7 @@ def find_cifar(dataset: str, directory: Path) -> Found | None:
 
 
 def _places(form: Form, directory: Path) -> list[Found]:
-    """Where something of a form lies, whole or not."""
+    """Where parts of a form are, complete or not."""
     folders = [
         folder for folder in (directory / form.folder, directory) if any((folder / n).is_file() for n in form.md5)
     ]
@@ -197,7 +197,7 @@ def _dataset(
     splits = {}
     for part, (pixels, labels) in parts.items():
         if len(pixels) != len(labels) or labels.min() < 0 or labels.max() >= len(classes):
-            raise DataError(f"{origin}: images and labels of {part} do not fit together; fetch the data set again")
+            raise DataError(f"{origin}: images and labels of {part} do not match; download the data set again")
         images = torch.from_numpy(np.array(pixels, dtype=np.uint8).reshape(-1, 3, 32, 32))
         splits[part] = Split(images, torch.from_numpy(np.array(labels, dtype=np.int64)))
     mean, std = channel_statistics(splits["train"].images)
@@ -220,13 +220,13 @@ def _rows(data: bytes, labels: int) -> np.ndarray:
 
 
 def _superclass_of(fine: np.ndarray, coarse: np.ndarray) -> tuple[int, ...]:
-    """The superclass of each class, read off the images that have both labels."""
+    """The superclass of each class, taken from the images, which have both labels."""
     table = dict(zip(fine.tolist(), coarse.tolist(), strict=True))
     return tuple(table[label] for label in range(len(table)))
 
 
 def _names(members: Members, file: str, origin: str) -> list[str]:
-    """The names in a text file, one a line; line ends and empty lines do not matter."""
+    """The names in a text file, one per line; line endings and empty lines do not matter."""
     names = [line.strip() for line in members[file].decode("utf-8", "replace").splitlines() if line.strip()]
     if _md5("\n".join(names).encode()) != _NAMES_MD5[file]:
         raise _altered(origin, file)
@@ -238,7 +238,7 @@ _NAMES_MD5 = {
     "coarse_label_names.txt": "7baf0fcbe8bbb8483327dd18f1cda1cb",
     "batches.meta.txt": "c4a53feb1b64ee5c7b132f9a245e037b",
 }
-"""Of the names in their official order, joined by newlines."""
+"""Checksums of the names in their official order, joined by newlines."""
 
 FORMS = (
     Form(

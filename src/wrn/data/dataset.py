@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 LEAST_STD = 1 / 255
-"""Stands for the deviation, which is divided by, of a channel that has one value throughout."""
+"""Used as the standard deviation of a constant channel, to avoid dividing by 0."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Split:
 class Dataset:
     """A data set with its train and test splits.
 
-    name: `cifar100`, `cifar10`, `folder` or `synthetic`: what was really loaded, never `auto`.
+    name: `cifar100`, `cifar10`, `folder` or `synthetic`: what was actually loaded, never `auto`.
     origin: one phrase for people: where it was found or how it was made.
     classes: the class names, by label.
-    superclasses: the superclass names, by superclass index; empty where there are none.
-    superclass_of: the superclass index of each class; empty where there are none.
+    superclasses: the superclass names, by superclass index; may be empty.
+    superclass_of: the superclass index of each class; may be empty.
     mean, std: per channel, of the training images scaled to 0..1.
     """
 
@@ -63,9 +63,10 @@ class Dataset:
         return len(self.classes)
 
     def identity(self) -> dict[str, Any]:
-        """What tells it from other data: `name`, how many images, and a digest of classes, labels and looks."""
-        looks = [round(value, 6) for value in (*self.mean, *self.std)]  # the last digits are the processor's
-        digest = hashlib.sha256(json.dumps([self.classes, looks]).encode())
+        """What distinguishes it from other data: `name`, numbers of images, and a digest of classes, labels and pixel
+        statistics."""
+        statistics = [round(value, 6) for value in (*self.mean, *self.std)]  # the last digits depend on the processor
+        digest = hashlib.sha256(json.dumps([self.classes, statistics]).encode())
         for split in (self.train, self.test):
             digest.update(split.labels.cpu().numpy().tobytes())
         return {"name": self.name, "train": len(self.train), "test": len(self.test), "digest": digest.hexdigest()[:16]}

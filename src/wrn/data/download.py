@@ -1,4 +1,4 @@
-"""Fetching the official archives: resumed where they broke off, checked, and by one process at a time."""
+"""Downloads the official archives: resumed if interrupted, verified, by one process at a time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from filelock import FileLock, Timeout
 from wrn.errors import DataError
 
 ProgressCallback = Callable[[int, int | None], None]
-"""Called with the bytes fetched so far and, where the server says so, their total."""
+"""Called with the bytes downloaded so far and, if the server reports it, the total."""
 
 BLOCK = 1 << 18
 SLOW_SECONDS, SLOW_BYTES = 15.0, 4_000_000
-"""A source that has not sent so many bytes in so many seconds is left for the next one (the official server has
-served at 55 kB/s for months: pytorch/vision issue 9536)."""
+"""A source slower than this many bytes in this many seconds is abandoned for the next one (the official server was
+limited to 55 kB/s for months: pytorch/vision issue 9536)."""
 LONGEST_WAIT_S = 3600.0
-"""How long a process waits for another one that fetches the same."""
+"""How long a process waits for another one that downloads the same archive."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch: the same bytes at each of the addresses, which are tried in order."""
+    """A file to download: the same bytes from each URL; they are tried in order."""
 
     name: str
     md5: str
@@ -49,7 +49,7 @@ ARCHIVES = {
 
 
 class Unreachable(DataError):
-    """No address delivered the archive (in time): a matter of the network, not of this machine."""
+    """No URL delivered the archive (in time): a network problem, not one of this machine."""
 
 
 def fetch(
@@ -60,16 +60,16 @@ def fetch(
     limit_s: float = math.inf,
     on_progress: ProgressCallback | None = None,
 ) -> Path:
-    """The path of the whole, checked archive in `directory`, fetched if it is not there yet.
+    """The path of the complete, verified archive in `directory`, downloaded if it is not there yet.
 
-    A second process that wants the same waits for the first. What was fetched before a break is kept and gone on
-    from, another day if need be.
+    A second process that wants the same archive waits for the first. A partial download is kept and resumed, even on
+    another day.
 
     timeout_s: how long a server may stay silent.
-    limit_s: how long all of it may take, waiting for another process included.
+    limit_s: the total time allowed, including waiting for another process.
 
-    Raises Unreachable, with what each address answered, and DataError where `directory` cannot be written or another
-    process never ends.
+    Raises Unreachable, with the answer of each URL, and DataError if `directory` cannot be written or another process
+    never finishes.
     """
     path, lock = directory / archive.name, directory / f".{archive.name}.lock"
     deadline = time.monotonic() + limit_s
@@ -81,22 +81,22 @@ def fetch(
     except Timeout:
         if limit_s < math.inf:
             raise Unreachable(
-                f"{archive.name} is being fetched by another process, which has not ended within {limit_s:.0f} s; wait "
-                "for that one and try again"
+                f"{archive.name} is being downloaded by another process, which did not finish within {limit_s:.0f} s; "
+                "wait for it and try again"
             ) from None
         raise DataError(
-            f"{path}: another process has been fetching it for an hour; stop that one and try again"
+            f"{path}: another process has been downloading it for an hour; stop that process and try again"
         ) from None
     except OSError as error:
         raise DataError(
-            f"{directory}: the data cannot be written there ({error.strerror or error}); free space or give --data-dir"
+            f"{directory}: the data cannot be written ({error.strerror or error}); free some space or give --data-dir"
         ) from None
     return path
 
 
 @contextmanager
 def _made(folder: Path, lock: Path) -> Iterator[None]:
-    """The folder, made for the time of the block, and for good where that leaves more in it than the lock."""
+    """Create the folder for the block; keep it only if the block leaves more in it than the lock."""
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,21 +105,21 @@ def _made(folder: Path, lock: Path) -> Iterator[None]:
         with suppress(OSError):
             if folder in new and list(folder.iterdir()) == [lock]:
                 lock.unlink()
-            for place in new:  # the innermost first; one that holds anything stays
+            for place in new:  # innermost first; non-empty ones stay
                 place.rmdir()
 
 
 class _Broken(Exception):
-    """An address failed; the message says how."""
+    """A URL failed; the message says how."""
 
 
 class _Slow(_Broken):
-    """An address dawdles, and another one is still to be tried."""
+    """A URL is slow, and another one has not been tried yet."""
 
 
 @dataclass
 class _Fetch:
-    """One archive from whichever address delivers it, by way of `.NAME.part`, which only ever holds its beginning."""
+    """One archive from whichever URL delivers it, through `.NAME.part`, which always holds a prefix of it."""
 
     archive: Archive
     path: Path
@@ -128,7 +128,7 @@ class _Fetch:
     on_progress: ProgressCallback
 
     def run(self) -> None:
-        """Every address in order; then, patiently, those that were left because they were slow."""
+        """Try every URL in order, then the slow ones again, this time patiently."""
         part = self.path.with_name(f".{self.path.name}.part")
         answers = []
         waiting = deque(self.archive.urls)
@@ -141,12 +141,12 @@ class _Fetch:
                 if _md5(part) == self.archive.md5:
                     part.replace(self.path)
                     return
-                # Not what it should be: nothing of it can be gone on from, but the fault may lie in an old beginning.
+                # The wrong content: start from nothing, but if a partial download was resumed, that may be to blame.
                 part.unlink()
                 if resumed:
                     waiting.appendleft(url)
                     continue
-                answers.append(f"{url}: sent something else (its md5 is not the official one)")
+                answers.append(f"{url}: sent a different file (its MD5 is not the official one)")
             except _Slow as error:
                 answers.append(f"{url}: {error}")
                 slow.add(url)
@@ -154,26 +154,26 @@ class _Fetch:
             except _Broken as error:
                 answers.append(f"{url}: {error}")
         if time.monotonic() >= self.deadline:
-            answers.append("it took too long; what has come is kept, and the next try goes on from there")
+            answers.append("it took too long; the partial download is kept, and the next try resumes it")
         raise Unreachable(
-            f"{self.archive.name} could not be fetched ({'; '.join(answers)}); copy the archive to a folder by hand "
-            "and give that as --data-dir"
+            f"{self.archive.name} could not be downloaded ({'; '.join(answers)}); copy the archive into a folder "
+            "yourself and give that as --data-dir"
         )
 
     def _append(self, url: str, part: Path, *, patient: bool) -> None:
-        """Append to `part` what is missing of it. Raises _Broken where the server fails, _Slow where it dawdles."""
+        """Append the missing bytes to `part`. Raises _Broken if the server fails, _Slow if it is slow."""
         import requests
         import urllib3
 
         have = part.stat().st_size if part.exists() else 0
-        # The file as it is: some servers would declare a .gz as compressed in transit, and it would be unpacked.
+        # The file unchanged: some servers declare a .gz as compressed in transit, and it would be decompressed.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         try:
             with requests.get(url, headers=headers, stream=True, timeout=self.timeout_s) as answer:
-                if answer.status_code == 416:  # nothing is missing, or what we have is longer than the file
+                if answer.status_code == 416:  # nothing is missing, or ours is longer than the file
                     return
                 answer.raise_for_status()
-                # A server that cannot go on sends everything: let pass what we have, and keep that in case it breaks.
+                # A server that cannot resume sends everything: skip what we have, but keep it in case this fails.
                 known = 0 if answer.status_code == 206 else have
                 length = answer.headers.get("Content-Length")
                 total = have - known + int(length) if length else 0
@@ -185,12 +185,12 @@ class _Fetch:
                 if have < total:
                     raise urllib3.exceptions.ProtocolError
         except urllib3.exceptions.ProtocolError:
-            raise _Broken(f"broke off after {have} of {total or 'an unknown number of'} bytes") from None
+            raise _Broken(f"the connection broke after {have} of {total or 'an unknown number of'} bytes") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _Broken(_short(error)) from None
 
     def _watched(self, blocks: Iterator[bytes], patient: bool) -> Iterator[bytes]:
-        """The blocks, for as long as they come fast enough and in time."""
+        """The blocks, as long as they arrive fast enough and before the deadline."""
         started, amount = time.monotonic(), 0
         for block in blocks:
             yield block
@@ -204,7 +204,7 @@ class _Fetch:
 
 
 def _short(error: Exception) -> str:
-    """The essence of requests' often very long messages."""
+    """A short form of requests' often very long messages."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP {response.status_code}"

@@ -1,4 +1,4 @@
-"""Your own pictures: `train/<class>/*.png` and `test/<class>/*.png`, resized to 32x32."""
+"""Your own images: `train/<class>/*.png` and `test/<class>/*.png`, resized to 32x32."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wrn.errors import DataError
 
 
 def load_folder(directory: Path, *, skip_broken: bool = False) -> Dataset:
-    """The pictures below `directory`, the classes being the sorted names of the folders in `train`.
+    """The images below `directory`; the classes are the sorted folder names in `train`.
 
-    Raises DataError for a folder that cannot be read, has no pictures, or a test class that train lacks, and for
-    broken pictures, the first of which are named; with `skip_broken` those are left out and counted in the data
-    set's `origin`.
+    Raises DataError for a folder that cannot be read, a class without images or a test class missing from train, and
+    for broken images, naming the first few; with `skip_broken` these are skipped and counted in the data set's
+    `origin`.
     """
     train, test, classes = list_pictures(directory)
 
@@ -34,7 +34,7 @@ def load_folder(directory: Path, *, skip_broken: bool = False) -> Dataset:
         origin = str(directory)
         if any(broken):
             origin += (
-                f", broken and left out: {len(broken[0])} of the training split, {len(broken[1])} of the test split"
+                f", broken and skipped: {len(broken[0])} in the training split, {len(broken[1])} in the test split"
             )
         train_split, test_split = (_whole(*part) for part in parts)
         mean, std = channel_statistics(train_split.images)
@@ -45,15 +45,15 @@ def load_folder(directory: Path, *, skip_broken: bool = False) -> Dataset:
 
 
 def _refusal(broken: list[tuple[Path, DataError]]) -> DataError:
-    """What is wrong with the first of the broken pictures, and which others there are."""
+    """What is wrong with the first broken image, and which others are broken."""
     others = [str(path) for path, _ in broken[1:]]
     more = f" (and {len(others)} more: {some(others)})" if others else ""
     return DataError(f"{broken[0][1]}, or give --skip-broken{more}")
 
 
 def _whole(files: Files, results: list[Tensor | DataError]) -> Split:
-    """The pictures that could be read. Raises DataError when there are none."""
+    """The images that could be read. Raises DataError if there are none."""
     whole = [(result, label) for result, (_, label) in zip(results, files, strict=True) if isinstance(result, Tensor)]
     if not whole:
-        raise DataError(f"{files[0][0]}: cannot be read as a picture, nor can any other of its split; fix them")
+        raise DataError(f"{files[0][0]}: cannot be read as an image, nor can any other in its split; fix them")
     return Split(torch.stack([image for image, _ in whole]), torch.tensor([label for _, label in whole]))

@@ -1,4 +1,4 @@
-"""How your own pictures lie in class folders: `train/<class>/*.png` and `test/<class>/*.png`. Needs no torch."""
+"""The layout of an image folder: `train/<class>/*.png` and `test/<class>/*.png`. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from wrn.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
 TEST_NAMES = ("test", "val", "valid", "validation")
-"""Folders that may hold the test pictures, the first that exists."""
+"""Folders that may hold the test images; the first that exists is used."""
 NAMED = 3
-"""How many broken pictures or foreign classes a message names."""
+"""How many broken images or unknown classes a message names."""
 
 Files = list[tuple[Path, int]]
-"""Pictures with their labels."""
+"""Image files with their labels."""
 
 
 def list_pictures(directory: Path) -> tuple[Files, Files, list[str]]:
-    """The train pictures, the test pictures and the classes, which are the sorted names of the folders in `train`.
+    """The training images, the test images and the classes, which are the sorted folder names in `train`.
 
-    Raises DataError for a folder that cannot be read, has no pictures, or a test class that train lacks.
+    Raises DataError for a folder that cannot be read, a class without images, or a test class missing from train.
     """
     try:
         return _list(directory)
@@ -34,27 +34,27 @@ def _list(directory: Path) -> tuple[Files, Files, list[str]]:
         raise DataError(f"{directory}: is one split of the pictures; give the folder of both, {directory.parent}")
     if not train.is_dir():
         raise DataError(
-            f"{directory}: holds no folder train/; lay pictures out as train/<class>/*.png and test/<class>/*.png"
+            f"{directory}: has no folder train/; lay images out as train/<class>/*.png and test/<class>/*.png"
         )
     if test is None:
-        raise DataError(f"{directory}: holds no folder test/; put some pictures of each class into test/<class>/")
+        raise DataError(f"{directory}: has no folder test/; put some images of each class into test/<class>/")
     known, tested = _classes(train), _classes(test)
     if len(known) < 2:
-        raise DataError(f"{train}: holds {len(known)} class folders, but a choice needs two; add train/<class>/*.png")
-    if strangers := [name for name in tested if name not in known]:
-        raise DataError(f"{test}: has classes that train lacks ({some(strangers)}); add them there or remove them")
-    for name, pictures in known.items():
-        if not pictures:
-            raise DataError(f"{train / name}: holds no pictures ({' '.join(SUFFIXES)}); add some or remove the folder")
+        raise DataError(f"{train}: has {len(known)} class folders; at least two are needed: add train/<class>/*.png")
+    if unknown := [name for name in tested if name not in known]:
+        raise DataError(f"{test}: has classes that train lacks ({some(unknown)}); add them there or remove them")
+    for name, images in known.items():
+        if not images:
+            raise DataError(f"{train / name}: has no images ({' '.join(SUFFIXES)}); add some or remove the folder")
     if not any(tested.values()):
-        raise DataError(f"{test}: holds no pictures; put some of each class into test/<class>/")
+        raise DataError(f"{test}: has no images; put some of each class into test/<class>/")
     label = {name: number for number, name in enumerate(known)}
     listed = ([(p, label[name]) for name, files in part.items() for p in files] for part in (known, tested))
     return next(listed), next(listed), list(known)
 
 
 def _classes(part: Path) -> dict[str, list[Path]]:
-    """The pictures of each class folder, however deep below it; hidden files and folders do not count."""
+    """The images below each class folder, at any depth, skipping hidden files and folders."""
     return {
         folder.name: sorted(
             path
@@ -69,5 +69,5 @@ def _classes(part: Path) -> dict[str, list[Path]]:
 
 
 def some(names: list[str]) -> str:
-    """The first of them, and a sign that there are more."""
+    """The first few names, with an ellipsis if there are more."""
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

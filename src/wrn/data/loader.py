@@ -1,6 +1,6 @@
-"""Batches from a split that lives on the device: gathered, augmented and normalised there, a whole batch at a time.
+"""Batches from a split that is kept on the device: gathered, augmented and normalised there, a whole batch at a time.
 
-The batch of step s is a pure function of (seed, s). Going on in the middle of an epoch needs no saved state.
+The batch of step s is a pure function of (seed, s), so resuming in the middle of an epoch needs no saved state.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Loader(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which every image comes once; the last batch of an epoch may be smaller."""
+        """Steps per pass over all images; the last batch of an epoch may be smaller."""
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps start..stop-1, counted over the whole run."""
@@ -38,7 +38,7 @@ class Loader(Protocol):
 class DeviceLoader:
     """The loader without worker processes.
 
-    split: moved to `device` once, laid out as `Windows` (7 kB an image of 32 px with mirror images).
+    split: moved to `device` once, laid out as `Windows` (7 kB per 32 px image, including mirror images).
     batch_size: images per step over all processes.
     resolution_at: the side in pixels at a step; the split is resized when it changes.
     """
@@ -79,7 +79,7 @@ class DeviceLoader:
         return made if self._stream is None else _made_ahead(made, self._stream)
 
     def batch(self, step: int) -> Batch:
-        """This process's share of the batch of step `step`."""
+        """This process's share of the batch at step `step`."""
         windows = self._windows_of(self._resolution_at(step) if self._resolution_at else self._split.images.shape[-1])
         indices = self._indices(step)
         size = len(indices)
@@ -97,18 +97,18 @@ class DeviceLoader:
         return self._order[within * self._batch_size : (within + 1) * self._batch_size]
 
     def _windows_of(self, side: int) -> Windows:
-        """The split at this resolution, made anew when it changes."""
+        """The split at this resolution, rebuilt when it changes."""
         if self._windows is None or self._side != side:
-            self._windows = None  # frees its memory before the next is made
+            self._windows = None  # free its memory before the next is built
             resized = resize_split(self._split.to(self._device), side)
             self._windows, self._side = self._pipeline.windows(resized.images), side
         return self._windows
 
 
 def _made_ahead(batches: Iterator[Batch], stream: torch.cuda.Stream) -> Iterator[Batch]:
-    """The same batches, each made on `stream` before the step that uses the one before it: beside it, on a GPU.
+    """The same batches, each prepared on `stream` before the step on the previous one, so that they overlap on a GPU.
 
-    One stream for the whole life of a loader, so that what it keeps from batch to batch stays in order.
+    One stream for the lifetime of a loader, so that what it keeps from batch to batch stays in order.
     """
     user = torch.cuda.current_stream(stream.device)
     stream.wait_stream(user)
@@ -118,7 +118,7 @@ def _made_ahead(batches: Iterator[Batch], stream: torch.cuda.Stream) -> Iterator
         batch = following
         user.wait_stream(stream)
         for tensor in batch.tensors:
-            tensor.record_stream(user)  # its memory is not given to another batch before the step is done with it
+            tensor.record_stream(user)  # do not reuse its memory before the step has finished with it
         with torch.cuda.stream(stream):
             following = next(batches, None)
         yield batch
@@ -140,12 +140,12 @@ def make_loader(
 ) -> Loader:
     """The loader for these options: on the device, except for the albumentations policy, which needs workers.
 
-    Raises ConfigError when albumentations is asked for and not installed, or when a batch is too small to be shared.
+    Raises ConfigError if albumentations is requested but not installed, or if a batch is too small to be shared.
     """
     smallest = len(split) % batch_size or batch_size
     if world_size > (smallest + 1) // 2:
         raise ConfigError(
-            f"batch_size: of {len(split)} images in batches of {batch_size} the last is one of {smallest}, too few for "
+            f"batch_size: {len(split)} images in batches of {batch_size} leave a last batch of {smallest}, too few for "
             f"{world_size} processes (two images each); give another --batch-size or fewer processes"
         )
     pipeline = Pipeline(options, mean, std)

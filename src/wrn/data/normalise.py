@@ -22,9 +22,9 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 def _row_of_pixels(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift for a whole row of pixels: three channels alone are too short a vector to be fast.
+    """Scale and shift for a whole row of pixels, as a vector of only three channels would be slow.
 
-    Kept per device, so that no batch waits for them to be copied there.
+    Cached per device, so that no batch waits for the copy.
     """
     scale = torch.tensor([1 / (255 * s) for s in std]).repeat(width)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width)

@@ -1,4 +1,4 @@
-"""Which images a step has: the steps and the order of an epoch, and each process's share of a batch."""
+"""Which images a step uses: the steps and the order of an epoch, and each process's share of a batch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from wrn.data.random import generator
 
 
 def steps_in_epoch(images: int, batch_size: int) -> int:
-    """Steps in which every image comes once; the last batch of an epoch may be smaller."""
+    """Steps per pass over all images; the last batch of an epoch may be smaller."""
     return -(-images // batch_size)
 
 
 def share_of(size: int, rank: int, world_size: int) -> slice:
-    """The rows of a global batch of `size` images that a process has.
+    """The rows of a global batch of `size` images that a process gets.
 
-    Shares are contiguous, cover the batch without overlap, and are even in size (except where an odd batch ends),
-    so that mixing in neighbouring pairs stays within a process.
+    Shares are contiguous, cover the batch without overlap, and have even sizes (except at the end of an odd batch), so
+    that mixing neighbouring pairs stays within a process.
     """
     pairs = (size + 1) // 2
     first, last = rank * pairs // world_size, (rank + 1) * pairs // world_size
@@ -24,5 +24,5 @@ def share_of(size: int, rank: int, world_size: int) -> slice:
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
-    """A random order of the images, int64 (images,), another for every epoch."""
+    """A random order of the images, int64 (images,), different for every epoch."""
     return generator(seed, "order", epoch).permutation(images)

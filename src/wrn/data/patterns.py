@@ -1,7 +1,7 @@
-"""The drawing board of the synthetic data set: small grey pictures of shapes and textures, made from formulas.
+"""Building blocks of the synthetic data set: small grey pictures of shapes and textures, drawn by formulas.
 
-Both are drawn once and then looked up, 64x64 each: a shape as its coverage (255 inside, 0 outside, soft edges), a
-texture as a grey level that repeats seamlessly in both directions.
+Both are drawn once at 64x64 and then looked up: a shape as its coverage (255 inside, 0 outside, soft edges), a texture
+as a grey level that tiles seamlessly in both directions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SIDE = 64
 """Pixels along a side of a picture of a shape or a texture."""
 
 VARIANTS = 9
-"""How many variants of each shape are drawn: more pointed, with more teeth, with a wider hole, and so on."""
+"""Number of variants drawn of each shape: more pointed, with more teeth, with a wider hole, and so on."""
 
 _FINE = 4 * SIDE  # pictures are drawn at this size, without soft edges, and averaged down
 
@@ -165,11 +165,11 @@ SHAPES: dict[str, Callable[[Field, Field, float], Mask]] = {
     "house": _house,
     "dumbbell": _dumbbell,
 }
-"""Each shape: which points of the square -1..1 (y upwards) belong to it; its variant runs over 0..1."""
+"""For each shape, which points of the square -1..1 (y upwards) belong to it; its variant ranges over 0..1."""
 
 
 def _wave(phase: Field) -> Field:
-    """0..1, with period 1 and flat tops: a sine that has been pulled towards its extremes."""
+    """0..1, with period 1 and flat tops: a clipped sine."""
     return np.clip(0.5 + 0.9 * np.sin(2 * np.pi * phase), 0, 1)
 
 
@@ -195,13 +195,14 @@ TEXTURES: dict[str, Callable[[Field, Field], Field]] = {
     "bricked": _bricks,
     "scaly": _scales,
 }
-"""Each texture: grey level 0..1 over the square 0..1, which repeats. Two more, `speckled` and `marbled`, are noise."""
+"""For each texture, the grey level 0..1 over the square 0..1, which tiles. Two more, `speckled` and `marbled`, are
+noise."""
 
 TEXTURE_NAMES = (*TEXTURES, "speckled", "marbled")
 
 
 def _noise(seed: int, cells: int) -> Field:
-    """Smooth noise in 0..1 (_FINE, _FINE) that repeats, with `cells` independent values along a side."""
+    """Smooth noise in 0..1 (_FINE, _FINE) that tiles, with `cells` independent values along a side."""
     values = generator(seed, "synthetic-noise", cells).random((cells, cells))
     at = np.arange(_FINE) * cells / _FINE
     low = at.astype(np.int64)
@@ -220,7 +221,7 @@ def _shrunk(picture: NDArray[np.float64]) -> Pictures:
 
 
 def _softened(pictures: Pictures) -> Pictures:
-    """Each pixel the mean of its 3x3 neighbourhood: edges as wide as a pixel of the image that looks them up."""
+    """Each pixel replaced by the mean of its 3x3 neighbourhood, so that edges are one pixel wide in the images."""
     wide = np.pad(pictures.astype(np.uint16), ((0, 0), (0, 0), (1, 1), (1, 1)))
     rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]

@@ -1,8 +1,8 @@
-"""Reading the pickles of CIFAR's python version without executing anything.
+"""Reads the pickles of CIFAR's python version without executing anything.
 
-A pickle is a program that may call any function it can name. This reader knows four names, those of a numpy array's
-pickle, and none of them is numpy's: each stands for a plain record here. Arrays are made from the records' bytes
-afterwards. (That is why bandit need not warn of the import, its B403.)
+A pickle is a program that can call any function it names. This reader knows only the four names in the pickle of a
+numpy array, and maps each to a plain record instead of numpy's function. Arrays are built from the records' bytes
+afterwards. (So bandit's warning about the import, B403, does not apply.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PLAIN_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1")
 
 
 class _DtypeRecord:
-    """What a pickle says of an element type."""
+    """What a pickle says about an element type."""
 
     def __init__(self, name: str = "", *ignored: Any) -> None:
         self.name = name
@@ -37,7 +37,7 @@ class _DtypeRecord:
 
 
 class _ArrayRecord:
-    """What a pickle says of an array: shape, element type, bytes."""
+    """What a pickle says about an array: shape, element type, bytes."""
 
     def __init__(self) -> None:
         self.shape: Any = ()
@@ -70,22 +70,22 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(data: bytes, name: str) -> Any:
-    """Lists, dicts, strings, numbers and numpy arrays, of which strings of Python 2 are decoded as latin-1.
+    """Lists, dicts, strings, numbers and numpy arrays; Python 2 strings are decoded as latin-1.
 
-    Raises DataError, calling the file `name`, for a pickle that holds or asks for anything else, or is damaged.
+    Raises DataError, calling the file `name`, for a damaged pickle or one that holds or calls anything else.
     """
     try:
         return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load(), {})
-    # A damaged pickle can fail in any way; none of them is a bug of ours.
+    # A damaged pickle can fail in any way, and that is not our bug.
     except Exception as error:
-        raise DataError(f"{name}: is not a harmless pickle of arrays ({error}); fetch the data set again") from None
+        raise DataError(f"{name}: is not a safe pickle of arrays ({error}); download the data set again") from None
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:
-    """The value with array records made arrays. Raises ValueError for any other kind of object.
+    """The value with array records converted to arrays. Raises ValueError for any other kind of object.
 
-    done: results by the identity of what they were made from: a pickle of a few bytes can refer to one list from
-    many places of another, and that from many of a third, and so on.
+    done: results by the identity of their source, as a pickle of a few bytes can nest references to one list
+    exponentially.
     """
     if value is None or isinstance(value, (str, bytes, int, float)):
         return value

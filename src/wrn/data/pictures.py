@@ -1,4 +1,4 @@
-"""A picture file as the network's 32x32 pixels: shared by `--dataset folder` and by prediction."""
+"""Reads an image file as the network's 32x32 pixels, for `--dataset folder` and prediction."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from wrn.errors import DataError
 
 SIDE = 32
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
-"""Pillow's names of what is read. No others: some call external programs."""
+"""Pillow's names of the accepted formats. No others, as some call external programs."""
 DRAFT = (4 * SIDE, 4 * SIDE)
-"""JPEGs are decoded at no less than this size, which saves most of the time that a photo takes."""
+"""JPEGs are decoded at a reduced size of at least this, which saves most of the time for a photo."""
 
 
 @contextmanager
 def large_ones_unremarked() -> Iterator[None]:
-    """Within this block Pillow does not warn of large pictures; those of twice the size it refuses all the same.
+    """Silence Pillow's warning about large images within the block; it still refuses those of twice the size.
 
-    To be put around all threads that read: the filters of warnings are those of the whole process, and threads that
-    each set and reset them leave them set for good.
+    Must enclose all reading threads: warning filters are global to the process, and threads that each set and reset
+    them may leave them set.
     """
     from PIL import Image
 
@@ -36,7 +36,7 @@ def large_ones_unremarked() -> Iterator[None]:
 
 
 def read_pictures(paths: Sequence[Path]) -> list[Tensor | DataError]:
-    """Each of these files as `read_picture` reads it, or what is wrong with it; several at a time."""
+    """Each file as `read_picture` reads it, or its error; several at a time."""
 
     def read(path: Path) -> Tensor | DataError:
         try:
@@ -49,10 +49,10 @@ def read_pictures(paths: Sequence[Path]) -> list[Tensor | DataError]:
 
 
 def read_picture(path: Path) -> Tensor:
-    """uint8 (3, 32, 32), RGB: turned as its EXIF says, transparency on white, resized without regard to its shape.
+    """uint8 (3, 32, 32), RGB: rotated as its EXIF says, transparency on white, resized ignoring the aspect ratio.
 
-    Of a moving picture, the first frame. To be called within `large_ones_unremarked`. Raises DataError, naming the
-    file, when it cannot be read as a picture.
+    Uses the first frame of an animation. Call it within `large_ones_unremarked`. Raises DataError, naming the file, if
+    it cannot be read as an image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -61,7 +61,7 @@ def read_picture(path: Path) -> Tensor:
             file.draft("RGB", DRAFT)
             picture = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):
-                # 16 bits a pixel (Pillow holds them in 16 or in 32): it would cut them off at 255, not scale them.
+                # 16 bits per pixel (which Pillow keeps in 16 or 32): it would clip them at 255 instead of scaling.
                 values = np.asarray(picture, dtype=np.float64) / 257
                 picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
             elif picture.mode == "F":
@@ -75,15 +75,15 @@ def read_picture(path: Path) -> Tensor:
                 picture = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; give the path of a picture") from None
+        raise DataError(f"{path}: there is no such file; give the path of an image") from None
     except IsADirectoryError:
-        raise DataError(f"{path}: is a folder; give the pictures in it, as {path}/*.png") from None
+        raise DataError(f"{path}: is a folder; give the images in it, as {path}/*.png") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: has more pixels than is safe to read; make it smaller") from None
-    # Pillow's decoders meet damage with whatever it leads to: OSError, SyntaxError, struct.error, IndexError, ...
+    # On damaged files, Pillow's decoders raise anything: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
-        reason = "no picture of a known format" if isinstance(error, UnidentifiedImageError) else _reason(error)
-        raise DataError(f"{path}: cannot be read as a picture ({reason}); fix or remove it") from None
+        reason = "not a known image format" if isinstance(error, UnidentifiedImageError) else _reason(error)
+        raise DataError(f"{path}: cannot be read as an image ({reason}); fix or remove it") from None
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Random numbers that are a pure function of (seed, purpose, position): nothing to save, nothing to restore.
 
-Every random choice of a run is drawn from a counter-based generator (Philox, Salmon et al. 2011) keyed by the
-run's seed and by what the numbers are for. The batch at step s is therefore the same after a resume, on the CPU
-and on a GPU, and in a run of one process or of eight: there is no generator state to lose.
+Every random choice of a run is drawn from a counter-based generator (Philox, Salmon et al. 2011) keyed by the run's
+seed and the purpose of the numbers. So the batch at step s is the same after a resume, on a CPU or a GPU, with one
+process or eight: there is no generator state to lose.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def to_device_together(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
-    """The same for several arrays, in one transfer to a GPU: each costs its host about 10 us, however small."""
+    """The same for several arrays in one transfer, as each transfer to a GPU costs the host about 10 us."""
     if device.type != "cuda":
         return [to_device(values, device) for values in arrays]
     return unpacked(to_device(packed(arrays), device), arrays)
 
 
 def packed(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The bytes of the arrays behind each other, each begun at a multiple of 8."""
+    """The bytes of the arrays one after another, each starting at a multiple of 8."""
     padded = [np.pad(np.ascontiguousarray(a).reshape(-1).view(np.uint8), (0, -a.nbytes % 8)) for a in arrays]
     return np.concatenate(padded)
 
 
 def unpacked(bytes_of_all: Tensor, like: Sequence[np.ndarray]) -> list[Tensor]:
-    """Undoes `packed(like)`: views of its bytes, uint8 (N,), with the types and shapes of the arrays."""
+    """The inverse of `packed(like)`: views of its bytes, uint8 (N,), with the types and shapes of the arrays."""
     tensors, start = [], 0
     for values in like:
         dtype = torch.from_numpy(np.empty(0, values.dtype)).dtype
@@ -53,10 +53,10 @@ def unpacked(bytes_of_all: Tensor, like: Sequence[np.ndarray]) -> list[Tensor]:
 
 
 class BatchRandom:
-    """Per-image random numbers of one global batch, on the device, of which a process may see its rows only.
+    """Per-image random numbers for one global batch, on the device, of which a process may take only its rows.
 
-    Numbers are drawn on the host for the whole global batch and then cut to `rows`, so that each process of a
-    distributed run draws what the one process of an undistributed run would have drawn for the same images.
+    Numbers are drawn on the host for the whole global batch and then cut to `rows`, so that an image gets the same
+    numbers with any number of processes.
     """
 
     def __init__(
@@ -97,5 +97,5 @@ class BatchRandom:
         return to_device(self._draws.standard_normal(count, dtype=np.float32), self._device)
 
     def host_integers(self, low: int, high: int) -> np.ndarray:
-        """int64 (rows,) in low..high-1, on the host: for choices that decide which kernels run."""
+        """int64 (rows,) in low..high-1, on the host, for choices that determine which kernels run."""
         return self._draws.integers(low, high, size=self._batch_size)[self._rows]

@@ -1,4 +1,4 @@
-"""The door to all images: a data set by its name, from wherever it is to be had."""
+"""Opens a data set by name, from disk or by download."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def open_dataset(
 ) -> Dataset:
     """The data set `name` (`auto`, `cifar100`, `cifar10`, `folder` or `synthetic`).
 
-    It is looked for in `data_dir`, or where that is None in each of `search`; then it is fetched into `data_dir` or
-    the first of `search` that can be written. `auto` is CIFAR-100 or, where that is neither there nor quickly
-    fetched, the synthetic set; one that is there but damaged is an error all the same.
+    It is looked for in `data_dir`, or if that is None in each of `search`, and otherwise downloaded into `data_dir` or
+    the first writable folder of `search`. `auto` is CIFAR-100, or the synthetic set if CIFAR-100 is neither on disk nor
+    quick to download; a damaged copy is still an error.
 
-    Raises DataError, with the fix, when it is not to be had or is damaged.
+    Raises DataError, with the fix, if the data set is unavailable or damaged.
     """
     if name == "synthetic":
         return _synthetic("")
@@ -50,7 +50,7 @@ def _load(found: Found) -> Dataset:
 
 
 def _synthetic(why: str) -> Dataset:
-    """The synthetic set, and why it was taken where nobody asked for it."""
+    """The synthetic set, with the reason if nobody asked for it."""
     from wrn.data.synthetic import make_synthetic
 
     dataset = make_synthetic()

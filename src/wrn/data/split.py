@@ -1,4 +1,4 @@
-"""Cutting a training split by class: a validation part held out, or a small subset for quick trials."""
+"""Splits the training images by class: a held-out validation part, or a small subset for quick trials."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from wrn.errors import DataError
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Training and validation parts: of each class, `fraction` of its images (rounded) are held out.
+    """Training and validation parts: `fraction` of each class (rounded) is held out.
 
-    Raises DataError when a part would be empty.
+    Raises DataError if a part would be empty.
     """
     keep, held = [], []
     for index in _by_class(split.labels, seed, "validation"):
@@ -24,16 +24,16 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     training, validation = _in_order(keep), _in_order(held)
     if not len(training) or not len(validation):
         raise DataError(
-            f"val_fraction {fraction:g} leaves {len(training)} images to train and {len(validation)} to validate on; "
-            "choose another fraction"
+            f"val_fraction {fraction:g} leaves {len(training)} images to train on and {len(validation)} to validate "
+            "on; choose another fraction"
         )
     return split.take(training), split.take(validation)
 
 
 def subset(split: Split, images: int, seed: int) -> Split:
-    """`images` images with the classes as even as they can be. Raises DataError when there are not that many."""
+    """`images` images, balanced over the classes as far as possible. Raises DataError if there are fewer."""
     if images > len(split):
-        raise DataError(f"train_images {images} is more than the {len(split)} there are; lower it, or 0 for all")
+        raise DataError(f"train_images {images} is more than the {len(split)} available; lower it, or give 0 for all")
     rounds: list[tuple[int, int]] = []
     for index in _by_class(split.labels, seed, "subset"):
         rounds += enumerate(index.tolist())

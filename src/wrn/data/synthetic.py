@@ -1,13 +1,12 @@
-"""A data set for a machine without one: 100 classes of shapes in textures, drawn by formulas from a seed.
+"""A data set for machines without one: 100 classes of textured shapes, drawn by formulas from a seed.
 
-It copies what makes CIFAR-100 hard rather than how it looks. The superclass is a shape (20 of them); a class is one
-of five textures on that shape, and a tendency towards some variants of it; colour is a faint hint at the superclass.
-Position, size, angle, mirroring, colours, light, background, smaller distracting shapes behind, others that cover a
-part, and noise differ from image to image, and some images of a class wear the texture of a sibling: nobody reaches
-100 %.
+It imitates what makes CIFAR-100 hard rather than how it looks. The superclass is a shape (20 of them); a class is one
+of five textures on that shape, with a tendency towards some of its variants; colour is a weak hint at the superclass.
+Position, size, angle, mirroring, colours, lighting, background, smaller distractors behind and in front, and noise vary
+between images, and some images of a class have the texture of a sibling class, so 100 % is out of reach.
 
-Everything is drawn from counter-based random numbers by integer and elementwise arithmetic, so the same seed gives
-the same bytes, whatever the number of threads.
+Everything is drawn from counter-based random numbers with integer and elementwise arithmetic, so a seed always gives
+the same bytes, with any number of threads.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from wrn.data.random import generator
 
 _PIXELS = 32
 _SIBLINGS = 5  # classes per superclass
-_CHUNK = 64  # images drawn at a time: their planes stay in the processor's cache (of 16 to 500, 64 was fastest)
+_CHUNK = 64  # images drawn at a time, so that their planes stay in the processor's cache (of 16 to 500, 64 was fastest)
 _POINT = 16  # coordinates are integers with 16 binary places
-_SWAPPED = 0.08  # share of images that wear the texture of a random sibling, or their own after all
-_COLOURED = 0.7  # share of images whose hue leans towards one of the superclass
-_COVERED = 0.4  # share of images with a shape in front
+_SWAPPED = 0.08  # fraction of images with the texture of a random sibling, possibly their own
+_COLOURED = 0.7  # fraction of images whose hue leans towards that of the superclass
+_COVERED = 0.4  # fraction of images with a shape in front
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
@@ -52,9 +51,9 @@ def class_names() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One textured shape of each image, ready to be looked up.
+    """One textured shape per image, ready for lookup.
 
-    shape, texture: int32 (N,), which pictures.
+    shape, texture: int32 (N,), indices of pictures.
     place, weave: int32 (N, 6), where a pixel falls in the shape's and the texture's picture (see `_placement`).
     colours: float32 (N, 2, 3), 0..255, at texture level 0 and 1.
     """
@@ -78,21 +77,21 @@ def _placement(
 ) -> Integers:
     """Affine maps from pixels to pictures, int32 (N, 6), in fixed point: u = a x + b y + c, v = d x + e y + f.
 
-    angle: radians. step: picture pixels per image pixel. centre: (N, 2), the image pixel that shows the middle of
-    the picture, from the middle of the image.
+    angle: radians. step: picture pixels per image pixel. centre: (N, 2), the image pixel that shows the middle of the
+    picture, relative to the middle of the image.
     """
     sign = np.where(mirrored, -1.0, 1.0)
     cosine, sine = np.cos(angle) * step, np.sin(angle) * step
     a, b, d, e = cosine * sign, sine * sign, -sine, cosine
     middle = SIDE / 2
-    # Pixel i of the image lies at i - 15.5 from its middle.
+    # Pixel i of the image is at i - 15.5 from its middle.
     x, y = centre[:, 0] + (_PIXELS - 1) / 2, centre[:, 1] + (_PIXELS - 1) / 2
     maps = np.stack([a, b, middle - a * x - b * y, d, e, middle - d * x - e * y], axis=1)
     return np.rint(maps * 2**_POINT).astype(np.int32)
 
 
 def _look_up(pictures: Floats, which: Integers, maps: Integers, *, repeat: bool) -> Floats:
-    """float32 (N, 32, 32): the pictures as seen through the maps; beyond its edge a picture repeats or is 0."""
+    """float32 (N, 32, 32): the pictures sampled through the maps; beyond its edge a picture repeats or is 0."""
     at = np.arange(_PIXELS, dtype=np.int32)
     grid = []
     for first in (0, 3):
@@ -113,7 +112,7 @@ def _look_up(pictures: Floats, which: Integers, maps: Integers, *, repeat: bool)
 
 
 def _colours(random: np.random.Generator, hue: NDArray[np.float64], contrast: tuple[float, float]) -> Floats:
-    """Two colours of about the same hue for each image, float32 (N, 2, 3), the lightness `contrast` levels apart."""
+    """Two colours of similar hue for each image, float32 (N, 2, 3), their lightness `contrast` levels apart."""
     count = len(hue)
     lightness = random.uniform(60, 195, count)
     apart = random.uniform(*contrast, count) / 2 * random.choice([-1, 1], count)
@@ -158,7 +157,7 @@ def _anything(
     centre: NDArray[np.float64],
     contrast: tuple[float, float] = (40, 130),
 ) -> _Layer:
-    """A layer of shapes and textures that have nothing to do with the class."""
+    """A layer of shapes and textures unrelated to the class."""
     count = len(size)
     return _textured_shapes(
         random,
@@ -172,7 +171,7 @@ def _anything(
 
 
 def _subject(random: np.random.Generator, label: int, size: NDArray[np.float64], centre: NDArray[np.float64]) -> _Layer:
-    """The shapes that the images are of. This is where the class is; all else is there to hide it."""
+    """The subjects of the images. They alone depend on the class; everything else distracts from it."""
     count = len(size)
     superclass, sibling = divmod(label, _SIBLINGS)
     variant = 2 * sibling + random.integers(-2, 3, count)
@@ -211,7 +210,7 @@ def _draw_class(
     subject = _subject(random, label, size, centre)
     covered = np.where(random.random(count) < _COVERED, random.uniform(0.3, 0.6, count), 3.0) * size
     front = _anything(random, size * random.uniform(0.25, 0.5, count), _around(random, centre, covered))
-    light = random.uniform(-0.022, 0.022, (count, 2)).astype(np.float32)  # share per pixel, from the middle
+    light = random.uniform(-0.022, 0.022, (count, 2)).astype(np.float32)  # relative gain per pixel from the middle
     gain = random.uniform(0.65, 1.25, count).astype(np.float32)
     noise = random.uniform(0.2, 1.4, count).astype(np.float32)
     images = np.empty((count, 3, _PIXELS, _PIXELS), dtype=np.uint8)
@@ -262,7 +261,7 @@ def _draw_split(seed: int, split: str, per_class: int, shapes: Floats, textures:
 def make_synthetic(seed: int = 0, *, train_per_class: int = 500, test_per_class: int = 100) -> Dataset:
     """The synthetic data set of a seed: 100 balanced classes, 5 in each of 20 superclasses.
 
-    Fewer images per class are not a subset of more: they are other images of the same classes.
+    A smaller set is not a subset of a larger one; it has other images of the same classes.
     """
     shapes = draw_shapes().astype(np.float32) / np.float32(255)
     textures = draw_textures(seed).astype(np.float32) / np.float32(255)

@@ -180,5 +180,5 @@ def test_a_checkpoints_record_in_words() -> None:
     assert checkpoint.lines(record) == [
         "the state of WRN-28-10, 440 MB (torch.save: 441 MB), on cpu",
         "write         1.500 s",
-        "a step takes 0.250 s, one after a checkpoint 1.25x that (at most 2.00x)",
+        "a step takes 0.250 s, the one after a checkpoint 1.25x that (at most 2.00x)",
     ]

@@ -48,7 +48,7 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     lines = err.splitlines()
     assert lines[0] == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)"
     assert lines[1] == "expected: about 13.0 h and $7.85 (spot price assumed), under the assumptions of wrn plan"
-    assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge with ")
+    assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge at ")
     assert lines[3].startswith(
         "careful: that exceeds the 6.5 h after which the job is stopped; the job trains as many epochs as fit, fewer "
         "than the recipe's: raise --max-cost and"

@@ -101,7 +101,7 @@ def test_auto_without_cifar_trains_on_the_synthetic_set(
     monkeypatch.setattr(locate, "fetch", unreachable)
     assert main(["deploy", "--yes", "--dataset", "auto", "--json", "--region", "eu-west-1"]) == 0
     out, err = capsys.readouterr()
-    assert "CIFAR-100 is not in data and could not be fetched" in err
+    assert "CIFAR-100 is not in data and could not be downloaded" in err
     assert "the job trains on the synthetic set" in err
     from wrn.aws.session import Session
 

@@ -61,7 +61,7 @@ def test_no_data(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     nowhere = replace(ARCHIVES["cifar100"], urls=("http://127.0.0.1:9/x",))
     monkeypatch.setitem(locate.ARCHIVES, "cifar100", nowhere)
     assert evaluate("--dataset", "cifar100") == 2
-    assert capsys.readouterr().err.endswith("; copy the archive to a folder by hand and give that as --data-dir\n")
+    assert capsys.readouterr().err.endswith("; copy the archive into a folder yourself and give that as --data-dir\n")
     assert main(["train", "--dataset", "cifar100", "--device", "cpu"]) == 2
     assert capsys.readouterr().err.endswith("give that as --data-dir, or train with --dataset synthetic\n")
     assert {path.name for path in folder.iterdir()} == {"m", "pictures"}

@@ -80,9 +80,9 @@ def test_a_pipeline_from_a_file(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("operation", "words"),
     [
-        (albumentations.Normalize(p=1.0), r"makes float32 \(32, 32, 3\) of an image of uint8 \(32, 32, 3\); remove"),
-        (albumentations.ToFloat(p=1.0), "makes float32"),
-        (albumentations.Resize(24, 24), r"makes uint8 \(24, 24, 3\)"),
+        (albumentations.Normalize(p=1.0), r"turns an image of uint8 \(32, 32, 3\) into float32 \(32, 32, 3\); remove"),
+        (albumentations.ToFloat(p=1.0), "into float32"),
+        (albumentations.Resize(24, 24), r"into uint8 \(24, 24, 3\)"),
         (albumentations.RandomCrop(64, 64), r"cannot be applied to an image of uint8 \(32, 32, 3\)"),
     ],
     ids=lambda value: type(value).__name__,

@@ -160,5 +160,5 @@ def test_a_label_without_a_class_is_refused(label: int) -> None:
     good = (pixels(5, 0), np.arange(5))
     bad = (pixels(5, 1), np.array([0, 1, 2, 3, label]))
     assert len(cifar._dataset("cifar10", "x", {"train": good, "test": good}, FINE).test) == 5
-    with pytest.raises(DataError, match="images and labels of test do not fit together"):
+    with pytest.raises(DataError, match="images and labels of test do not match"):
         cifar._dataset("cifar10", "x", {"train": good, "test": bad}, FINE)

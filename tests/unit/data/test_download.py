@@ -122,7 +122,7 @@ def test_fetches_once_and_tells_how_far_it_is(server: Server, tmp_path: Path) ->
 def test_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     tmp_path /= "new"
     server.tricks["/a"] = breaks(after=600_000)
-    with pytest.raises(Unreachable, match=r"broke off after \d+ of 1024000 bytes"):
+    with pytest.raises(Unreachable, match=r"the connection broke after \d+ of 1024000 bytes"):
         fetch(server.archive("/a"), tmp_path)
     kept = part(tmp_path).stat().st_size
     assert 0 < kept <= 600_000
@@ -171,7 +171,7 @@ def test_other_bytes_are_never_taken_for_the_archive(server: Server, tmp_path: P
     with pytest.raises(Unreachable) as caught:
         fetch(server.archive("/a", "/b"), tmp_path)
     text = str(caught.value)
-    assert "/a: sent something else" in text
+    assert "/a: sent a different file" in text
     assert "/b: HTTP 404" in text
     assert "--data-dir" in text
     assert not (tmp_path / "x.tar.gz").exists()
@@ -200,7 +200,7 @@ def test_a_limit_on_all_of_it(server: Server, tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_limit_holds_for_the_wait_for_another_process_too(server: Server, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".x.tar.gz.lock"), pytest.raises(Unreachable, match="fetched by another process"):
+    with FileLock(tmp_path / ".x.tar.gz.lock"), pytest.raises(Unreachable, match="downloaded by another process"):
         fetch(server.archive("/a"), tmp_path, limit_s=0.2)
     assert server.asked == []
     assert fetch(server.archive("/a"), tmp_path, limit_s=60).read_bytes() == CONTENT
@@ -208,7 +208,10 @@ def test_the_limit_holds_for_the_wait_for_another_process_too(server: Server, tm
 
 def test_a_process_that_never_ends_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "LONGEST_WAIT_S", 0.2)
-    with FileLock(tmp_path / ".x.tar.gz.lock"), pytest.raises(DataError, match="for an hour; stop that one") as caught:
+    with (
+        FileLock(tmp_path / ".x.tar.gz.lock"),
+        pytest.raises(DataError, match="for an hour; stop that process") as caught,
+    ):
         fetch(server.archive("/a"), tmp_path)
     assert not isinstance(caught.value, Unreachable)
 
@@ -252,7 +255,7 @@ def test_a_full_disk_is_no_matter_of_the_network(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(DataError, match=r"No space left on device.*free space") as caught:
+    with pytest.raises(DataError, match=r"No space left on device.*free some space") as caught:
         fetch(server.archive("/a"), tmp_path)
     assert not isinstance(caught.value, Unreachable)
 

@@ -66,21 +66,21 @@ def test_other_names_of_test(name: str, tmp_path: Path) -> None:
 
 
 def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
-    assert "holds no folder train/" in refusal(tmp_path)
+    assert "has no folder train/" in refusal(tmp_path)
     (tmp_path / "train").mkdir()
-    assert "holds no folder test/" in refusal(tmp_path)
+    assert "has no folder test/" in refusal(tmp_path)
     (tmp_path / "test").mkdir()
-    assert "holds 0 class folders" in refusal(tmp_path)
+    assert "has 0 class folders" in refusal(tmp_path)
     shutil.rmtree(tmp_path)
     write_pictures(tmp_path, ("cat",))
-    assert "holds 1 class folders" in refusal(tmp_path)
+    assert "has 1 class folders" in refusal(tmp_path)
     write_pictures(tmp_path, ("dog", "eel", "fox"))
     for name in ("dog", "eel"):
         shutil.rmtree(tmp_path / "train" / name)
     assert "classes that train lacks (dog, eel)" in refusal(tmp_path)
     (tmp_path / "train/dog").mkdir()
     (tmp_path / "train/eel").mkdir()
-    assert f"{tmp_path / 'train/dog'}: holds no pictures" in refusal(tmp_path)
+    assert f"{tmp_path / 'train/dog'}: has no images" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -94,7 +94,7 @@ def test_no_test_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     for path in (tmp_path / "test").rglob("*.png"):
         path.unlink()
-    assert "test: holds no pictures" in refusal(tmp_path)
+    assert "test: has no images" in refusal(tmp_path)
 
 
 def test_broken_pictures_are_named_or_left_out(tmp_path: Path) -> None:
@@ -103,16 +103,16 @@ def test_broken_pictures_are_named_or_left_out(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n broken")
     (tmp_path / "test/cat/4.png").write_bytes(b"broken")
     text = refusal(tmp_path)
-    assert text.startswith(f"{tmp_path / 'train/cat/1.png'}: cannot be read as a picture")
+    assert text.startswith(f"{tmp_path / 'train/cat/1.png'}: cannot be read as an image")
     assert "--skip-broken (and 5 more: " in text
     assert "dog/1.png, ..." in text
     dataset = load_folder(tmp_path, skip_broken=True)
-    assert dataset.origin == f"{tmp_path}, broken and left out: 5 of the training split, 1 of the test split"
+    assert dataset.origin == f"{tmp_path}, broken and skipped: 5 in the training split, 1 in the test split"
     assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1]
     assert dataset.test.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
     for path in (tmp_path / "test").rglob("*.png"):
         path.write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"test/cat/0\.png: cannot be .* nor can any other of its split"):
+    with pytest.raises(DataError, match=r"test/cat/0\.png: cannot be .* nor can any other in its split"):
         load_folder(tmp_path, skip_broken=True)
 
 
@@ -154,4 +154,4 @@ def test_broken_pictures_that_were_left_out_once_are_named_again(tmp_path: Path)
     write_pictures(tmp_path)
     (tmp_path / "train/cat/1.png").write_bytes(b"broken")
     assert len(load_folder(tmp_path, skip_broken=True).train) == 5
-    assert "cannot be read as a picture" in refusal(tmp_path)
+    assert "cannot be read as an image" in refusal(tmp_path)

@@ -188,5 +188,5 @@ def test_each_process_has_two_images_of_the_last_batch(batch_size: int, last: in
         return make_loader(PLAIN, whole, statistics, statistics, batch_size, seed=0, device=CPU, world_size=world_size)
 
     assert all(batch.size for batch in loader(most).batches(0, loader(most).steps_per_epoch))
-    with pytest.raises(ConfigError, match=f"the last is one of {last}, too few for {most + 1} processes"):
+    with pytest.raises(ConfigError, match=f"a last batch of {last}, too few for {most + 1} processes"):
         loader(most + 1)

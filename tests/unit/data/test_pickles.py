@@ -65,7 +65,7 @@ class Hostile:
     ids=lambda value: type(value).__name__,
 )
 def test_nothing_but_plain_values_is_built(value: Any, protocol: int) -> None:
-    with pytest.raises(DataError, match=r"^meta: is not a harmless pickle") as caught:
+    with pytest.raises(DataError, match=r"^meta: is not a safe pickle") as caught:
         read_pickle(pickle.dumps(value, protocol=protocol), "meta")
     assert "\n" not in str(caught.value)
     assert not Path("/tmp/wrn-was-here").exists()

@@ -94,14 +94,14 @@ def test_floats_are_refused(tmp_path: Path) -> None:
 def test_no_picture(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.png: cannot be read as a picture \(no picture of a known format\)"):
+    with pytest.raises(DataError, match=r"x\.png: cannot be read as an image \(not a known image format\)"):
         read_picture(path)
 
 
 def test_missing_and_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file; give the path"):
         read_picture(tmp_path / "x.png")
-    with pytest.raises(DataError, match="is a folder; give the pictures in it"):
+    with pytest.raises(DataError, match="is a folder; give the images in it"):
         read_picture(tmp_path)
 
 

@@ -76,9 +76,9 @@ def test_a_download_goes_where_it_may_be_written(tmp_path: Path, network: Networ
     (tmp_path / "file").touch()
     open_dataset("cifar100", data_dir=None, search=[tmp_path / "file/below", tmp_path / "data"])
     assert network.asked[0][1] == tmp_path / "data"
-    with pytest.raises(DataError, match="can be written"):
+    with pytest.raises(DataError, match="cannot write to"):
         open_dataset("cifar100", data_dir=tmp_path / "file/below")
-    with pytest.raises(DataError, match=r"not in any folder that was named.*--data-dir"):
+    with pytest.raises(DataError, match=r"not in any given folder.*--data-dir"):
         open_dataset("cifar100", data_dir=None)
 
 

@@ -66,7 +66,7 @@ def test_files_that_are_no_pictures_cost_no_answer(predictor: Predictor, tmp_pat
     first, second, third, fourth = predictor.predict_files(files)
     assert [first, third] == predictor.predict_files([files[0], files[2]])
     assert isinstance(second, DataError)
-    assert str(second).startswith(f"{files[1]}: cannot be read as a picture")
+    assert str(second).startswith(f"{files[1]}: cannot be read as an image")
     assert [str(error) for error in predictor.predict_files(files[3:])] == [str(fourth)]
     assert "there is no such file" in str(fourth)
 

@@ -1,1 +1,1 @@
-"""What a run takes on each instance type: time and money before anything is sent."""
+"""Time and cost of a run on each instance type, estimated before anything is sent."""

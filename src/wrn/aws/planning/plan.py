@@ -1,4 +1,4 @@
-"""What a run would take on each instance type: a pure function of configuration, catalogue, prices and assumptions."""
+"""Time and cost of a run on each instance type: a pure function of configuration, catalogue, prices and assumptions."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from wrn.errors import AwsError
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What nobody has measured yet, in one place. Each appears in the output of `wrn plan`."""
+    """What has not been measured yet, in one place. Each appears in the output of `wrn plan`."""
 
     mfu: Mfu | None = None
-    """For all GPUs alike. Unset: measured or assumed for each GPU."""
+    """The same for all GPUs. Unset: measured or assumed per GPU."""
 
     start_minutes: float = 3.0
-    """Billed before the first step: the image is fetched, the data is read."""
+    """Billed before the first step, while the image and the data are loaded."""
 
     scaling_nvlink: float = 0.95
-    """Speed of several GPUs over the sum of their speeds, when NVLink joins them."""
+    """Speed of several GPUs relative to linear scaling, over NVLink."""
 
     scaling_pcie: float = 0.80
     """The same over PCIe."""
 
     pass_milliseconds: float = 5.0
-    """A forward-backward pass takes at least this long, however fast the GPU: Python has to launch its kernels."""
+    """Minimum time of a forward-backward pass on any GPU, as Python has to launch its kernels."""
 
     usable_memory: float = 0.90
-    """Share of a GPU's memory that training can have."""
+    """Fraction of a GPU's memory that training can use."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One instance type. `hours` is what is billed: start, training and evaluation; `seconds_per_epoch` trains alone.
+    """One instance type. `hours` are billed: start, training and evaluation; `seconds_per_epoch` is training only.
 
-    at_a_time: images per forward pass on each GPU, None when not even one fits.
+    at_a_time: images per forward pass on each GPU, None if not even one fits.
     """
 
     instance: Instance
@@ -89,19 +89,19 @@ def make_plan(
     image: str = "",
     catalogue: Iterable[Instance] = tuple(CATALOGUE.values()),
 ) -> Plan:
-    """A row for each instance type that has a price and an image, by rising cost, the frontier marked.
+    """A row for each instance type that has a price and an image, cheapest first, with the frontier marked.
 
     image: a version or a URI, see `image_for`. Raises AwsError for an unknown region or version,
-    and for a device other than the GPUs.
+    and for a device other than all GPUs.
     """
     if config.device not in ("auto", "cuda"):
-        raise AwsError(f"device: {config.device} leaves GPUs of an instance idle; plan with device auto")
+        raise AwsError(f"device: {config.device} leaves an instance's GPUs idle; give --device auto")
     assumptions = assumptions or Assumptions()
-    image_for("ml.g5.xlarge", region, today=today, override=image)  # what is wrong with all of them is said at once
+    image_for("ml.g5.xlarge", region, today=today, override=image)  # report what is wrong for all types first
     rows, left_out = [], []
     for instance in catalogue:
         if instance.name not in prices:
-            left_out.append(LeftOut(instance.name, "no price known"))
+            left_out.append(LeftOut(instance.name, "price not known"))
             continue
         if config.processes != "auto" and config.processes > instance.gpus:
             left_out.append(LeftOut(instance.name, f"fewer GPUs than processes {config.processes}"))
@@ -159,9 +159,9 @@ def scaling(instance: Instance, used: int, assumptions: Assumptions) -> float:
 
 
 def seconds_per_epoch(config: Config, speed: float, gpus: int, least_per_step: float) -> float:
-    """Training time of an epoch, on average over the run.
+    """Training time per epoch, averaged over the run.
 
-    speed: FLOP/s reached by all GPUs together. least_per_step: seconds below which no step can be.
+    speed: FLOP/s reached by all GPUs together. least_per_step: minimum seconds per step.
     """
     images = workload.train_images(config)
     steps = -(-images // workload.global_batch(config, gpus))
@@ -172,9 +172,9 @@ def seconds_per_epoch(config: Config, speed: float, gpus: int, least_per_step: f
 
 
 def images_that_fit(config: Config, gpu: Gpu, gpus: int, usable: float) -> int | None:
-    """Images per forward pass that the GPU's memory holds: what is asked for, or halved until it fits; else None.
+    """Images per forward pass that fit the GPU's memory: as configured, or halved until they fit; else None.
 
-    As in training, only `micro_batch: auto` on one GPU is halved: processes that share a batch cannot do it alone.
+    As in training, only `micro_batch: auto` on one GPU is halved, as processes that share a batch cannot.
     """
     images = workload.share_of_step(config, gpus).at_a_time
     may_halve = config.micro_batch == "auto" and gpus == 1
@@ -186,7 +186,7 @@ def images_that_fit(config: Config, gpu: Gpu, gpus: int, usable: float) -> int |
 
 
 def mark_frontier(rows: Sequence[Row]) -> list[Row]:
-    """Mark the usable rows that no other usable row beats: none is both as cheap and as quick, and better in one."""
+    """Mark the usable rows that no other usable row beats by being as cheap and as fast, and better in one of them."""
     usable = [row for row in rows if row.usable]
     return [replace(row, on_frontier=row.usable and not any(_beats(other, row) for other in usable)) for row in rows]
 
@@ -196,7 +196,7 @@ def _beats(one: Row, other: Row) -> bool:
 
 
 def within(rows: Iterable[Row], *, max_hours: float | None = None, max_cost: float | None = None) -> list[Row]:
-    """The rows within the limits, unchanged. The cost is the on-demand one: the spot cost is only an estimate."""
+    """The rows within the limits, unchanged. The limit applies to the on-demand cost, as spot is only an estimate."""
     return [
         row
         for row in rows
@@ -209,5 +209,5 @@ def _cost_then_time(row: Row) -> tuple[float, float, str]:
 
 
 def foreign_prices(rows: Iterable[Row], region: str) -> bool:
-    """Whether bundled prices of another region stand in for those of `region`."""
+    """Whether bundled prices of another region are used instead of those of `region`."""
     return region != BUNDLED_REGION and any(row.price.region != region for row in rows)

@@ -1,4 +1,4 @@
-"""What a configuration asks of a GPU, by arithmetic alone: FLOP and memory of WRN-depth-k. Imports no torch."""
+"""What a configuration needs from a GPU, calculated: FLOP and memory of WRN-depth-k. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from wrn.config.stages import parse_stages
 
 FLOP_PER_MULTIPLY_ADD = 2
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
-"""Of CIFAR-10, CIFAR-100 and the synthetic set; assumed of a folder."""
+"""For CIFAR-10, CIFAR-100 and the synthetic set; assumed for a folder."""
 
 CONTEXT_GIB = 1.5
-"""Assumed: the CUDA context and the work space of cuDNN."""
+"""Assumed: the CUDA context and cuDNN's workspace."""
 
 
 def _blocks(config: Config) -> list[tuple[int, int, int]]:
@@ -30,14 +30,14 @@ def classes_of(config: Config) -> int:
 
 
 def multiply_adds(config: Config, side: int = 32) -> int:
-    """Multiply-adds of convolutions and classifier for one forward pass of one image of `side` pixels.
+    """Multiply-adds of the convolutions and the classifier for one forward pass of one image of `side` pixels.
 
     The same count as `wrn.model.multiply_adds`, which needs torch. WRN-28-10, 100 classes, 32 px: 5,243,386,368.
     """
     total = 27 * 16 * side * side
     outputs = 16
     for inputs, outputs, stride in _blocks(config):
-        side = -(-side // stride)  # a 3x3 convolution of padding 1
+        side = -(-side // stride)  # a 3x3 convolution with padding 1
         shortcut = inputs * outputs if inputs != outputs else 0
         total += (9 * inputs * outputs + 9 * outputs * outputs + shortcut) * side * side
     return total + outputs * classes_of(config)
@@ -54,8 +54,8 @@ def parameters(config: Config) -> int:
 
 
 def activation_bytes(config: Config) -> int:
-    """What the backward pass needs of one image, in bytes: for each block its input, the input after BN and ReLU, and
-    the same two of its second convolution; with dropout also its output and its mask."""
+    """Bytes per image that the backward pass needs: for each block its input, before and after BN and ReLU, and the
+    same for its second convolution; with dropout also its output and mask."""
     side = max(side for side, _ in parse_stages(config.resolutions))
     width = 2 if config.amp else 4
     total = 0
@@ -69,10 +69,10 @@ def activation_bytes(config: Config) -> int:
 
 
 def memory_gib(config: Config, images: int) -> float:
-    """Estimated GPU memory of training with so many images per forward pass.
+    """Estimated GPU memory for training with this many images per forward pass.
 
-    Weights, gradients and momentum in float32, a 16-bit copy, and where asked for the averaged weights and SAM's two
-    copies; activations; the gradients of the widest block in flight; context and work space. Not measured.
+    Weights, gradients and momentum in float32, a 16-bit copy, and if enabled the averaged weights and SAM's two copies;
+    activations; the gradients of the widest block in flight; context and workspace. Not measured.
     """
     copies = 4 * 3 + 2 * config.amp + 4 * bool(config.ema_decay) + 8 * bool(config.sam_rho)
     side = max(side for side, _ in parse_stages(config.resolutions))
@@ -90,7 +90,7 @@ class Share:
 
 
 def share_of_step(config: Config, gpus: int, at_most: int | None = None) -> Share:
-    """A GPU's share of a step, going through at most `at_most` images at a time (None: no such limit)."""
+    """A GPU's share of a step, with at most `at_most` images at a time (None: no limit)."""
     images = config.batch_size if config.scale_lr == "linear" else -(-config.batch_size // gpus)
     limits = [images]
     if isinstance(config.micro_batch, int):
@@ -118,18 +118,18 @@ def train_images(config: Config) -> int:
 
 
 def flop_per_image(config: Config, side: int = 32) -> int:
-    """A training image: one product forward and two of the same size backward, twice that with SAM."""
+    """FLOP per training image: one product forward and two of the same size backward, twice that with SAM."""
     return 3 * FLOP_PER_MULTIPLY_ADD * passes_per_image(config) * multiply_adds(config, side)
 
 
 def epoch_flop(config: Config) -> float:
-    """An epoch on average over the run, in the resolutions of the recipe."""
+    """FLOP per epoch, averaged over the recipe's resolutions."""
     stages = parse_stages(config.resolutions)
     return train_images(config) * sum(share * flop_per_image(config, side) for side, share in stages)
 
 
 def evaluation_flop(config: Config) -> float:
-    """All evaluations of a run: each due epoch on the validation split, or on the test split where there is none."""
+    """FLOP of all evaluations: each due epoch on the validation split, or on the test split if there is none."""
     every = config.eval_epochs
     times = -(-config.epochs // every) if every else 1
     images = min(config.train_images, TRAIN_IMAGES) or TRAIN_IMAGES

@@ -92,7 +92,7 @@ def test_more_processes_than_gpus_are_left_out() -> None:
 
 
 def test_a_plan_is_for_gpus() -> None:
-    with pytest.raises(AwsError, match="device: cpu leaves GPUs of an instance idle"):
+    with pytest.raises(AwsError, match="device: cpu leaves an instance's GPUs idle"):
         planned(device="cpu")
 
 
@@ -137,7 +137,7 @@ def test_p3() -> None:
 def test_what_has_no_price_or_no_image_is_left_out() -> None:
     plan = make_plan(configured(), bundled_prices(), "us-east-1", today=TODAY, image="2.14")
     reasons = {item.name: item.reason for item in plan.left_out}
-    assert reasons["ml.p4de.24xlarge"] == "no price known"
+    assert reasons["ml.p4de.24xlarge"] == "price not known"
     assert reasons["ml.p3.2xlarge"] == "its V100 is not supported by image 2.14"
     assert len(plan.rows) + len(plan.left_out) == len(CATALOGUE)
 

@@ -74,7 +74,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path
     assert without_timing(rows) == history
 
 
-def test_starting_over_where_a_longer_run_was(tmp_path: Path) -> None:
+def test_starting_over_in_the_folder_of_a_longer_run(tmp_path: Path) -> None:
     run_through(tmp_path)
     recorder = Recorder(stop_after=3)
     trainer, _ = ready(tiny_config(tmp_path, lr=0.4, resume="never"), recorder)
@@ -177,7 +177,7 @@ def saved_steps(trainer: Trainer) -> list[int]:
     return sorted(step_of(path) for path in trainer.store.paths())
 
 
-def test_a_stop_saves_although_the_write_before_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_saves_even_if_the_previous_write_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = checkpoint_module.write_checkpoint
 
     def full_at_first(path: Path, checkpoint: Checkpoint) -> None:

@@ -157,7 +157,7 @@ class OptimizerSection(Section):
     """Number of passes over the training images."""
 
     batch_size: int = Field(256, ge=1)
-    """Images per optimiser step, summed over all processes."""
+    """Images per optimiser step, in total over all processes."""
 
     micro_batch: int | Literal["auto"] = "auto"
     """Images per forward pass; gradients are accumulated. auto: the whole batch, halved when memory runs out."""
@@ -232,7 +232,7 @@ class StoppingSection(Section):
     """Stopping"""
 
     budget_minutes: float = Field(0.0, ge=0)
-    """Train as many epochs as fit into this time less 5%, measured in the first seconds (0: use epochs)."""
+    """Train as many epochs as fit into this time less 5%, estimated from the first seconds (0: use epochs)."""
 
     budget_epochs: int = Field(0, ge=0, le=100_000)
     """With budget_minutes: at most this many epochs (0: as many as fit)."""

@@ -1,7 +1,7 @@
 """Decoded data sets in one flat file each, loaded by memory map.
 
 The file is in the safetensors format: a header with shapes and metadata, then the arrays as they are in memory.
-The cache is optional: a damaged one is rebuilt, and if none can be written, there is none.
+The cache is optional: a damaged one is rebuilt, and if none can be written, the program works without.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ DRAFT = (4 * SIDE, 4 * SIDE)
 
 
 @contextmanager
-def large_ones_unremarked() -> Iterator[None]:
+def without_size_warning() -> Iterator[None]:
     """Silence Pillow's warning about large images within the block; it still refuses those of twice the size.
 
     Must enclose all reading threads: warning filters are global to the process, and threads that each set and reset
@@ -44,14 +44,14 @@ def read_pictures(paths: Sequence[Path]) -> list[Tensor | DataError]:
         except DataError as error:
             return error
 
-    with large_ones_unremarked(), ThreadPoolExecutor() as pool:
+    with without_size_warning(), ThreadPoolExecutor() as pool:
         return list(pool.map(read, paths))
 
 
 def read_picture(path: Path) -> Tensor:
     """uint8 (3, 32, 32), RGB: rotated as its EXIF says, transparency on white, resized ignoring the aspect ratio.
 
-    Uses the first frame of an animation. Call it within `large_ones_unremarked`. Raises DataError, naming the file, if
+    Uses the first frame of an animation. Call it within `without_size_warning`. Raises DataError, naming the file, if
     it cannot be read as an image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError

@@ -213,7 +213,7 @@ def test_a_whole_job_and_its_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(best_isolation() != "namespaces", reason="one way is enough")
-def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
     flags = tiny(tmp_path, "--epochs", "100000", "--name", "mine", "--json")
     job = wrn(tmp_path, *flags)
     assert job.stderr is not None

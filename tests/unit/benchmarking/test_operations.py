@@ -46,11 +46,11 @@ OPTIMIZER = Event("Optimizer.step#SGD.step")
         (Event("aten::cross_entropy_loss"), "other"),
     ],
 )
-def test_an_operation_belongs_to_what_it_was_called_for_or_does(event: Event, kind: str) -> None:
+def test_the_kind_of_an_operation(event: Event, kind: str) -> None:
     assert kind_of(event) == kind
 
 
-def test_what_is_inside_another_counts_once() -> None:
+def test_nested_operations_count_once() -> None:
     outer = Event("aten::conv2d", None, 1.0, 0.0)
     events = [outer, Event("aten::mkldnn_convolution", outer, 5.0, 30.0), Event("aten::copy_", None, 2.0, 10.0)]
     assert shares(events, on_gpu=False) == {"convolutions": 6 / 8, "casts and copies": 2 / 8}
@@ -58,14 +58,14 @@ def test_what_is_inside_another_counts_once() -> None:
     assert shares([], on_gpu=False) == {}
 
 
-def test_a_kernel_counts_with_the_operation_that_launched_it_alone() -> None:
+def test_a_kernel_counts_only_with_the_operation_that_launched_it() -> None:
     kernel = Event("sm90_xmma_fprop", None, 0.0, 30.0, DeviceType.CUDA)
     events = [Event("aten::cudnn_convolution", None, 5.0, 30.0), kernel, Event("aten::copy_", None, 2.0, 10.0)]
     assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}
 
 
 @pytest.mark.parametrize("cpu_kernels", [False, True])
-def test_the_steps_of_a_workload_are_told_by_kind(cpu_kernels: bool) -> None:
+def test_the_operations_of_steps_by_kind(cpu_kernels: bool) -> None:
     keys = {"depth": 10, "widen_factor": 1, "batch_size": 16, "device": "cpu", "dropout": 0.3}
     keys["cpu_kernels"] = cpu_kernels
     work = Workload(resolve("standard", keys).config)
@@ -81,7 +81,7 @@ def test_the_steps_of_a_workload_are_told_by_kind(cpu_kernels: bool) -> None:
 @pytest.mark.gpu
 @COMPILING
 @pytest.mark.parametrize("compile", [False, True])
-def test_the_steps_on_a_gpu_are_told_by_kind(compile: bool) -> None:
+def test_the_operations_of_steps_on_a_gpu_by_kind(compile: bool) -> None:
     keys = {"depth": 10, "widen_factor": 1, "batch_size": 16, "device": "cuda", "compile": compile}
     work = Workload(resolve("standard", keys).config)
     batches = work.batches(16)

@@ -1,4 +1,4 @@
-"""Every kind of `wrn bench` runs, prints and keeps a record that says where its figures come from."""
+"""Every kind of `wrn bench` runs, prints and saves a record that says where its figures come from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No second is spent on the limits of the machine."""
+    """Spend no time on the machine's limits."""
     monkeypatch.setattr(train, "measured_peaks", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
     monkeypatch.setattr(inference, "measured_peaks", lambda precision: {"matmul": 1e12, "conv3x3": 2e12})
     monkeypatch.setattr(train, "convolutions_alone", lambda *arguments: 1e-3)
@@ -39,7 +39,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:The ShiftScaleRotate:UserWarning")
-def test_it_prints_and_keeps_a_record(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_and_saves_a_record(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     try:
         assert main(["bench", kind, *KINDS[kind], "--output", str(tmp_path / "x.json")]) == 0
@@ -66,7 +66,7 @@ def test_figures_of_a_step_follow_from_each_other() -> None:
     assert sum("Winograd" in line for line in train.lines(record)) == 1
 
 
-def test_mfu_goes_by_what_was_measured_and_by_the_data_sheet_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mfu_relates_to_the_measured_peak_and_the_data_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.benchmarking.train.measured_peaks", lambda precision: {"product": 494.5e12})
     monkeypatch.setattr("wrn.benchmarking.train.catalogued", lambda precision: "H100")
     record = train.measure(Config(depth=10, widen_factor=1, batch_size=4, device="cpu"), rounds=1, round_s=0)
@@ -78,7 +78,7 @@ def test_mfu_goes_by_what_was_measured_and_by_the_data_sheet_where_it_is_known(m
     )
 
 
-def test_a_workload_has_whole_batches_for_ever() -> None:
+def test_a_workload_has_endless_full_batches() -> None:
     work = Workload(Config(depth=10, widen_factor=1, batch_size=3000, device="cpu"))
     batches = work.batches(16)
     assert [next(batches).size for _ in range(5)] == [3000] * 5
@@ -90,7 +90,7 @@ def test_all_candidates_of_the_batch_path_make_full_batches() -> None:
     assert [next(batches).size for _ in range(5)] == [3000] * 5
 
 
-def test_what_is_no_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_benchmarks_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "everything"]) == 2
     assert "choose a benchmark: train, inference, data, checkpoint; see wrn" in capsys.readouterr().err
     assert main(["bench", "trian"]) == 2
@@ -104,7 +104,7 @@ def test_what_is_no_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_record_that_could_not_be_kept_is_not_measured(
+def test_nothing_is_measured_if_the_record_cannot_be_written(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (train, inference, data, checkpoint):
@@ -117,7 +117,7 @@ def test_a_record_that_could_not_be_kept_is_not_measured(
 
 
 @pytest.mark.parametrize("script", [bench_data, bench_scaling, bench_train])
-def test_nor_is_it_beside_the_peers(
+def test_nor_are_peers_measured(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delattr(script, "interleaved")
@@ -139,7 +139,7 @@ def test_nor_is_it_beside_the_peers(
         (["--folder", "/nonexistent"], "folder: /nonexistent cannot be written (No such file or directory); give "),
     ],
 )
-def test_a_state_that_cannot_be_measured_is_told(
+def test_a_checkpoint_benchmark_that_cannot_run_is_reported(
     flags: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delattr(checkpoint, "Workload")
@@ -171,7 +171,7 @@ def test_the_latency_that_one_call_in_a_hundred_exceeds() -> None:
     assert inference.percentile([5.0], 0.99) == 5.0
 
 
-def test_a_checkpoints_record_in_words() -> None:
+def test_the_lines_of_a_checkpoint_record() -> None:
     record = {
         **{"network": "WRN-28-10", "device": "cpu", "bytes": 440_000_000, "bytes_torch_save": 441_000_000},
         **{"seconds": {"write": {"median": 1.5}}, "step_seconds": {"median": 0.25}},

@@ -20,7 +20,7 @@ def test_spread() -> None:
     assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
 
 
-def test_phases_that_come_again_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_phases_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([10.0, 11.0, 13.0, 17.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(moments))
     clock = PhaseClock(CPU)
@@ -46,8 +46,8 @@ def test_the_fastest_call_on_a_cpu_is_timed_by_itself(clock: list[float]) -> Non
     assert fastest(run, CPU, at_least=5.0) == 2.0
 
 
-def test_a_gpu_is_waited_for_once_for_many_calls(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call takes it 1 ms; waiting for it costs 4 ms more."""
+def test_a_gpu_is_synchronised_once_for_many_calls(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call takes the GPU 1 ms; waiting for it costs 4 ms more."""
 
     def wait(device: torch.device) -> None:
         clock[0] += 0.004
@@ -65,7 +65,7 @@ def test_a_gpu_is_waited_for_once_for_many_calls(clock: list[float], monkeypatch
 def test_phases_on_a_gpu_are_what_the_gpu_does() -> None:
     clock = PhaseClock(torch.device("cuda"))
     clock.begin("sleep")
-    torch.cuda._sleep(100_000_000)  # cycles: about 50 ms, of which the host sees nothing
+    torch.cuda._sleep(100_000_000)  # cycles: about 50 ms that the host does not wait for
     clock.begin("nothing")
     totals = clock.totals()
     assert totals["sleep"] > 0.02

@@ -148,7 +148,7 @@ def test_whose_prices_a_dry_run_shows(capsys: pytest.CaptureFixture[str]) -> Non
     assert not told("--region", "us-west-2")
 
 
-def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_users_own_images_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pictures(tmp_path / "mine")
     flags = ["--dataset", "folder", "--data-dir", str(tmp_path / "mine")]
     assert main(["deploy", "--dry-run", *flags]) == 0

@@ -18,7 +18,7 @@ from wrn.model import ModelInfo, WideResNet, save_model, use_own_kernels
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where an untrained model of cats and dogs lies, and their pictures."""
+    """A folder with an untrained model of cats and dogs, and their images."""
     model = WideResNet(10, 1, 0.0, 2)
     info = ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, ("cat", "dog"), (), (), "folder")
     save_model(tmp_path / "m", model, info)
@@ -57,7 +57,7 @@ def test_data_of_another_name(
 
 
 def test_no_data(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other data, which would do for training, is none to score a model on."""
+    """Other data would do for training, but not to score a model on."""
     nowhere = replace(ARCHIVES["cifar100"], urls=("http://127.0.0.1:9/x",))
     monkeypatch.setitem(locate.ARCHIVES, "cifar100", nowhere)
     assert evaluate("--dataset", "cifar100") == 2
@@ -67,7 +67,7 @@ def test_no_data(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert {path.name for path in folder.iterdir()} == {"m", "pictures"}
 
 
-def test_a_broken_picture_can_be_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_image_can_be_skipped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "pictures/test/cat/0.png").write_text("hello")
     assert evaluate("--data-dir", "pictures") == 2
     assert capsys.readouterr().err.endswith("fix or remove it, or give --skip-broken\n")

@@ -45,7 +45,7 @@ def test_help_fits_a_narrow_terminal(
     assert [line for line in wide if not (line.startswith("[") and line.find("]") == len(line) - 1)] == []
 
 
-def test_flags_stay_whole_where_a_usage_breaks(
+def test_a_wrapped_usage_does_not_split_flags(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
@@ -111,14 +111,14 @@ def test_config_as_json_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["epochs"] == 7
 
 
-def test_a_model_directory_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_model_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--model-dir", str(tmp_path)]) == 2
     assert "contains no model.json; give the model/ folder of a finished run" in capsys.readouterr().err
     assert main(["predict", "--model-dir", str(tmp_path / "no"), "x.png"]) == 2
     assert "no such directory" in capsys.readouterr().err
 
 
-def test_a_full_disk_behind_the_output_is_no_bug(
+def test_a_full_disk_for_the_output_is_not_a_bug(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
@@ -132,7 +132,7 @@ def test_a_full_disk_behind_the_output_is_no_bug(
     )
 
 
-def test_a_benchmark_is_named_where_its_own_flag_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_a_benchmarks_own_flag_names_the_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "train", "--rounds", "0"]) == 2
     assert capsys.readouterr().err.endswith(
         "'0' is not allowed; give a whole number from 1 to 999999999; see wrn bench train --help\n"
@@ -152,10 +152,10 @@ def takes_debug(name: str, capsys: pytest.CaptureFixture[str]) -> bool:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_debug_tells_requests_and_origin_of_a_refusal(
+def test_debug_shows_requests_and_the_origin_of_an_error(
     name: str, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same of every command that takes the flag; without it, a refusal is its sentence alone."""
+    """For every command that takes the flag; without it, an error is only its sentence."""
     assert takes_debug(name, capsys) == (name in ON_AWS)
     if name not in ON_AWS:
         return

@@ -56,7 +56,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\nimage for ml.p3: pytorch 2.8 cu129\n" in text
 
 
-def test_what_does_not_fit_is_marked_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_types_that_do_not_fit_are_marked_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "--batch-size", "20000")
     row = next(line for line in text.split("\n") if "ml.g6e.12xlarge" in line)
     assert row.split()[:7] == ["-", "ml.g6e.12xlarge", "4", "x", "L40S", "48", "no"]
@@ -104,7 +104,7 @@ def test_limits(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["hours"] <= 0.5 and row["on_demand_usd"] <= 2 for row in rows)
 
 
-def test_limits_that_leave_nothing_name_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_limits_that_leave_nothing_name_the_alternatives(capsys: pytest.CaptureFixture[str]) -> None:
     error = shown(capsys, "--max-cost", "0.01", code=2)
     assert error.startswith("wrn plan: nothing is within --max-cost 0.01; the cheapest is ml.")
     assert main(["plan", "--json", "--max-cost", "0.01"]) == 2
@@ -159,7 +159,7 @@ def test_without_botocore_the_region_is_that_of_the_prices(
     assert as_json(capsys)["region"] == "us-west-2"
 
 
-def test_what_a_plan_cannot_know_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_plan_cannot_know_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
     notes = as_json(capsys, "--dataset", "folder", "--budget-minutes", "10")["notes"]
     assert notes == [
         "assumed: the folder has 50,000 training images; --train-images sets another number",
@@ -167,7 +167,7 @@ def test_what_a_plan_cannot_know_is_said(capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
-def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_users_own_images_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pictures(tmp_path)
     text = shown(capsys, "--dataset", "folder", "--data-dir", str(tmp_path))
     assert "100 epochs of 6 images" in text
@@ -176,7 +176,7 @@ def test_pictures_of_ones_own_are_counted(tmp_path: Path, capsys: pytest.Capture
     assert "estimated for 4 of the 6 training images in the folder (train_images)" in text
 
 
-def test_more_pictures_than_the_arithmetic_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_images_than_the_estimate_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset_size, "count_training_images", lambda config: 120_000)
     _, lines = dataset_size.with_dataset_size(Config(dataset="folder"))
     assert lines == [
@@ -186,7 +186,7 @@ def test_more_pictures_than_the_arithmetic_knows(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-def test_as_many_as_train_images_says_where_the_folder_is_elsewhere() -> None:
+def test_train_images_counts_if_the_folder_is_elsewhere() -> None:
     config, lines = dataset_size.with_dataset_size(Config(dataset="folder", train_images=8000), elsewhere=True)
     assert config.train_images == 8000
     assert lines == ["estimated for 8,000 training images (train_images)"]

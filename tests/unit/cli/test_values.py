@@ -57,7 +57,7 @@ def test_any_text_is_a_number_in_range_or_refused(read: Callable[[str], Any], te
         assert all(0 <= number < math.inf for number in (value if read is sizes else [value]))
 
 
-def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_writable_file_is_left_unchanged(tmp_path: Path) -> None:
     assert writable(str(tmp_path / "new/x.json")) == tmp_path / "new/x.json"
     assert not (tmp_path / "new/x.json").exists()
     (tmp_path / "old").write_text("text")
@@ -79,9 +79,7 @@ def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
         ["image", "push", "--print-policy", "--account", "12"],
     ],
 )
-def test_commands_say_what_they_were_given_and_what_they_take(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_name_the_value_and_what_is_allowed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     told = capsys.readouterr().err
     flag, value = words[-2:]

@@ -59,7 +59,7 @@ def test_every_key_is_a_flag_in_both_spellings(key: str) -> None:
         assert resolved.origins[key] == "flag"
 
 
-def test_unknown_flags_and_bad_values_come_together() -> None:
+def test_unknown_flags_and_bad_values_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("--epocs", "3", "--lr", "-0.1", "--depht=16")
     text = str(caught.value)
@@ -68,7 +68,7 @@ def test_unknown_flags_and_bad_values_come_together() -> None:
     assert "lr (flag): '-0.1' is not allowed" in text
 
 
-def test_a_misspelt_negative_is_not_answered_with_its_opposite() -> None:
+def test_a_misspelt_negative_flag_does_not_suggest_its_opposite() -> None:
     with pytest.raises(ConfigError, match=r"--no-ampp: is not a known flag; did you mean --no-amp\?"):
         parse("--no-ampp")
 
@@ -108,7 +108,7 @@ def test_help_shows_what_a_flag_takes(flag: str, value: str) -> None:
 
 
 @given(st.text())
-def test_json_quotes_are_taken_off(text: str) -> None:
+def test_json_quotes_are_removed(text: str) -> None:
     assert plain(json.dumps(text)) == text
     assert plain(f"  {json.dumps(text)} ") == text
 
@@ -141,7 +141,7 @@ def command() -> Parser:
         ([], "the following arguments are required: --model-dir; see wrn some --help"),
     ],
 )
-def test_every_command_tells_a_mistyped_flag(arguments: list[str], sentence: str) -> None:
+def test_every_command_reports_a_mistyped_flag(arguments: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         command().parse_args(arguments)
     assert str(caught.value) == sentence
@@ -151,7 +151,7 @@ def test_what_looks_like_a_flag_may_be_a_file() -> None:
     assert command().parse_args(["--model-dir", "x", "--", "--odd"]).images == ["--odd"]
 
 
-def test_a_word_too_many() -> None:
+def test_a_surplus_argument() -> None:
     parser = Parser(prog="wrn jobs", allow_abbrev=False)
     with pytest.raises(ConfigError, match='"x": no flag takes this value; see wrn jobs --help'):
         parser.parse_args(["x"])

@@ -30,12 +30,12 @@ from wrn.config.schema import Config
         (None, {}, []),  # 15, by default
     ],
 )
-def test_what_a_flag_sets_in_vain(recipe: str | None, flags: dict[str, str], told: list[str]) -> None:
+def test_settings_without_effect(recipe: str | None, flags: dict[str, str], told: list[str]) -> None:
     lines = idle_keys(resolve(recipe, flags))
     assert [line.startswith(start) for line, start in zip(lines, told, strict=True)] == [True] * len(told)
 
 
-def test_only_what_there_is_stands_in_the_list() -> None:
+def test_the_list_names_only_existing_keys() -> None:
     for key, needs in NEEDS.items():
         for need in needs:
             other, _, value = need.partition(" ")
@@ -43,7 +43,7 @@ def test_only_what_there_is_stands_in_the_list() -> None:
             assert not value or getattr(Config.model_validate({other: value, "milestones": "9"}), other) == value
 
 
-def test_config_tells_it_beside_the_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_reports_idle_keys_with_the_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--json", "--budget-epochs", "5"]) == 0
     said = capsys.readouterr()
     assert said.err == "budget_epochs: has no effect without budget_minutes\n"

@@ -18,27 +18,27 @@ def sagemaker(base: Path, **facts: object) -> dict[str, str]:
     return {"SAGEMAKER_BASE_DIR": str(base)}
 
 
-def test_alone_without_a_word_about_others() -> None:
+def test_one_process_without_torchrun_variables() -> None:
     here = place({})
     assert (here.rank, here.world_size, here.local_rank, here.may_restart) == (0, 1, 0, False)
     assert not under_torchrun({})
 
 
-def test_among_others_under_torchrun() -> None:
+def test_several_processes_under_torchrun() -> None:
     here = place({**TORCHRUN, "TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RESTART_COUNT": "2"})
     assert (here.rank, here.world_size, here.local_rank, here.attempt, here.may_restart) == (5, 8, 1, 2, True)
     assert under_torchrun(TORCHRUN)
 
 
 @pytest.mark.parametrize("missing", ["WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"])
-def test_half_a_word_is_an_error(missing: str) -> None:
+def test_incomplete_variables_are_an_error(missing: str) -> None:
     environ = {key: value for key, value in TORCHRUN.items() if key != missing}
     with pytest.raises(ConfigError, match=f"{missing} not set.*torchrun"):
         place(environ)
 
 
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_MAX_RESTARTS"])
-def test_what_is_no_number_is_an_error(name: str) -> None:
+def test_non_numbers_are_an_error(name: str) -> None:
     with pytest.raises(ConfigError, match=f'{name} is "a", not a number; start several processes with torchrun'):
         place({**TORCHRUN, name: "a"})
 
@@ -72,7 +72,7 @@ def test_a_job_without_a_resource_file_has_one_host(tmp_path: Path) -> None:
         ("SM_RESOURCE_CONFIG", "3", "not iterable"),
     ],
 )
-def test_hosts_that_cannot_be_read_are_told(name: str, text: str, words: str, tmp_path: Path) -> None:
+def test_unreadable_hosts_are_reported(name: str, text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"the hosts of the job cannot be read \(.*{words}.*\); SM_HOSTS must be "):
         cluster({**sagemaker(tmp_path), name: text})
 
@@ -85,7 +85,7 @@ def test_arguments_of_torchrun() -> None:
     ]
 
 
-def test_hyperparameters_become_flags_where_the_toolkit_does_not_do_it(tmp_path: Path) -> None:
+def test_hyperparameters_become_flags_without_the_toolkit(tmp_path: Path) -> None:
     assert hyperparameter_flags({"SAGEMAKER_BASE_DIR": "/nowhere"}) == []
     environ = sagemaker(tmp_path)
     file = tmp_path / "input/config/hyperparameters.json"

@@ -28,7 +28,7 @@ def test_later_layers_win_and_origins_are_kept() -> None:
     assert [resolved.origins[key] for key in ("lr", "epochs", "depth")] == ["flag", "config.yaml", "default"]
 
 
-def test_all_errors_come_at_once_with_key_place_value_and_range() -> None:
+def test_all_errors_are_reported_at_once_with_key_origin_value_and_range() -> None:
     with pytest.raises(ConfigError) as caught:
         merge([Layer("r.yaml", {"epocs": 3, "lr": -1, "depth": 27}), Layer("flag", {"label_smoothing": 2})], "x")
     lines = str(caught.value).split("\n")
@@ -70,7 +70,7 @@ def test_aliases_and_hyphens_name_the_same_key() -> None:
     assert all(target in Config.model_fields for target in ALIASES.values())
 
 
-def test_the_home_folder_is_found_where_no_shell_did_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_expanded_without_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert merge([Layer("flag", {"output_dir": "~/x", "data_dir": "a~b"})], "x").config.output_dir == Path("/home/me/x")
 
@@ -85,7 +85,7 @@ def test_every_recipe_is_valid_and_documented(name: str) -> None:
     assert all(word in text for word in ("command", "time", "accuracy"))
 
 
-def test_the_named_recipes_are_what_they_are_called() -> None:
+def test_the_named_recipes_match_their_names() -> None:
     standard, record, paper = (resolve(name, {}).config for name in ("standard", "record", "paper"))
     assert (standard.depth, standard.widen_factor, standard.epochs, standard.batch_size) == (28, 10, 100, 256)
     assert standard.crop_padding == 4
@@ -93,7 +93,7 @@ def test_the_named_recipes_are_what_they_are_called() -> None:
     assert (paper.epochs, paper.milestones, paper.lr_decay, paper.dropout) == (200, "60 120 160", 0.2, 0.3)
 
 
-def test_a_recipe_file_lies_anywhere(tmp_path: Path) -> None:
+def test_a_recipe_file_may_be_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("lr: 0.05\nmilestones: [30, 60]\nresolutions: ['16:0.5', '32:0.5']\nschedule: step\n")
     resolved = resolve(str(path), {"epochs": "90"})
@@ -146,7 +146,7 @@ def test_unreadable_recipe_files(tmp_path: Path, text: str, sentence: str) -> No
         ("", "lr", 0.1),
     ],
 )
-def test_a_file_s_value_means_what_it_means_as_a_flag(text: str, key: str, value: object, tmp_path: Path) -> None:
+def test_a_value_in_a_file_means_the_same_as_in_a_flag(text: str, key: str, value: object, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(text, encoding="utf-8", newline="")
     found = getattr(resolve(str(tmp_path / "r.yaml"), {}).config, key)
     assert (found, type(found)) == (value, type(Path("x")) if isinstance(value, Path) else type(value))
@@ -178,7 +178,7 @@ def test_wrong_values_of_a_file(text: str, sentence: str, tmp_path: Path) -> Non
 
 
 @given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)), st.from_regex(r"[ -~]{0,12}", fullmatch=True)))
-def test_any_flags_are_a_configuration_or_a_sentence_a_key(flags: dict[str, str]) -> None:
+def test_any_flags_give_a_configuration_or_one_sentence_per_key(flags: dict[str, str]) -> None:
     try:
         merge([Layer("flag", flags)], "x")
     except ConfigError as error:
@@ -187,7 +187,7 @@ def test_any_flags_are_a_configuration_or_a_sentence_a_key(flags: dict[str, str]
 
 
 @given(st.text(max_size=60))
-def test_any_file_is_a_layer_or_a_sentence(text: str) -> None:
+def test_any_file_gives_a_layer_or_a_sentence(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "r.yaml")
         path.write_text(text, encoding="utf-8", errors="replace", newline="")
@@ -195,14 +195,14 @@ def test_any_file_is_a_layer_or_a_sentence(text: str) -> None:
             read_layer(path, "r.yaml")
 
 
-def test_a_file_whose_name_has_no_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_file_without_a_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("lr: 0.1")
     with pytest.raises(ConfigError, match='"mine" is not known; a file name must end in'):
         resolve("mine", {})
 
 
-def test_the_configuration_survives_a_file(tmp_path: Path) -> None:
+def test_the_configuration_survives_a_round_trip_through_a_file(tmp_path: Path) -> None:
     config = resolve("record", {"output_dir": "x", "seed": "3"}).config
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
@@ -220,13 +220,13 @@ def test_the_configuration_survives_a_file(tmp_path: Path) -> None:
         ("[" * 3000, "is nested too deeply|not valid YAML"),
     ],
 )
-def test_a_key_stands_once(text: str, sentence: str, tmp_path: Path) -> None:
+def test_duplicate_keys_are_refused(text: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         resolve(str(tmp_path / "r.yaml"), {})
 
 
-def test_a_wrong_recipe_and_wrong_flags_are_told_together() -> None:
+def test_a_wrong_recipe_and_wrong_flags_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve("quikstart", {"lr": "abc"})
     first, second = str(caught.value).split("\n")
@@ -236,7 +236,7 @@ def test_a_wrong_recipe_and_wrong_flags_are_told_together() -> None:
         resolve("", {})
 
 
-def test_keys_that_do_not_fit_are_told_beside_those_that_are_wrong() -> None:
+def test_conflicting_keys_are_reported_together_with_wrong_ones() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(None, {"widen_factor": "wide", "target_accuracy": "0.9", "schedule": "step", "warmup_epochs": "200"})
     lines = str(caught.value).split("\n")
@@ -260,7 +260,7 @@ def test_keys_that_do_not_fit_are_told_beside_those_that_are_wrong() -> None:
         ({"batch_size": "0", "micro_batch": "512"}, "batch_size (flag)"),
     ],
 )
-def test_what_a_wrong_key_might_fit_is_not_guessed(flags: dict[str, str], about: str) -> None:
+def test_conflicts_with_a_wrong_key_are_not_guessed(flags: dict[str, str], about: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(None, flags)
     (line,) = str(caught.value).split("\n")
@@ -279,23 +279,21 @@ def test_what_a_wrong_key_might_fit_is_not_guessed(flags: dict[str, str], about:
         {"micro_batch": 20, "batch_size": 10},
     ],
 )
-def test_each_sentence_names_all_keys_that_it_is_about(keys: dict[str, object]) -> None:
+def test_each_sentence_names_all_the_keys_it_concerns(keys: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="Value error") as caught:
         Config(**({"warmup_epochs": 0} | keys))
     assert all(re.search(rf"\b{key}\b", str(caught.value)) for key in keys)
 
 
-def test_a_recipe_that_ships_is_found_by_its_path_from_anywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shipped_recipe_is_found_by_its_path_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve("configs/quickstart.yaml", {}).config == resolve("quickstart", {}).config
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/quickstart.yaml").write_text("lr: 0.123")
-    assert resolve("configs/quickstart.yaml", {}).config.lr == 0.123  # one's own goes before
+    assert resolve("configs/quickstart.yaml", {}).config.lr == 0.123  # the user's own file comes first
 
 
 @pytest.mark.parametrize("key", ["ema_decay", "momentum", "label_smoothing", "dropout"])
-def test_a_share_that_leaves_nothing_is_refused(key: str) -> None:
+def test_a_fraction_that_leaves_nothing_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} .flag.: '1' is not allowed; input should be less than 1"):
         resolve(None, {key: "1"})

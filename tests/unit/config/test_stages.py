@@ -35,7 +35,7 @@ def test_bad_stages(text: str, reason: str) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(8, 32), st.integers(1, 9)), min_size=1, max_size=6))
-def test_stages_survive_their_text(parts: list[tuple[int, int]]) -> None:
+def test_stages_survive_a_round_trip_through_text(parts: list[tuple[int, int]]) -> None:
     total = sum(weight for _, weight in parts)
     stages = tuple((side, weight / total) for side, weight in parts)
     assert parse_stages(format_stages(stages)) == stages
@@ -48,7 +48,7 @@ def test_bad_milestones(text: str) -> None:
 
 
 @given(st.sets(st.floats(0.001, 1e6), max_size=5))
-def test_milestones_survive_their_text_in_a_configuration(epochs: set[float]) -> None:
+def test_milestones_survive_a_round_trip_through_text(epochs: set[float]) -> None:
     rising = tuple(sorted(epochs))
     kept = OptimizerSection(milestones=list(rising)).milestones
     assert parse_milestones(kept) == rising
@@ -60,7 +60,7 @@ HALF_WORDS = st.lists(st.sampled_from([*"0123456789:.,- ", "nan", "inf", "e9", "
 
 @pytest.mark.parametrize("parse", [parse_stages, parse_milestones])
 @given(text=st.one_of(HALF_WORDS, st.text(max_size=20)))
-def test_any_text_is_read_or_refused_in_our_words(parse: Callable[[str], Any], text: str) -> None:
+def test_any_text_is_parsed_or_refused_with_our_own_message(parse: Callable[[str], Any], text: str) -> None:
     try:
         found = parse(text)
     except ValueError as error:

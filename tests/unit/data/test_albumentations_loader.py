@@ -38,7 +38,7 @@ def make(workers: int = 0, rank: int = 0, world_size: int = 1, file: Path | None
     return loader
 
 
-def test_batches_depend_on_seed_and_step_alone() -> None:
+def test_batches_depend_only_on_seed_and_step() -> None:
     whole = list(make().batches(0, 8))
     assert [b.images.shape[-1] for b in whole] == [24] * 8
     assert sorted(torch.cat([b.labels for b in whole[:4]]).tolist()) == list(range(30))
@@ -50,7 +50,7 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_run(number: signal.Signals) -> None:
+def test_a_signal_to_the_process_group_does_not_kill_the_workers(number: signal.Signals) -> None:
     batches = make(workers=2).batches(0, 8)
     next(batches)
     for worker in multiprocessing.active_children():
@@ -87,7 +87,7 @@ def test_a_pipeline_from_a_file(tmp_path: Path, suffix: str) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_pipeline_that_makes_other_things_than_pictures(tmp_path: Path, operation: Any, words: str) -> None:
+def test_a_pipeline_that_returns_something_else_than_images(tmp_path: Path, operation: Any, words: str) -> None:
     path = tmp_path / "p.yaml"
     albumentations.save(albumentations.Compose([operation]), path, data_format="yaml")
     with pytest.raises(ConfigError, match=words):

@@ -45,7 +45,7 @@ def cached(source: Path) -> list[Path]:
     return [path for path in (source.parent / ".wrn-cache").iterdir() if not path.name.startswith(".")]
 
 
-def test_the_second_time_is_the_same_without_building(source: Path) -> None:
+def test_the_second_load_is_identical_and_builds_nothing(source: Path) -> None:
     build = Builder()
     first, second = get(source, build), get(source, build)
     assert build.calls == 1
@@ -68,7 +68,7 @@ def test_changed_files_replace_the_cache(source: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0.01, 0.5, 0.999])
-def test_a_damaged_cache_is_made_again(source: Path, place: float) -> None:
+def test_a_damaged_cache_is_rebuilt(source: Path, place: float) -> None:
     build = Builder()
     get(source, build)
     (path,) = cached(source)
@@ -92,7 +92,7 @@ def test_a_read_only_folder_is_left_alone(source: Path, user_cache: Path) -> Non
     assert len(list(user_cache.rglob("*.safetensors"))) == 1
 
 
-def test_without_any_place_for_it(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_writable_place_for_the_cache(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **keys: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -104,7 +104,7 @@ def test_without_any_place_for_it(source: Path, monkeypatch: pytest.MonkeyPatch)
     assert list((source.parent / ".wrn-cache").iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_in_time(source: Path) -> None:
+def test_leftovers_of_a_killed_process_are_eventually_removed(source: Path) -> None:
     get(source, Builder())
     (path,) = cached(source)
     old, new = path.with_name(f".{path.name}.1"), path.with_name(f".{path.name}.2")

@@ -65,7 +65,7 @@ def test_cifar10_in_all_forms(form: str, write: object, tmp_path: Path) -> None:
     assert dataset.superclass_of == ()
 
 
-def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
+def test_nothing_is_found_in_an_empty_folder(tmp_path: Path) -> None:
     assert find_cifar("cifar100", tmp_path) is None
     assert find_cifar("cifar100", tmp_path / "absent") is None
     (tmp_path / "file").touch()
@@ -115,7 +115,7 @@ def test_a_member_too_large_is_not_read_into_memory(tmp_path: Path, monkeypatch:
     assert "train is altered" in refusal("cifar100", tmp_path)
 
 
-def test_links_and_paths_in_an_archive_lead_nowhere(tmp_path: Path) -> None:
+def test_links_and_paths_in_an_archive_are_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"x")
     buffer = io.BytesIO()
@@ -132,7 +132,7 @@ def test_links_and_paths_in_an_archive_lead_nowhere(tmp_path: Path) -> None:
     assert not (tmp_path / "escaped").exists()
 
 
-def test_a_whole_archive_is_taken_before_a_folder_that_lacks_members(tmp_path: Path) -> None:
+def test_a_complete_archive_is_preferred_to_an_incomplete_folder(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, "cifar-100-python")
     (folder / "train").unlink()
     assert "train is missing" in refusal("cifar100", tmp_path)

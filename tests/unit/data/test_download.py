@@ -21,7 +21,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server:
-    """Serves CONTENT as its tricks say; `asked` keeps (path, Range) of each request."""
+    """Serves CONTENT, modified by its tricks; `asked` keeps (path, Range) of each request."""
 
     def __init__(self) -> None:
         self.tricks: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
@@ -71,7 +71,7 @@ def no_ranges(handler: BaseHTTPRequestHandler) -> None:
 
 
 def breaks(after: int) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Sends so many bytes of what is asked for, then hangs up."""
+    """Sends this many of the requested bytes, then closes the connection."""
 
     def trick(handler: BaseHTTPRequestHandler) -> None:
         start = offset(handler)
@@ -108,7 +108,7 @@ def part(directory: Path) -> Path:
     return directory / ".x.tar.gz.part"
 
 
-def test_fetches_once_and_tells_how_far_it_is(server: Server, tmp_path: Path) -> None:
+def test_downloads_once_and_reports_progress(server: Server, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     for _ in range(2):
         path = fetch(server.archive("/a"), tmp_path / "new", on_progress=lambda *facts: seen.append(facts))
@@ -119,7 +119,7 @@ def test_fetches_once_and_tells_how_far_it_is(server: Server, tmp_path: Path) ->
     assert not part(path.parent).exists()
 
 
-def test_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
+def test_resumes_an_interrupted_download(server: Server, tmp_path: Path) -> None:
     tmp_path /= "new"
     server.tricks["/a"] = breaks(after=600_000)
     with pytest.raises(Unreachable, match=r"the connection broke after \d+ of 1024000 bytes"):
@@ -131,14 +131,14 @@ def test_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     assert server.asked[-1] == ("/a", f"bytes={kept}-")
 
 
-def test_the_mirror_goes_on_where_the_first_address_broke_off(server: Server, tmp_path: Path) -> None:
+def test_the_mirror_resumes_where_the_first_url_failed(server: Server, tmp_path: Path) -> None:
     server.tricks["/a"] = breaks(after=600_000)
     assert fetch(server.archive("/a", "/b"), tmp_path).read_bytes() == CONTENT
     assert server.asked[1][0] == "/b"
     assert server.asked[1][1] is not None
 
 
-def test_a_server_that_cannot_go_on_does_not_cost_what_is_there(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_cannot_resume_does_not_lose_the_partial_download(server: Server, tmp_path: Path) -> None:
     part(tmp_path).write_bytes(CONTENT[:900_000])
     server.tricks["/a"] = lambda handler: send(handler, 200, CONTENT[:500_000], Content_Length=str(len(CONTENT)))
     with pytest.raises(Unreachable):
@@ -149,23 +149,23 @@ def test_a_server_that_cannot_go_on_does_not_cost_what_is_there(server: Server, 
 
 
 @pytest.mark.parametrize("beginning", [b"something else", b"x" * len(CONTENT), CONTENT + b"more"])
-def test_a_wrong_beginning_is_dropped_and_fetched_anew(server: Server, tmp_path: Path, beginning: bytes) -> None:
+def test_a_wrong_partial_download_is_dropped_and_started_over(server: Server, tmp_path: Path, beginning: bytes) -> None:
     part(tmp_path).write_bytes(beginning)
     assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
 
 
-def test_a_whole_part_needs_no_bytes(server: Server, tmp_path: Path) -> None:
+def test_a_complete_part_file_needs_no_bytes(server: Server, tmp_path: Path) -> None:
     part(tmp_path).write_bytes(CONTENT)
     assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
     assert server.asked == [("/a", f"bytes={len(CONTENT)}-")]
 
 
-def test_what_is_declared_as_compressed_in_transit_stays_as_it_is(server: Server, tmp_path: Path) -> None:
+def test_a_file_declared_as_compressed_in_transit_is_not_decompressed(server: Server, tmp_path: Path) -> None:
     server.tricks["/a"] = lambda handler: send(handler, 200, CONTENT, Content_Encoding="gzip")
     assert fetch(server.archive("/a"), tmp_path).read_bytes() == CONTENT
 
 
-def test_other_bytes_are_never_taken_for_the_archive(server: Server, tmp_path: Path) -> None:
+def test_other_content_is_never_accepted_as_the_archive(server: Server, tmp_path: Path) -> None:
     server.tricks["/a"] = lambda handler: send(handler, 200, b"<html>log in here</html>")
     server.tricks["/b"] = lambda handler: send(handler, 404, b"")
     with pytest.raises(Unreachable) as caught:
@@ -178,7 +178,7 @@ def test_other_bytes_are_never_taken_for_the_archive(server: Server, tmp_path: P
     assert fetch(server.archive("/a", "/c"), tmp_path).read_bytes() == CONTENT
 
 
-def test_a_slow_address_is_left_for_the_next_and_returned_to(
+def test_a_slow_url_is_retried_after_the_others(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "SLOW_SECONDS", 0.15)
@@ -190,7 +190,7 @@ def test_a_slow_address_is_left_for_the_next_and_returned_to(
     assert [path for path, _ in server.asked] == ["/slow", "/gone", "/slow"]
 
 
-def test_a_limit_on_all_of_it(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_on_the_total_time(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "BLOCK", 1 << 14)
     server.tricks["/a"] = trickles
     with pytest.raises(Unreachable, match="took too long"):
@@ -199,14 +199,16 @@ def test_a_limit_on_all_of_it(server: Server, tmp_path: Path, monkeypatch: pytes
     assert fetch(server.archive("/b"), tmp_path).read_bytes() == CONTENT
 
 
-def test_the_limit_holds_for_the_wait_for_another_process_too(server: Server, tmp_path: Path) -> None:
+def test_the_limit_includes_waiting_for_another_process(server: Server, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".x.tar.gz.lock"), pytest.raises(Unreachable, match="downloaded by another process"):
         fetch(server.archive("/a"), tmp_path, limit_s=0.2)
     assert server.asked == []
     assert fetch(server.archive("/a"), tmp_path, limit_s=60).read_bytes() == CONTENT
 
 
-def test_a_process_that_never_ends_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_never_finishes_is_reported(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "LONGEST_WAIT_S", 0.2)
     with (
         FileLock(tmp_path / ".x.tar.gz.lock"),
@@ -232,7 +234,7 @@ def test_a_silent_server(server: Server, tmp_path: Path) -> None:
     assert waited == [True], "it waited for as long as the server was silent"
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_no_server(tmp_path: Path) -> None:
     with pytest.raises(Unreachable) as caught:
         fetch(Archive("x.tar.gz", MD5, ("http://127.0.0.1:9/x",)), tmp_path / "mistyped/deep")
     assert list(tmp_path.iterdir()) == []
@@ -240,7 +242,7 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 400
 
 
-def test_two_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
+def test_two_processes_download_once(server: Server, tmp_path: Path) -> None:
     server.tricks["/a"] = lambda handler: (time.sleep(0.2), whole_or_rest(handler))[1]
     with ThreadPoolExecutor(4) as pool:
         paths = list(pool.map(lambda _: fetch(server.archive("/a"), tmp_path), range(4)))
@@ -248,9 +250,7 @@ def test_two_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
     assert {path.read_bytes() for path in paths} == {CONTENT}
 
 
-def test_a_full_disk_is_no_matter_of_the_network(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_not_a_network_problem(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, *arguments: object) -> None:
         raise OSError(28, "No space left on device")
 

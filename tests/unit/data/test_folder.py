@@ -46,7 +46,7 @@ def test_changes_are_seen_through_the_cache(tmp_path: Path) -> None:
     assert torch.equal(load_folder(tmp_path).test.images[3], dataset.train.images[1])
 
 
-def test_hidden_files_are_no_pictures_and_deeper_ones_are(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped_and_nested_ones_are_not(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     (tmp_path / "train/cat/._0.png").write_bytes(b"of a Mac")
     for folder in ("train/.ipynb_checkpoints", "train/cat/.thumbs", "train/cat/deeper"):
@@ -59,13 +59,13 @@ def test_hidden_files_are_no_pictures_and_deeper_ones_are(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_other_names_of_test(name: str, tmp_path: Path) -> None:
+def test_other_names_for_the_test_folder(name: str, tmp_path: Path) -> None:
     write_pictures(tmp_path)
     (tmp_path / "test").rename(tmp_path / name)
     assert len(load_folder(tmp_path).test) == 6
 
 
-def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
+def test_invalid_layouts(tmp_path: Path) -> None:
     assert "has no folder train/" in refusal(tmp_path)
     (tmp_path / "train").mkdir()
     assert "has no folder test/" in refusal(tmp_path)
@@ -97,7 +97,7 @@ def test_no_test_pictures(tmp_path: Path) -> None:
     assert "test: has no images" in refusal(tmp_path)
 
 
-def test_broken_pictures_are_named_or_left_out(tmp_path: Path) -> None:
+def test_broken_images_are_named_or_skipped(tmp_path: Path) -> None:
     write_pictures(tmp_path, each=5)
     for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/0.png", "train/dog/1.png", "train/dog/3.png"):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n broken")
@@ -116,7 +116,7 @@ def test_broken_pictures_are_named_or_left_out(tmp_path: Path) -> None:
         load_folder(tmp_path, skip_broken=True)
 
 
-def test_large_pictures_read_in_several_threads_leave_the_filters_of_warnings_as_they_were(
+def test_reading_large_images_in_threads_restores_the_warning_filters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pictures(tmp_path, each=1)
@@ -124,7 +124,7 @@ def test_large_pictures_read_in_several_threads_leave_the_filters_of_warnings_as
     really, lock, both, arrived = Image.open, threading.Lock(), threading.Barrier(2, timeout=30), []
 
     def overlapping(*arguments: Any, **keys: Any) -> Any:
-        """The first two begin together, and the first of them ends first."""
+        """The first two start together, and the first ends first."""
         with lock:
             arrived.append(None)
             number = len(arrived)
@@ -149,8 +149,8 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert refusal(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); fix that"
 
 
-def test_broken_pictures_that_were_left_out_once_are_named_again(tmp_path: Path) -> None:
-    """The cache of what is whole is not that of everything."""
+def test_broken_images_that_were_skipped_once_are_named_again(tmp_path: Path) -> None:
+    """The cache without the broken images is not used for all of them."""
     write_pictures(tmp_path)
     (tmp_path / "train/cat/1.png").write_bytes(b"broken")
     assert len(load_folder(tmp_path, skip_broken=True).train) == 5

@@ -36,7 +36,7 @@ def same(left: Batch, right: Batch) -> bool:
     return all((one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)) for one, other in pairs)
 
 
-def test_every_image_comes_once_an_epoch_in_another_order_each_time() -> None:
+def test_every_image_occurs_once_per_epoch_in_a_different_order() -> None:
     loader = make(PLAIN)
     assert loader.steps_per_epoch == 7
     epochs = [torch.cat([b.labels for b in loader.batches(7 * e, 7 * e + 7)]).tolist() for e in range(3)]
@@ -45,7 +45,7 @@ def test_every_image_comes_once_an_epoch_in_another_order_each_time() -> None:
     assert [b.size for b in loader.batches(0, 7)] == [8] * 6 + [2]
 
 
-def test_a_batch_depends_on_seed_and_step_alone() -> None:
+def test_a_batch_depends_only_on_seed_and_step() -> None:
     loader = make(EVERYTHING)
     through = list(loader.batches(0, 14))
     resumed = list(make(EVERYTHING).batches(9, 14))
@@ -55,7 +55,7 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 @pytest.mark.parametrize("batch_size", [8, 7])
-def test_the_shares_of_all_processes_are_the_batch_of_one(world_size: int, batch_size: int) -> None:
+def test_the_shares_of_all_processes_make_up_the_batch_of_one(world_size: int, batch_size: int) -> None:
     whole = list(make(EVERYTHING, batch_size=batch_size).batches(0, 8))
     parts = [make(EVERYTHING, batch_size=batch_size, rank=r, world_size=world_size) for r in range(world_size)]
     for step, batch in enumerate(whole):
@@ -90,10 +90,10 @@ def test_images_are_normalised_and_channels_last() -> None:
     assert batch.other_labels is None
 
 
-def test_a_batch_is_made_on_its_own_stream_before_the_step_that_uses_the_one_before(
+def test_a_batch_is_made_on_its_own_stream_before_the_previous_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without a GPU: streams and batches are stand-ins that write down what happens on which of them."""
+    """Without a GPU: streams and batches are stand-ins that record what happens on which stream."""
     events: list[str] = []
     current = ["user"]
 
@@ -138,8 +138,8 @@ def test_a_batch_is_made_on_its_own_stream_before_the_step_that_uses_the_one_bef
 
 
 @pytest.mark.gpu
-def test_batches_made_beside_a_busy_gpu_are_the_same() -> None:
-    """The step that uses a batch is late, and the batches after it are made meanwhile: none may be overwritten."""
+def test_batches_made_while_a_gpu_is_busy_are_the_same() -> None:
+    """The step that uses a batch is late, and later batches are made meanwhile: none may be overwritten."""
     here = make(EVERYTHING, images=4000, batch_size=256, resolution_at=lambda step: 16 if step < 5 else 32)
     there = DeviceLoader(
         here._split, 256, here._pipeline, device=torch.device("cuda"), seed=3, resolution_at=here._resolution_at
@@ -156,8 +156,8 @@ def test_batches_made_beside_a_busy_gpu_are_the_same() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("policy", ["none", "randaugment", "trivialaugment"])
-def test_batches_of_a_gpu_are_those_of_the_cpu(policy: str) -> None:
-    """Crop, mirror and policies to the byte; what is computed in floats within rounding."""
+def test_batches_on_a_gpu_equal_those_on_a_cpu(policy: str) -> None:
+    """Crop, mirror and policies are equal to the byte; floating-point results up to rounding."""
     options = augmentation(augment=policy, cutout=8, mixup_alpha=0.2, cutmix_alpha=1.0)  # type: ignore[arg-type]
     here = make(options, batch_size=32)
     there = DeviceLoader(here._split, 32, here._pipeline, device=torch.device("cuda"), seed=3)
@@ -168,8 +168,8 @@ def test_batches_of_a_gpu_are_those_of_the_cpu(policy: str) -> None:
 
 
 @pytest.mark.gpu
-def test_a_split_of_the_real_size_is_indexed_right() -> None:
-    """The view of all windows of 50,000 images has more elements than 32 bits count, so a GPU takes other kernels."""
+def test_a_split_of_the_real_size_is_indexed_correctly() -> None:
+    """The view of all windows of 50,000 images needs 64-bit indices, so a GPU uses other kernels."""
     here = make(EVERYTHING, images=50_000, batch_size=512)
     there = DeviceLoader(here._split, 512, here._pipeline, device=torch.device("cuda"), seed=3)
     for step in (0, 96):
@@ -179,8 +179,8 @@ def test_a_split_of_the_real_size_is_indexed_right() -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "last", "most"), [(8, 2, 1), (7, 1, 1), (10, 10, 5), (9, 5, 3)])
-def test_each_process_has_two_images_of_the_last_batch(batch_size: int, last: int, most: int) -> None:
-    """An odd one at its end may have one."""
+def test_each_process_gets_two_images_of_the_last_batch(batch_size: int, last: int, most: int) -> None:
+    """The last process may get one if the batch is odd."""
     whole = make(PLAIN)._split
     statistics = (0.5, 0.5, 0.5)
 

@@ -17,7 +17,7 @@ def test_agrees_with_the_formula_per_channel() -> None:
         assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_channel_of_one_value_is_no_division_by_zero() -> None:
+def test_a_constant_channel_does_not_divide_by_zero() -> None:
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     images[:, 2] = 7
     mean, std = channel_statistics(images)

@@ -3,7 +3,7 @@ import numpy as np
 from wrn.data.patterns import SHAPES, SIDE, TEXTURE_NAMES, VARIANTS, draw_shapes, draw_textures
 
 
-def test_every_shape_stays_inside_its_picture_and_fills_a_fair_part_of_it() -> None:
+def test_every_shape_stays_inside_its_picture_and_fills_enough_of_it() -> None:
     pictures = draw_shapes()
     assert pictures.shape == (20, VARIANTS, SIDE, SIDE) == (len(SHAPES), VARIANTS, SIDE, SIDE)
     edge = np.ones((SIDE, SIDE), dtype=bool)
@@ -25,7 +25,7 @@ def test_shapes_and_variants_differ() -> None:
 
 
 def test_shapes_point_up() -> None:
-    """y runs upwards in the formulas and downwards in the pictures."""
+    """y points up in the formulas and down in the pictures."""
     names = list(SHAPES)
     triangle = draw_shapes()[names.index("triangle"), 0]
     assert triangle[: SIDE // 2].sum() < triangle[SIDE // 2 :].sum()

@@ -72,7 +72,7 @@ def test_nothing_but_plain_values_is_built(value: Any, protocol: int) -> None:
 
 
 @given(st.data())
-def test_damage_is_an_error_of_one_kind(data: Any) -> None:
+def test_any_damage_raises_data_error(data: Any) -> None:
     whole = bytearray(pickle.dumps({"data": np.arange(50, dtype="u1"), "labels": list(range(20))}, protocol=3))
     for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=5)):
         whole[place] = data.draw(st.integers(0, 255))
@@ -81,7 +81,7 @@ def test_damage_is_an_error_of_one_kind(data: Any) -> None:
         read_pickle(bytes(whole[:cut]), "x")
 
 
-def test_one_list_in_many_places_costs_its_size_once() -> None:
+def test_a_list_referenced_many_times_is_converted_once() -> None:
     value: list[Any] = [0]
     for _ in range(200):
         value = [value, value]
@@ -96,8 +96,8 @@ def test_a_list_that_holds_itself_is_refused() -> None:
         read_pickle(pickle.dumps(value, protocol=2), "x")
 
 
-def test_the_records_stand_for_no_more_than_arrays() -> None:
-    """The four names it knows, called with arguments that a pickle of an array never has."""
+def test_the_records_accept_only_arrays() -> None:
+    """The four known names, called with arguments that never occur in a pickle of an array."""
     program = b"cnumpy\ndtype\n(S'os.system'\ntR."
     with pytest.raises(DataError, match="_DtypeRecord"):
         read_pickle(program, "x")
@@ -107,7 +107,7 @@ def test_the_records_stand_for_no_more_than_arrays() -> None:
 
 
 def test_strings_of_python_2_are_latin_1() -> None:
-    """As in the official files: of bytes, in text and in arrays alike."""
+    """As in the official files: bytes in strings and in arrays."""
     name = b"U\x03na\xef"
     dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"

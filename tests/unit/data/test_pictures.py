@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from wrn.data.pictures import large_ones_unremarked, read_picture
+from wrn.data.pictures import read_picture, without_size_warning
 from wrn.errors import DataError
 
 
@@ -32,7 +32,7 @@ def corners(image: torch.Tensor) -> list[list[int]]:
     return [image[:, y, x].tolist() for y in (3, 28) for x in (3, 28)]
 
 
-def test_32_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_a_32_pixel_image_is_unchanged(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     image = read_picture(save(tmp_path / "x.png", array))
     assert image.dtype == torch.uint8
@@ -78,7 +78,7 @@ def test_transparent_is_white(tmp_path: Path) -> None:
     assert (int(image[:, :15].max()), int(image[:, 17:].min())) == (0, 255)
 
 
-def test_turned_as_the_camera_was(tmp_path: Path) -> None:
+def test_rotated_by_exif(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     image = read_picture(save(tmp_path / "x.png", quadrants(), exif=exif))
@@ -91,7 +91,7 @@ def test_floats_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
-def test_no_picture(content: bytes, tmp_path: Path) -> None:
+def test_not_an_image(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"x\.png: cannot be read as an image \(not a known image format\)"):
@@ -107,9 +107,9 @@ def test_missing_and_folder(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(st.data())
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of much that it reads all the same
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about many things that it still reads
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp", "bmp"])
-def test_damage_is_an_error_of_one_kind(suffix: str, tmp_path_factory: pytest.TempPathFactory, data: object) -> None:
+def test_any_damage_raises_data_error(suffix: str, tmp_path_factory: pytest.TempPathFactory, data: object) -> None:
     path = tmp_path_factory.mktemp("damage") / f"x.{suffix}"
     Image.fromarray(quadrants(40)).save(path)
     content = bytearray(path.read_bytes())
@@ -121,12 +121,12 @@ def test_damage_is_an_error_of_one_kind(suffix: str, tmp_path_factory: pytest.Te
         assert read_picture(path).shape == (3, 32, 32)
 
 
-def test_a_very_large_picture_is_read_without_a_warning_or_refused(
+def test_a_very_large_image_is_read_without_a_warning_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     Image.new("RGB", (100, 100)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
-    with large_ones_unremarked():
+    with without_size_warning():
         assert read_picture(tmp_path / "large.png").shape == (3, 32, 32)
     assert not recwarn.list
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)

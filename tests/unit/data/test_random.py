@@ -10,7 +10,7 @@ from wrn.data.random import BatchRandom, generator, packed, unpacked
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**31))
-def test_the_same_place_gives_the_same_numbers(seed: int, position: int) -> None:
+def test_the_same_position_gives_the_same_numbers(seed: int, position: int) -> None:
     assert generator(seed, "x", position).random() == generator(seed, "x", position).random()
 
 
@@ -48,7 +48,7 @@ def test_ranges_types_and_frequencies() -> None:
         st.tuples(st.sampled_from(["int64", "int32", "float32", "uint8"]), st.integers(1, 5)), min_size=1, max_size=5
     )
 )
-def test_arrays_survive_being_sent_together(kinds: list[tuple[str, int]]) -> None:
+def test_arrays_survive_a_joint_transfer(kinds: list[tuple[str, int]]) -> None:
     arrays = [np.arange(2 * rows, dtype=kind).reshape(rows, 2) for kind, rows in kinds]
     together = unpacked(torch.from_numpy(packed(arrays)), arrays)
     for values, tensor in zip(arrays, together, strict=True):

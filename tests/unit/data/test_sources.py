@@ -41,7 +41,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     return network
 
 
-def test_the_folder_that_was_named_is_the_only_one_looked_at(network: Network, tmp_path: Path) -> None:
+def test_only_the_given_folder_is_searched(network: Network, tmp_path: Path) -> None:
     write_archive(tmp_path / "elsewhere", "cifar-100-python")
     write_folder(tmp_path / "named", "cifar-100-binary")
     dataset = open_dataset("cifar100", data_dir=tmp_path / "named", search=[tmp_path / "elsewhere"])
@@ -61,7 +61,7 @@ def test_search_in_order(tmp_path: Path, network: Network) -> None:
 
 
 @pytest.mark.parametrize(("name", "classes"), [("cifar100", 5), ("cifar10", 5), ("auto", 5)])
-def test_fetched_once_where_it_is_nowhere(name: str, classes: int, tmp_path: Path, network: Network) -> None:
+def test_missing_data_is_downloaded_once(name: str, classes: int, tmp_path: Path, network: Network) -> None:
     for _ in range(2):
         dataset = open_dataset(name, data_dir=None, search=[tmp_path / "data"])
     assert dataset.num_classes == classes
@@ -72,7 +72,7 @@ def test_fetched_once_where_it_is_nowhere(name: str, classes: int, tmp_path: Pat
     assert network.asked[0][2] == {"on_progress": None, **limits}
 
 
-def test_a_download_goes_where_it_may_be_written(tmp_path: Path, network: Network) -> None:
+def test_a_download_goes_to_a_writable_folder(tmp_path: Path, network: Network) -> None:
     (tmp_path / "file").touch()
     open_dataset("cifar100", data_dir=None, search=[tmp_path / "file/below", tmp_path / "data"])
     assert network.asked[0][1] == tmp_path / "data"
@@ -82,7 +82,7 @@ def test_a_download_goes_where_it_may_be_written(tmp_path: Path, network: Networ
         open_dataset("cifar100", data_dir=None)
 
 
-def test_auto_takes_the_synthetic_set_only_for_want_of_a_network(tmp_path: Path, network: Network) -> None:
+def test_auto_uses_the_synthetic_set_only_without_a_network(tmp_path: Path, network: Network) -> None:
     network.error = Unreachable("nobody answers")
     dataset = open_dataset("auto", data_dir=None, search=[tmp_path])
     assert torch.equal(dataset.train.images, tiny_dataset().train.images)
@@ -98,7 +98,7 @@ def test_auto_takes_the_synthetic_set_only_for_want_of_a_network(tmp_path: Path,
         open_dataset("auto", data_dir=None, search=[tmp_path])
 
 
-def test_a_name_that_is_not_known(tmp_path: Path, network: Network) -> None:
+def test_an_unknown_name(tmp_path: Path, network: Network) -> None:
     with pytest.raises(DataError, match='dataset: "noise" is not known; give --dataset cifar100'):
         open_dataset("noise", data_dir=None, search=[tmp_path])
     assert network.asked == []

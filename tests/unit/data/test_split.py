@@ -30,7 +30,7 @@ def test_hold_out_is_stratified_disjoint_and_complete(split: Split) -> None:
     assert one | other == set(range(300))
 
 
-def test_the_seed_decides_who_is_held_out(split: Split) -> None:
+def test_the_seed_determines_which_images_are_held_out(split: Split) -> None:
     by_position = Split(torch.arange(300).view(300, 1, 1, 1), split.labels)
     first, again, other = (hold_out(by_position, 0.2, seed)[1].images for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -46,7 +46,7 @@ def test_a_subset_is_even_over_classes(split: Split, count: int) -> None:
     assert rows(part) <= rows(split)
 
 
-def test_what_does_not_fit(split: Split) -> None:
+def test_impossible_splits(split: Split) -> None:
     with pytest.raises(DataError, match="train_images 301 is more than the 300"):
         subset(split, 301, 0)
     with pytest.raises(DataError, match="to validate on"):

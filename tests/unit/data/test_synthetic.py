@@ -51,8 +51,8 @@ def test_a_seed_gives_the_same_bytes_again(small: Dataset) -> None:
     assert digest(again.test) == digest(small.test)
 
 
-def test_the_bytes_are_those_that_were_published(small: Dataset) -> None:
-    """A result on the synthetic set compares with earlier ones only while the images stay what they were."""
+def test_the_bytes_never_change(small: Dataset) -> None:
+    """Results on the synthetic set are comparable with earlier ones only if the images never change."""
     assert digest(small.train) == "f2a134376b4f63b8e93251066f0eef67"
     assert digest(small.test) == "e0854e2399b1d0ccffd38d59a09dc0a2"
 
@@ -67,7 +67,7 @@ def test_no_image_is_in_both_splits(small: Dataset) -> None:
     assert len(np.unique(images, axis=0)) == len(images)
 
 
-def test_classes_come_mixed(small: Dataset) -> None:
+def test_classes_are_shuffled(small: Dataset) -> None:
     labels = small.train.labels
     assert (labels[1:] == labels[:-1]).float().mean() < 0.1
     assert labels[:300].float().mean() == pytest.approx(49.5, abs=6)
@@ -81,8 +81,8 @@ def test_images_use_the_range_without_being_mostly_clipped(small: Dataset) -> No
         assert std == pytest.approx(0.22, abs=0.06)
 
 
-def test_colour_and_position_alone_do_not_tell_the_class() -> None:
-    """Ridge regression on pixels, the best linear view of few images, must do badly; a fair guess is 1 %."""
+def test_colour_and_position_alone_do_not_reveal_the_class() -> None:
+    """Ridge regression on pixels, the best linear model for few images, must do badly; guessing scores 1 %."""
     data = make_synthetic(0, train_per_class=20, test_per_class=5)
     mean = torch.tensor(data.mean).view(1, 3, 1, 1) * 255
 

@@ -24,7 +24,7 @@ def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pyte
     assert len(told) == 1
 
 
-def test_the_next_run_waits_for_one_that_is_about_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_waits_for_another_that_is_about_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = held((tmp_path,), pytest.fail)
     first.__enter__()
     monkeypatch.setattr(folders.time, "sleep", lambda seconds: first.__exit__(None, None, None))
@@ -41,14 +41,14 @@ def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
         pass
 
 
-def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_started_in_the_same_second_get_separate_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("wrn.config.paths.time.strftime", lambda form: "20260101-000000")
     found = [writable_paths(Config(), "x", []).run for _ in range(3)]
     assert [path.name for path in found] == [f"20260101-000000-x{end}" for end in ("", "-2", "-3")]
 
 
-def test_a_run_that_never_began_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+def test_a_run_that_never_began_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     config = Config(output_dir=tmp_path / "mine/deep/run", model_dir=tmp_path / "mine")
     new: list[Path] = []
@@ -78,11 +78,11 @@ def test_what_was_set_aside_is_told_with_its_size(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_that_begins_anew_keeps_the_earlier_results_apart(tmp_path: Path) -> None:
+def test_a_run_that_starts_over_sets_earlier_results_aside(tmp_path: Path) -> None:
     assert set_results_aside(tmp_path) is None
     (tmp_path / "config.yaml").write_text("lr: 1\n")
-    (tmp_path / "history.jsonl").touch()  # of a run that never came to its first epoch's end
-    (tmp_path / "model").mkdir()  # as each run makes it at once
+    (tmp_path / "history.jsonl").touch()  # from a run that never finished its first epoch
+    (tmp_path / "model").mkdir()  # each run creates it at once
     assert set_results_aside(tmp_path) is None
     for number in (1, 2):
         (tmp_path / "config.yaml").write_text(f"lr: {number}\n")

@@ -1,4 +1,4 @@
-"""Which peak the share of it is taken of."""
+"""Which peak MFU relates to."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @given(st.dictionaries(sizes, steps), st.dictionaries(sizes, st.integers(1, 1000), min_size=1), st.floats(1e-6, 1.0))
-def test_steps_that_cost_by_the_pixel_are_foreseen_exactly(
+def test_steps_proportional_to_pixels_are_predicted_exactly(
     left: dict[int, int], seen: dict[int, int], per_pixel: float
 ) -> None:
-    """Whichever sizes were timed, and for however long."""
+    """Whichever sizes were timed, and for any time."""
     timed = {side: (float(number), number * per_pixel * side**2) for side, number in seen.items()}
     expected = sum(number * per_pixel * side**2 for side, number in left.items())
     assert seconds_left(left, timed) == pytest.approx(expected)
@@ -42,7 +42,7 @@ def test_nothing_is_said_before_a_step_was_timed() -> None:
 
 
 def test_a_size_counts_once_it_was_timed_for_some_seconds() -> None:
-    """Before that, a host may have run ahead of its GPU: the size before says more."""
+    """Before that, the host may be ahead of its GPU, so the previous size is a better guide."""
     known = {16: (100.0, 50.0), 32: (20.0, 0.1)}
     assert seconds_left({32: 10}, known) == pytest.approx(10 * 0.5 * 4)
     assert seconds_left({32: 10}, {**known, 32: (10.0, 30.0)}) == pytest.approx(10 * 3.0)
@@ -50,11 +50,11 @@ def test_a_size_counts_once_it_was_timed_for_some_seconds() -> None:
 
 
 def test_what_was_measured_replaces_what_was_assumed(clock: list[float]) -> None:
-    """Small pictures fill no machine: twice the side costs here only twice the time."""
+    """Small images cannot use a whole machine: here twice the side costs only twice the time."""
     run = Remaining(((16, 0.5), (32, 0.5)), 200, 0, 100)
     said = []
     for step in range(200):
-        clock[0] += (30.0 if step in (0, 100) else 0.0) + (1.0 if step < 100 else 2.0)  # kernels are chosen
+        clock[0] += (30.0 if step in (0, 100) else 0.0) + (1.0 if step < 100 else 2.0)  # selecting kernels
         run.step(step)
         said.append(run.seconds())
     assert said[0] is None
@@ -87,8 +87,8 @@ def test_a_host_that_ran_ahead_waits_at_the_end_of_the_epoch(clock: list[float])
     assert run.seconds() == pytest.approx(60.0, rel=0.02)
 
 
-def test_an_epoch_that_ended_before_the_run_went_on_says_nothing(clock: list[float]) -> None:
-    """Interrupted in its evaluation: its steps were timed by the run before."""
+def test_an_epoch_that_ended_before_the_resume_is_not_timed(clock: list[float]) -> None:
+    """Interrupted in its evaluation: its steps were timed by the earlier start."""
     run = Remaining(((32, 1.0),), 200, 100, 100)
     clock[0] += 5.0
     run.epoch(60.0)
@@ -98,7 +98,7 @@ def test_an_epoch_that_ended_before_the_run_went_on_says_nothing(clock: list[flo
     assert run.seconds() == pytest.approx(98.0)
 
 
-def test_the_seconds_of_an_epoch_that_went_on_are_not_all_of_this_start(clock: list[float]) -> None:
+def test_a_resumed_epoch_includes_seconds_of_the_earlier_start(clock: list[float]) -> None:
     run = Remaining(((32, 1.0),), 200, 50, 100, before=500.0)
     for step in range(50, 100):
         clock[0] += 1.0
@@ -108,7 +108,7 @@ def test_the_seconds_of_an_epoch_that_went_on_are_not_all_of_this_start(clock: l
     assert run.seconds() == pytest.approx(100 * 1.0 + 7.0)
 
 
-def test_a_machine_that_became_slower_is_believed(clock: list[float]) -> None:
+def test_the_estimate_follows_a_machine_that_slows_down(clock: list[float]) -> None:
     run = Remaining(((32, 1.0),), 100_000, 0, 100_000)
     for step in range(10_000):
         clock[0] += 1.0 if step < 5_000 else 2.0
@@ -117,7 +117,7 @@ def test_a_machine_that_became_slower_is_believed(clock: list[float]) -> None:
 
 
 def test_an_epoch_that_was_not_timed_does_not_make_the_others_cheaper(clock: list[float]) -> None:
-    """Interrupted in its evaluation and gone on there: what comes between epochs is the mean of those that were."""
+    """Interrupted in its evaluation and resumed there: the time between epochs is the mean of the timed ones."""
     run = Remaining(((32, 1.0),), 300, 100, 100)
     clock[0] += 5.0
     run.epoch(60.0)

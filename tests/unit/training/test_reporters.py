@@ -35,7 +35,7 @@ def test_the_clock_of_the_live_view() -> None:
     assert [reporters.clock(s) for s in (None, 0, 309.4, 360_000)] == ["-:--:--", "0:00:00", "0:05:09", "100:00:00"]
 
 
-def test_pictures_that_grow_are_foreseen(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_growing_images_are_accounted_for(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """Half of the steps at 16 px, of 1 s each; at 32 px they will take 4 s."""
     stages = ((16, 0.5), (32, 0.5))
     plain, rich = PlainReporter(stages), RichReporter(stages)
@@ -53,7 +53,7 @@ def test_pictures_that_grow_are_foreseen(clock: list[float], capsys: pytest.Capt
         rich.close()
 
 
-def test_the_line_of_an_epoch_says_what_is_left(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_epoch_line_has_the_time_left(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     plain = PlainReporter(((16, 0.5), (32, 0.5)))
     plain.begin(100, 0, 50)
     for step in range(50):
@@ -63,10 +63,10 @@ def test_the_line_of_an_epoch_says_what_is_left(clock: list[float], capsys: pyte
     assert capsys.readouterr().out.splitlines()[-1] == f"epoch=1 epochs=2 seconds=50.0000 seconds_left={50 * 4}"
 
 
-def test_a_long_epoch_says_how_far_it_is(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_epoch_reports_progress(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     reporter = PlainReporter()
     reporter.begin(1000, 0, 100)
-    clock[0] += 50  # the first step compiles: it says nothing of the others
+    clock[0] += 50  # the first step compiles, so its time is not typical
     for step in range(100):
         reporter.step(step, 0.1, 200)
         clock[0] += 20
@@ -104,8 +104,8 @@ def test_the_live_view_trains_after_a_download() -> None:
         reporter.close()
 
 
-def test_a_log_that_nobody_reads_any_more_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`wrn train | tee log`: Ctrl-C ends tee at once, and the run has to save yet."""
+def test_a_closed_log_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wrn train | tee log`: Ctrl-C ends tee at once, but the run still has to save."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as broken:
@@ -140,7 +140,7 @@ def test_the_live_view_knows_the_speed_of_long_steps(seconds: float, clock: list
         (120, "epoch 101/200 ━━━━━      0:39:59 left top-1 25.0%  loss 1.50  1,000,000 img/s  lr 0.0123"),
     ],
 )
-def test_a_narrow_terminal_shows_what_says_most(
+def test_a_narrow_terminal_shows_the_most_important_figures(
     columns: int, shown: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -175,7 +175,7 @@ def test_a_run_that_never_began_has_no_tensorboard_events(tmp_path: Path) -> Non
     assert b"train_loss" in events.read_bytes()
 
 
-def test_a_download_is_told_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_is_reported_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = PlainReporter()
     for done in range(0, 201):
         reporter.download(done * 10**6, 200 * 10**6)
@@ -195,7 +195,7 @@ def test_the_live_view_shows_the_split_that_was_scored(split: str, capsys: pytes
     assert f"{split} top-1 25.00%  top-5 75.00%" in capsys.readouterr().out
 
 
-def test_brackets_in_a_note_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_in_a_note_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     RichReporter().note("resumed from runs/[bold]/[/x]")
     assert capsys.readouterr().out == "resumed from runs/[bold]/[/x]\n"
 

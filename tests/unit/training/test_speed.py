@@ -13,7 +13,7 @@ from wrn.training.schedule import make_schedule
 from wrn.training.speed import Speedometer, long_run
 
 
-def test_compiling_is_told_apart_and_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compilation_is_reported_separately_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("wrn.training.speed.time.perf_counter", lambda: now[0])
     architecture = Architecture(10, 1, 0.0, 5)
@@ -75,7 +75,7 @@ def test_sam_costs_two_passes_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     assert figures[1] == pytest.approx(2 * figures[0])
 
 
-def test_an_epoch_counts_whole_over_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_epoch_is_counted_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("wrn.training.speed.time.perf_counter", lambda: now[0])
     batch = Batch(torch.zeros(60, 3, 32, 32), torch.zeros(60, dtype=torch.int64))

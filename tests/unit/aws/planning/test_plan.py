@@ -50,7 +50,7 @@ def test_100_epochs_of_wrn_28_10_at_the_assumed_40_percent(name: str, minutes: i
     assert round(100 * row.seconds_per_epoch / 60) == minutes
 
 
-def test_what_is_billed_by_hand() -> None:
+def test_the_billed_time_by_hand() -> None:
     """Start 180 s, 5,617.9 s of training, 3.7 s for one evaluation: 1.6116 h at $1.408."""
     row = row_of(planned(eval_epochs=0), "ml.g5.xlarge")
     assert row.hours == pytest.approx(1.6116, abs=1e-4)
@@ -72,7 +72,7 @@ def test_several_gpus_reach_less_than_their_sum() -> None:
 
 
 def test_a_step_takes_as_long_as_its_launches() -> None:
-    """A small network on eight H100: 196 steps of 5 ms, whatever the GPUs could do."""
+    """A small network on eight H100s: 196 steps of 5 ms, however fast the GPUs are."""
     row = row_of(planned(depth=10, widen_factor=1), "ml.p5.48xlarge")
     assert row.seconds_per_epoch == pytest.approx(196 * 0.005)
 
@@ -101,7 +101,7 @@ def test_without_mixed_precision_the_peak_is_lower() -> None:
     assert ratio / row_of(planned(), "ml.g5.xlarge").seconds_per_epoch == pytest.approx(70 / 35)
 
 
-def test_a_given_mfu_counts_for_all() -> None:
+def test_a_given_mfu_applies_to_all_gpus() -> None:
     given_mfu = Assumptions(mfu=Mfu(0.8, False, "given"))
     plan = make_plan(configured(), bundled_prices(), "us-east-1", today=TODAY, assumptions=given_mfu)
     half = row_of(planned(), "ml.g5.xlarge").seconds_per_epoch / 2
@@ -134,7 +134,7 @@ def test_p3() -> None:
     assert elsewhere.instance.gpu is V100
 
 
-def test_what_has_no_price_or_no_image_is_left_out() -> None:
+def test_types_without_a_price_or_an_image_are_left_out() -> None:
     plan = make_plan(configured(), bundled_prices(), "us-east-1", today=TODAY, image="2.14")
     reasons = {item.name: item.reason for item in plan.left_out}
     assert reasons["ml.p4de.24xlarge"] == "price not known"
@@ -142,14 +142,14 @@ def test_what_has_no_price_or_no_image_is_left_out() -> None:
     assert len(plan.rows) + len(plan.left_out) == len(CATALOGUE)
 
 
-def test_what_is_wrong_for_all_is_an_error() -> None:
+def test_what_is_wrong_for_all_types_is_an_error() -> None:
     with pytest.raises(AwsError, match="us-west-2"):
         planned("us-wst-2")
     with pytest.raises(AwsError, match=r'"1\.0" is not known'):
         make_plan(configured(), bundled_prices(), "us-east-1", today=TODAY, image="1.0")
 
 
-def test_prices_of_another_region_are_noticed() -> None:
+def test_prices_of_another_region_are_noted() -> None:
     assert foreign_prices(planned("eu-west-1").rows, "eu-west-1")
     assert not foreign_prices(planned("us-west-2").rows, "us-west-2")
     live = {"ml.g5.xlarge": Price(1.5, "eu-west-1", Source("AWS Price List", "2026-11-01"))}
@@ -207,5 +207,5 @@ def test_limits_only_remove_rows(config: Config, prices: dict[str, Price], hours
     assert kept == [row for row in rows if row in kept]
     assert all(row.hours <= hours and row.cost <= cost for row in kept)
     assert all(row in kept for row in rows if row.hours <= hours and row.cost <= cost)
-    # What beats a row is within every limit that the row is within, so the marks stay true.
+    # Whatever beats a row is within every limit that the row is within, so the marks stay correct.
     assert mark_frontier(kept) == kept

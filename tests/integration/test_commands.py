@@ -204,7 +204,7 @@ def test_on_sagemaker_the_failure_reason_is_written(
     [
         (["--batch-size", "64"], "batch_size 64 is larger than the 36 training images"),
         (["--num-classes", "10"], "num_classes 10 does not fit: folder has 3 classes"),
-        (["--train-images", "100"], "train_images 100 is more than the 36 there are"),
+        (["--train-images", "100"], "train_images 100 is more than the 36 available"),
         (["--lr", "-1"], "lr (flag): '-1' is not allowed"),
         (["--device", "cuda:7"], "device: cuda:7 is not available"),
         (["--resume", "nowhere"], "no such checkpoint"),

@@ -1,7 +1,7 @@
 # train | test | contract | check | bench | results: each sets up what it needs by itself, once.
 
 PYTHON ?= python3
-# This very version first: an open range would fetch gigabytes of CUDA packages where a CPU build is at hand.
+# Exactly this version, and first: an open range could fetch gigabytes of CUDA packages.
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 RECIPE ?= quickstart

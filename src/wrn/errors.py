@@ -27,7 +27,7 @@ class ModelError(WrnError):
 
 
 class TrainingError(WrnError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class AwsError(WrnError):

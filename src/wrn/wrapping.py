@@ -34,7 +34,7 @@ def paragraph(text: str) -> str:
 
 
 def hanging(text: str) -> str:
-    """A line that goes on below itself, set in."""
+    """A line wrapped with its further lines indented."""
     return _fill(text, first="", later="  ")
 
 

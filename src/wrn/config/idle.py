@@ -1,4 +1,4 @@
-"""Keys that do nothing as the others are: told where a flag set one, for it was set in vain."""
+"""Keys that have no effect, given the other keys. Reported only if set by a flag: its author expects an effect."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NEEDS = {
     "budget_epochs": ("budget_minutes",),
     "patience": ("val_fraction",),
 }
-"""By key: any one of these makes it count, a key that is on or one of that value."""
+"""For each key, what gives it an effect, any one of these: a key that is on, or a key with that value."""
 
 
 def idle_keys(resolved: Resolved) -> list[str]:
-    """A sentence for each key that a flag turned on in vain."""
+    """A sentence for each key that a flag turned on without effect."""
     config = resolved.config
     return [
         f"{key}: has no effect without {' or '.join(needs)}"

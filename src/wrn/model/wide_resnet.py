@@ -176,7 +176,7 @@ def multiply_adds(architecture: Architecture, side: int = 32) -> int:
 
 
 def training_flops(forward: int) -> int:
-    """FLOP of training passes whose forward halves take so many multiply-adds.
+    """FLOP of training passes whose forward passes take `forward` multiply-adds.
 
     A multiply-add is two FLOP; the backward half is two products of the same size.
     """

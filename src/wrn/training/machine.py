@@ -77,4 +77,5 @@ def device_name(device: torch.device) -> str:
     """A readable name: the GPU's, or `cpu` with its number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread{'s' if threads != 1 else ''}" if device.type == "cpu" else device.type

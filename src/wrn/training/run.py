@@ -316,7 +316,7 @@ def finish(
         scores,
         seconds=time.perf_counter() - started,
         training_seconds=trainer.training_seconds,
-        resumed=trainer.went_on,
+        resumed=trainer.resumed,
         took_steps=trainer.took_steps,
     )
 

@@ -17,7 +17,8 @@ from wrn.training.reporters import duration
 from wrn.training.schedule import Schedule, steps_by_side
 
 LONG_S = 86_400.0
-"""A run that takes longer at the device's peak is told so before its first step, which may take minutes."""
+"""A run that takes longer than this, even at the device's peak, is announced before its first step, which may take
+minutes."""
 
 
 def passes(config: Config) -> int:
@@ -34,8 +35,8 @@ def long_run(config: Config, architecture: Architecture, schedule: Schedule, pea
     if seconds < LONG_S:
         return None
     return (
-        f"by that peak the run takes about {duration(seconds)}, {duration(seconds / config.epochs)} an epoch; sooner: "
-        "a GPU, --recipe quickstart (a small network), or --budget-minutes N (as many epochs as fit)"
+        f"even at that peak the run takes about {duration(seconds)}, {duration(seconds / config.epochs)} per epoch; "
+        "faster: a GPU, --recipe quickstart (a small network), or --budget-minutes N (as many epochs as fit)"
     )
 
 

@@ -86,7 +86,7 @@ class Trainer:
         return self._train_step.average.module if self._train_step.average is not None else self.model
 
     @property
-    def went_on(self) -> bool:
+    def resumed(self) -> bool:
         """Whether the run resumed from a checkpoint of an earlier start."""
         return self._first_step > 0
 

@@ -40,9 +40,9 @@ def test_compilation_is_reported_separately_and_once(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({}, "3.7 days, 53 min an epoch"),  # 100 x 50,176 images of 6 x 5.24e9 FLOP each
-        ({"sam_rho": 0.1}, "7.3 days, 1.8 h an epoch"),
-        ({"resolutions": "16:0.5 32:0.5"}, "2.3 days, 33 min an epoch"),
+        ({}, "3.7 days, 53 min per epoch"),  # 100 x 50,176 images of 6 x 5.24e9 FLOP each
+        ({"sam_rho": 0.1}, "7.3 days, 1.8 h per epoch"),
+        ({"resolutions": "16:0.5 32:0.5"}, "2.3 days, 33 min per epoch"),
         ({"epochs": 20}, None),
     ],
 )
@@ -50,7 +50,7 @@ def test_a_run_of_days_is_told_with_what_ends_sooner(keys: dict[str, object], ex
     config = Config.model_validate(keys)
     line = long_run(config, Architecture(28, 10, 0.0, 100), make_schedule(config, 196), 0.5e12)
     sooner = "a GPU, --recipe quickstart (a small network), or --budget-minutes N (as many epochs as fit)"
-    assert line == (expected and f"by that peak the run takes about {expected}; sooner: {sooner}")
+    assert line == (expected and f"even at that peak the run takes about {expected}; faster: {sooner}")
 
 
 def test_it_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_it_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("wrn.training.speed.LONG_S", 0.0)
     recorder = Recorder()
     ready(tiny_config(tmp_path), recorder)
-    assert recorder.notes[-1].startswith("by that peak the run takes about ")
+    assert recorder.notes[-1].startswith("even at that peak the run takes about ")
     assert recorder.notes[-2].startswith("WRN-10-1")
 
 

@@ -25,7 +25,7 @@ from wrn.benchmarking.timing import interleaved, spread, wait_for
 from wrn.benchmarking.workload import Workload
 from wrn.cli.values import whole, writable
 from wrn.config import Config
-from wrn.model import multiply_adds, training_flops
+from wrn.config.architecture import multiply_adds, training_flops
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 IMAGES = 10_000

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.benchmarking.environment import environment, write_json
-from wrn.model import Architecture
+from wrn.config.architecture import Architecture
 
 
 def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:

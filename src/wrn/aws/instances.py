@@ -10,6 +10,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from wrn.config.gpus import DENSE_FLOPS
 from wrn.errors import AwsError
 
 
@@ -28,16 +29,18 @@ class Gpu:
     cuda: int | None = None
 
 
-T4 = Gpu("T4", 16, 65, 8.1)
-V100 = Gpu("V100", 16, 125, 15.7, cuda=12)
-A10G = Gpu("A10G", 24, 70, 35)
-L4 = Gpu("L4", 24, 121, 60)
-L40S = Gpu("L40S", 48, 362, 181)
-RTX_PRO_6000 = Gpu("RTX PRO 6000", 96, 500, 250)  # 4,000 TOPS in sparse FP4, which is eight times dense 16-bit
-A100 = Gpu("A100", 40, 312, 156)
-A100_80 = Gpu("A100 80G", 80, 312, 156)
-H100 = Gpu("H100", 80, 989, 494)
-H200 = Gpu("H200", 141, 989, 494)
+TFLOPS = {name: flops / 1e12 for name, flops in DENSE_FLOPS.items()}
+
+T4 = Gpu("T4", 16, TFLOPS["T4"], 8.1)
+V100 = Gpu("V100", 16, TFLOPS["V100"], 15.7, cuda=12)
+A10G = Gpu("A10G", 24, TFLOPS["A10G"], 35)
+L4 = Gpu("L4", 24, TFLOPS["L4"], 60)
+L40S = Gpu("L40S", 48, TFLOPS["L40S"], 181)
+RTX_PRO_6000 = Gpu("RTX PRO 6000", 96, TFLOPS["RTX PRO 6000"], 250)
+A100 = Gpu("A100", 40, TFLOPS["A100"], 156)
+A100_80 = Gpu("A100 80G", 80, TFLOPS["A100"], 156)
+H100 = Gpu("H100", 80, TFLOPS["H100"], 494)
+H200 = Gpu("H200", 141, TFLOPS["H200"], 494)
 
 GPUS = (T4, V100, A10G, L4, L40S, RTX_PRO_6000, A100, A100_80, H100, H200)
 

@@ -15,8 +15,9 @@ from wrn.benchmarking.environment import environment
 from wrn.benchmarking.limits import measured_peaks
 from wrn.benchmarking.timing import seconds, spread
 from wrn.benchmarking.workload import noise
+from wrn.config.architecture import multiply_adds
 from wrn.config.layers import Layer, merge
-from wrn.model import ModelInfo, WideResNet, multiply_adds, pick_device, pick_precision, save_model, tune_cpu
+from wrn.model import ModelInfo, WideResNet, pick_device, pick_precision, save_model, tune_cpu
 from wrn.serving.predictor import Predictor
 from wrn.training.machine import device_name, peak_memory
 

@@ -12,11 +12,12 @@ from wrn.benchmarking.operations import shares_of_operations
 from wrn.benchmarking.timing import PhaseClock, seconds, spread
 from wrn.benchmarking.workload import IMAGES_OF_CIFAR, Workload
 from wrn.config import Config
+from wrn.config.architecture import multiply_adds, training_flops
+from wrn.config.gpus import DENSE_FLOPS
 from wrn.config.stages import parse_stages
 from wrn.data.augment.batch import Batch
-from wrn.model import multiply_adds, training_flops
 from wrn.training.machine import device_name, peak_memory
-from wrn.training.peak import CATALOGUE, catalogued
+from wrn.training.peak import catalogued
 
 PROFILED_STEPS = 10
 """A step of WRN-28-10 has thousands of events, and the profiler takes a tenth of a millisecond to process each."""
@@ -39,7 +40,7 @@ def measure(config: Config, *, rounds: int = 5, round_s: float = 2.0) -> dict[st
         flops = result["images_per_s"]["median"] * result["flop_per_image"]
         result["mfu"] = flops / max(peaks.values())
         if name is not None:
-            result["mfu_of_data_sheet"] = flops / CATALOGUE[name]
+            result["mfu_of_data_sheet"] = flops / DENSE_FLOPS[name]
     epoch_s = sum(result["share"] * IMAGES_OF_CIFAR / result["images_per_s"]["median"] for result in results)
     return {
         "benchmark": "training_speed",
@@ -48,7 +49,7 @@ def measure(config: Config, *, rounds: int = 5, round_s: float = 2.0) -> dict[st
         "precision": work.precision.name,
         "device": device_name(work.device),
         "peak_flops": peaks,
-        "data_sheet": {"name": name, "peak_flops": CATALOGUE[name]} if name is not None else None,
+        "data_sheet": {"name": name, "peak_flops": DENSE_FLOPS[name]} if name is not None else None,
         "copy_bytes_per_s": bandwidth,
         "stages": results,
         "seconds_per_epoch": epoch_s,

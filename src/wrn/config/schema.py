@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
+from wrn.config.architecture import nearest_depths
 from wrn.config.stages import as_text, format_stages, parse_milestones, parse_stages
 
 
@@ -105,14 +106,6 @@ class AugmentSection(Section):
     @classmethod
     def _stages_are_readable(cls, value: str) -> str:
         return format_stages(parse_stages(value))
-
-
-def nearest_depths(depth: int) -> tuple[int, int] | None:
-    """The nearest valid depths, 6n+4 with n >= 1; None if this depth is valid."""
-    if depth >= 10 and (depth - 4) % 6 == 0:
-        return None
-    below = 4 + 6 * max(1, (depth - 4) // 6)
-    return below, below + 6
 
 
 class ModelSection(Section):

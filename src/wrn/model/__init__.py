@@ -6,23 +6,20 @@ from wrn.model.files import ModelInfo, load_model, read_info, save_model
 from wrn.model.forward import predict_logits
 from wrn.model.native import own_kernels_in_use, use_own_kernels
 from wrn.model.precision import Precision, pick_device, pick_precision
-from wrn.model.wide_resnet import Architecture, WideResNet, multiply_adds, training_flops
+from wrn.model.wide_resnet import WideResNet
 
 __all__ = [
-    "Architecture",
     "AveragedModel",
     "ModelInfo",
     "Precision",
     "WideResNet",
     "load_model",
-    "multiply_adds",
     "own_kernels_in_use",
     "pick_device",
     "pick_precision",
     "predict_logits",
     "read_info",
     "save_model",
-    "training_flops",
     "tune_cpu",
     "use_own_kernels",
 ]

@@ -20,8 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from wrn.config.architecture import Architecture
 from wrn.errors import ModelError
-from wrn.model.wide_resnet import Architecture, WideResNet
+from wrn.model.wide_resnet import WideResNet
 from wrn.tensors import flush, save_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from wrn.config.architecture import Activation
 from wrn.model import native
-
-Activation = Literal["relu", "silu"]
 
 
 def _relu(x: Tensor) -> Tensor:

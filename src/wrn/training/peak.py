@@ -6,22 +6,8 @@ import time
 
 import torch
 
+from wrn.config.gpus import DENSE_FLOPS
 from wrn.model import Precision
-
-CATALOGUE = {
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100": 989e12,
-    "GH200": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "A10": 125e12,
-    "V100": 125e12,
-    "T4": 65e12,
-}
-"""Dense 16-bit FLOP/s by GPU, from the vendors' data sheets."""
 
 
 def peak_flops(precision: Precision) -> tuple[float, str]:
@@ -30,7 +16,7 @@ def peak_flops(precision: Precision) -> tuple[float, str]:
     From the catalogue for known GPUs in 16 bits; otherwise measured with a matrix product, in about 0.2 s.
     """
     if (name := catalogued(precision)) is not None:
-        return CATALOGUE[name], f"data sheet of {name}"
+        return DENSE_FLOPS[name], f"data sheet of {name}"
     return measured_matmul_flops(precision), "measured matrix product"
 
 
@@ -38,10 +24,10 @@ def catalogued(precision: Precision) -> str | None:
     """The device's name in the catalogue; None if it is not listed or its figure does not apply."""
     if precision.device.type != "cuda" or precision.dtype is torch.float32:
         return None
-    words = set(torch.cuda.get_device_name(precision.device).replace("-", " ").split())
-    if {"PCIe", "NVL", "MIG"} & words:  # slower variants, or partitions
+    words = torch.cuda.get_device_name(precision.device).replace("-", " ").split()
+    if {"PCIe", "NVL", "MIG"} & set(words):  # slower variants, or partitions
         return None
-    return next((name for name in CATALOGUE if name in words), None)
+    return next((name for name in DENSE_FLOPS if f" {name} " in f" {' '.join(words)} "), None)
 
 
 def measured_matmul_flops(precision: Precision, size: int = 2048, seconds: float = 0.15) -> float:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from wrn.config import Config
+from wrn.config.architecture import Architecture, multiply_adds, training_flops
 from wrn.data.augment.batch import Batch
-from wrn.model import Architecture, multiply_adds, training_flops
 from wrn.training.history import Row
 from wrn.training.machine import peak_memory
 from wrn.training.reporters import duration

@@ -7,7 +7,8 @@ import torch
 
 from wrn.benchmarking import limits
 from wrn.benchmarking.limits import Convolution, convolutions, convolutions_alone, measured_peaks
-from wrn.model import Precision, WideResNet, multiply_adds
+from wrn.config.architecture import multiply_adds
+from wrn.model import Precision, WideResNet
 
 FP32 = Precision(torch.device("cpu"), torch.float32, "a test")
 

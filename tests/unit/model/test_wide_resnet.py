@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from wrn.config.architecture import Architecture, multiply_adds, training_flops
 from wrn.errors import ModelError
-from wrn.model import Architecture, WideResNet, multiply_adds, training_flops
+from wrn.model import WideResNet
 
 
 def test_wrn_28_10_has_the_published_number_of_parameters() -> None:

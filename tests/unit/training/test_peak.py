@@ -17,6 +17,9 @@ from wrn.training.peak import peak_flops
         ("NVIDIA H100 PCIe", (1.0, "measured matrix product")),
         ("NVIDIA H200 NVL", (1.0, "measured matrix product")),
         ("Tesla V100-SXM2-16GB", (125e12, "data sheet of V100")),
+        ("NVIDIA A10G", (70e12, "data sheet of A10G")),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", (500e12, "data sheet of RTX PRO 6000")),
+        ("NVIDIA RTX 6000 Ada Generation", (1.0, "measured matrix product")),
     ],
 )
 def test_by_the_name_of_the_gpu(name: str, expected: tuple[float, str], monkeypatch: pytest.MonkeyPatch) -> None:

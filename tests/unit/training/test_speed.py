@@ -7,8 +7,8 @@ import torch
 
 from tiny import Recorder, ready, tiny_config, tiny_dataset
 from wrn.config import Config
+from wrn.config.architecture import Architecture, multiply_adds
 from wrn.data.augment.batch import Batch
-from wrn.model import Architecture, multiply_adds
 from wrn.training.schedule import make_schedule
 from wrn.training.speed import Speedometer, long_run
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wrn.config import architecture
+from wrn.config.architecture import Architecture, training_flops
 from wrn.config.schema import Config
 from wrn.config.stages import parse_stages
 
@@ -30,17 +32,9 @@ def classes_of(config: Config) -> int:
 
 
 def multiply_adds(config: Config, side: int = 32) -> int:
-    """Multiply-adds of the convolutions and the classifier for one forward pass of one image of `side` pixels.
-
-    The same count as `wrn.model.multiply_adds`, which needs torch. WRN-28-10, 100 classes, 32 px: 5,243,386,368.
-    """
-    total = 27 * 16 * side * side
-    outputs = 16
-    for inputs, outputs, stride in _blocks(config):
-        side = -(-side // stride)  # a 3x3 convolution with padding 1
-        shortcut = inputs * outputs if inputs != outputs else 0
-        total += (9 * inputs * outputs + 9 * outputs * outputs + shortcut) * side * side
-    return total + outputs * classes_of(config)
+    """Of one forward pass of one image of `side` pixels."""
+    network = Architecture(config.depth, config.widen_factor, config.dropout, classes_of(config))
+    return architecture.multiply_adds(network, side)
 
 
 def parameters(config: Config) -> int:
@@ -119,7 +113,7 @@ def train_images(config: Config) -> int:
 
 def flop_per_image(config: Config, side: int = 32) -> int:
     """FLOP per training image: one product forward and two of the same size backward, twice that with SAM."""
-    return 3 * FLOP_PER_MULTIPLY_ADD * passes_per_image(config) * multiply_adds(config, side)
+    return passes_per_image(config) * training_flops(multiply_adds(config, side))
 
 
 def epoch_flop(config: Config) -> float:

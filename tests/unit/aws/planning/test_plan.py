@@ -145,7 +145,7 @@ def test_types_without_a_price_or_an_image_are_left_out() -> None:
 def test_what_is_wrong_for_all_types_is_an_error() -> None:
     with pytest.raises(AwsError, match="us-west-2"):
         planned("us-wst-2")
-    with pytest.raises(AwsError, match=r'"1\.0" is not known'):
+    with pytest.raises(AwsError, match=r'"1\.0" is unknown'):
         make_plan(configured(), bundled_prices(), "us-east-1", today=TODAY, image="1.0")
 
 

@@ -32,14 +32,6 @@ def test_a_quarter_of_the_pixels_is_a_quarter_of_the_work_but_for_the_classifier
     assert workload.multiply_adds(config) - 64_000 == 4 * (workload.multiply_adds(config, 16) - 64_000)
 
 
-@pytest.mark.parametrize(("depth", "widen_factor", "side"), [(28, 10, 32), (16, 2, 20), (10, 1, 17), (40, 4, 27)])
-def test_the_count_is_that_of_the_network(depth: int, widen_factor: int, side: int) -> None:
-    from wrn.model import Architecture, multiply_adds
-
-    config = configured(depth=depth, widen_factor=widen_factor)
-    assert workload.multiply_adds(config, side) == multiply_adds(Architecture(depth, widen_factor, 0.0, 100), side)
-
-
 def test_classes_follow_the_data() -> None:
     assert workload.classes_of(configured()) == 100
     assert workload.classes_of(configured(dataset="cifar10")) == 10

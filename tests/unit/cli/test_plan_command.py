@@ -123,7 +123,7 @@ def test_limits_that_leave_nothing_name_the_alternatives(capsys: pytest.CaptureF
         (["--mfu", "40"], "--mfu: '40' is not allowed; give a fraction above 0 and at most 1, such as 0.4 for 40%"),
         (["--epocs", "3"], "--epocs: is not a known flag; did you mean --epochs?"),
         (["--depth", "100000000000006"], "depth (flag): '100000000000006' is not allowed; "),
-        (["--image", "9.9"], 'version "9.9" is not known'),
+        (["--image", "9.9"], 'version "9.9" is unknown'),
     ],
 )
 def test_mistakes_are_sentences(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

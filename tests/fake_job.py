@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email.utils
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from fake_logs import FakeLogs
@@ -15,7 +15,7 @@ START = 1_800_000_000.0
 
 def at(seconds: float) -> datetime:
     """So long after the start of the job."""
-    return datetime.fromtimestamp(START + seconds, tz=timezone.utc)
+    return datetime.fromtimestamp(START + seconds, tz=UTC)
 
 
 def epoch_line(epoch: int, epochs: int = 10, top1: float = 0.5) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ def job(account: None) -> Any:
 
 def set_state(job: Any, status: str, secondary: str) -> None:
     job.training_job_status, job.secondary_status = status, secondary
-    now = datetime.now(tz=timezone.utc)
+    now = datetime.now(tz=UTC)
     job.secondary_status_transitions = [{"Status": secondary, "StartTime": now, "StatusMessage": ""}]
     job.training_end_time = None if status == "InProgress" else now
 

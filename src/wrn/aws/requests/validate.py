@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,10 +137,8 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
     for java, python in CLASSES.items():
         pattern = pattern.replace(java, python)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Python 3.10 only warns about what 3.11 refuses
-            return re.compile(pattern)
-    except (re.error, DeprecationWarning):
+        return re.compile(pattern)
+    except re.error:
         return None  # Java's syntax: left to AWS to check
 
 

@@ -164,7 +164,16 @@ def bucket_name(options: DeployOptions) -> str:
 
 
 def role_arn(options: DeployOptions) -> str:
+    """The ARN that was given, else that of a role as wrn creates it. Another may have a path, which IAM knows."""
     return options.role_arn or f"arn:{partition(options.region)}:iam::{options.account}:role/{options.role_name}"
+
+
+def possible_role_arns(options: DeployOptions) -> list[str]:
+    """For policies: a role of the user's own that is given by name may have a path, which only IAM knows."""
+    arn = role_arn(options)
+    if options.role_arn or options.role_name == ROLE_NAME:
+        return [arn]
+    return [arn, arn.replace(":role/", ":role/*/")]
 
 
 def policy_name(options: DeployOptions) -> str:

@@ -244,6 +244,10 @@ def account(text: str) -> str:
 
 
 def role_name(text: str) -> str:
+    """A name alone. IAM finds the role by it and gives the ARN with its path."""
+    if text.startswith("arn:") or "/" in text:
+        what = "an ARN" if text.startswith("arn:") else "a name with a path"
+        raise ValueError(f"is {what}; give the role's ARN as --role-arn, or its name alone")
     if not re.fullmatch(r"[\w+=,.@-]{1,64}", text, re.ASCII):
         raise ValueError("is not a role name; give letters, digits and + = , . @ - _, at most 64 characters")
     return text

@@ -215,7 +215,12 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["--max-wait", "9h"], ["max_wait: is only for spot instances"]),
         (["--vpc-config", "subnet-1", "--tags", "x"], ["as in subnet-a,subnet-b,sg-c", "tags: 'x' must be K=V"]),
         (["--max-cost", "5", "--instance-type", "ml.m5.xlarge"], ["max_cost: the price of ml.m5.xlarge is unknown"]),
-        (["--role-name", "a/b"], ["role_name: 'a/b' is not a role name; give letters, digits and + = , . @ - _"]),
+        (["--role-name", "a b"], ["role_name: 'a b' is not a role name; give letters, digits and + = , . @ - _"]),
+        (
+            ["--role-name", "service-role/X"],
+            ["'service-role/X' is a name with a path", "ARN as --role-arn"],
+        ),
+        (["--role-name", "arn:aws:iam::1:role/X"], ["is an ARN; give the role's ARN as --role-arn"]),
         (["--output-dir", "x", "--model-dir", "y"], ["output_dir: x is a path", "model_dir: y is a path"]),
     ],
 )

@@ -220,7 +220,7 @@ def ensure_notices(session: Session, options: DeployOptions, notices: Notices, t
         return
     topic = topic_arn(options, notices)
     if topic != notices.target:
-        _ensure_topic(session, options, topic)
+        topic = _ensure_topic(session, options, topic)
         _ensure_subscription(session, notices, topic, tell)
     calls = rule_calls(options, topic, RULE, ("Completed", "Failed", "Stopped")) if notices.target else []
     if notices.alarms:
@@ -288,19 +288,23 @@ def _refuse_anothers_dashboard(session: Session, name: str) -> None:
         raise AwsError(f"alarms: there is a dashboard {name} that wrn did not create; rename that one")
 
 
-def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> None:
-    """Looked up first: SNS refuses to create a topic again if its tags differ, such as by one that somebody added."""
+def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> str:
+    """The topic's ARN as SNS gives it.
+
+    Looked up first: SNS refuses to create a topic again if its tags differ, such as by one that somebody added.
+    """
     look = {"TopicArn": topic}
     try:
         answer = session.call("sns", "GetTopicAttributes", look)
     except NotThere:
-        session.call("sns", "CreateTopic", {"Name": TOPIC, "Tags": OWNER})
-        answer = session.call("sns", "GetTopicAttributes", look)
+        topic = str(session.call("sns", "CreateTopic", {"Name": TOPIC, "Tags": OWNER})["TopicArn"])
+        answer = session.call("sns", "GetTopicAttributes", {"TopicArn": topic})
     there = answer["Attributes"].get("Policy", "{}")
     wanted = topic_policy(options, topic)
     if json.loads(there).get("Statement") != wanted["Statement"]:
         request = {"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": json.dumps(wanted)}
         session.call("sns", "SetTopicAttributes", request)
+    return topic
 
 
 def _ensure_subscription(session: Session, notices: Notices, topic: str, tell: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ from wrn.aws.deploying.alarms import BUDGET, FAILED, RULE, TOPIC, Notices, rule_
 from wrn.aws.deploying.bucket import asks_for_key
 from wrn.aws.following.events import GROUP
 from wrn.aws.images import OWN_REPOSITORY
-from wrn.aws.options import DeployOptions, bucket_name, dashboard_name, partition, role_arn
+from wrn.aws.options import DeployOptions, bucket_name, dashboard_name, partition, possible_role_arns
 from wrn.aws.prices import SAME_PRICES
 from wrn.aws.requests.policy import Document, allow, document, key_arn
 from wrn.aws.requests.request import PREFIX
@@ -80,6 +80,7 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
     else:
         more = ["CreateBucket", *(f"{verb}{name}" for name in SETTINGS for verb in ("Get", "Put"))]
     folders = ("code", "data")
+    roles = possible_role_arns(options)
     statements = [
         allow("Bucket", rights("HeadBucket", "ListObjectsV2", "ListMultipartUploads", *more), buckets),
         allow(
@@ -97,7 +98,7 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
         allow(
             "LendRole",
             ["iam:PassRole"],
-            [role_arn(options)],
+            roles,
             StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
         ),
         allow("Quotas", rights("ListServiceQuotas"), ["*"]),
@@ -106,7 +107,7 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
         statements.append(allow("Prices", ["pricing:GetProducts"], ["*"]))
     if not options.role_arn:
         operations = ("GetRole", "CreateRole", "UpdateAssumeRolePolicy", "GetRolePolicy", "PutRolePolicy")
-        statements.append(allow("Role", rights(*operations), [role_arn(options)]))
+        statements.append(allow("Role", rights(*operations), roles))
     if options.keep_warm:  # wrn stop releases instances that are kept warm
         jobs = [f"{arn}:sagemaker:{region}:{options.account}:training-job/*" for region in regions]
         statements.append(allow("WarmPools", rights("UpdateTrainingJob"), jobs))
@@ -114,10 +115,8 @@ def deployer_policy(places: Iterable[DeployOptions], notices: Notices) -> Docume
         repositories = [f"{arn}:ecr:{region}:{options.account}:repository/{OWN_REPOSITORY}" for region in regions]
         statements.append(allow("FindImage", rights("DescribeImages"), repositories))
     if options.full_access:
-        full = f"{arn}:iam::aws:policy/AmazonSageMakerFullAccess"
-        statements.append(
-            allow("FullAccess", rights("AttachRolePolicy"), [role_arn(options)], ArnEquals={"iam:PolicyARN": full})
-        )
+        full = {"iam:PolicyARN": f"{arn}:iam::aws:policy/AmazonSageMakerFullAccess"}
+        statements.append(allow("FullAccess", rights("AttachRolePolicy"), roles, ArnEquals=full))
     if options.kms_key:
         statements.append(allow("UseKey", ["kms:GenerateDataKey", "kms:Decrypt"], [key_arn(options)]))
     return document(*statements, *_following(options, buckets, regions), *_notices(options, regions, arn, notices))

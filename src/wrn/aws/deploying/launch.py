@@ -15,7 +15,7 @@ from wrn.aws.deploying.bucket import Sleep, ensure_bucket
 from wrn.aws.deploying.capacity import Choice, options_for
 from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.deploying.quota import check_quota
-from wrn.aws.deploying.role import ensure_role
+from wrn.aws.deploying.role import Role, ensure_role
 from wrn.aws.deploying.upload import Bucket, Content, Progress, all_there, is_there, upload, upload_files
 from wrn.aws.faults import NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled, reason_of_failure
 from wrn.aws.jobs import describe, start
@@ -87,8 +87,8 @@ class Launch:
     started: str = ""
     started_in: Session | None = None
     """The session of its region."""
-    _fresh: bool = field(default=False, init=False)
-    """Whether the role was just created, or its permissions just set."""
+    _role: Role | None = field(default=None, init=False)
+    """The role as found or created last; one for all choices."""
     _ready: list[tuple[str, Any]] = field(default_factory=list, init=False)
     """The regions and role policies for which everything is in place."""
 
@@ -129,7 +129,7 @@ class Launch:
             return
         ensure_bucket(session, options, self.tell, self.sleep)
         # Before the uploads: a new role needs some time to propagate.
-        self._fresh = ensure_role(session, options, self.tell, self.sleep)
+        self._role = ensure_role(session, options, self.tell, self.sleep)
         bucket = Bucket(bucket_name(options), "" if options.bucket else options.account, options.kms_key)
         if order.data and not self._data_is_there(session, bucket, options, order.data):
             check_quota(session, options)
@@ -156,7 +156,9 @@ class Launch:
 
     def create(self, session: Session, options: DeployOptions) -> None:
         """Start the job, waiting for a role that was just created or given permissions."""
-        order = self.order
+        order, role = self.order, self._role
+        if role is not None:
+            options = replace(options, role_arn=role.arn)
         request = training_job(order.config, order.base, order.recipe, options)
         until = self.clock() + ROLE_SECONDS
         self.started, self.started_in = options.name, session
@@ -165,7 +167,7 @@ class Launch:
                 start(session, request)
                 return
             except RoleNotReady:
-                if not self._fresh or self.clock() > until:
+                if role is None or not role.fresh or self.clock() > until:
                     self.started = ""
                     raise
                 self.sleep(ROLE_PAUSE)

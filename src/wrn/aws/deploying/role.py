@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from wrn.aws.deploying.bucket import Sleep, covers, patiently
 from wrn.aws.faults import Conflict, Denied, LimitReached, NameInUse, NotThere
-from wrn.aws.options import OWNER_TAG, DeployOptions
+from wrn.aws.options import OWNER_TAG, DeployOptions, role_arn
 from wrn.aws.requests.deployment import Call, role_calls
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -19,16 +20,24 @@ FRESH_SECONDS = 300
 When its permissions were set is only known for those set here."""
 
 
+@dataclass(frozen=True)
+class Role:
+    """The role of a job. fresh: it or its permissions are so new that SageMaker may not know them yet."""
+
+    arn: str
+    fresh: bool
+
+
 def ensure_role(
     session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep = time.sleep
-) -> bool:
-    """Whether the role or its permissions are fresh, so that SageMaker may not know them yet.
+) -> Role:
+    """The role with its ARN as IAM gives it: a role may have a path, as those of SageMaker's console do.
 
     A role given by --role-arn is not inspected. One with wrn's name that wrn did not create is used unchanged.
     Raises AwsError if permissions to create it are missing.
     """
     if options.role_arn:
-        return False
+        return Role(options.role_arn, fresh=False)
     try:
         return _ensure(session, options, tell, sleep)
     except LimitReached as error:
@@ -41,14 +50,16 @@ def ensure_role(
         raise Denied(f"{error}; or give an existing role as --role-arn") from None
 
 
-def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep) -> bool:
-    name = options.role_name
+def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None], sleep: Sleep) -> Role:
+    name, arn = options.role_name, role_arn(options)
     create, *rights = role_calls(options)
     made = fresh = False
     role = _role(session, name)
+    if role is not None:
+        arn = str(role["Arn"])
     if role is None:
         try:
-            patiently(session, create, sleep)
+            arn = str(patiently(session, create, sleep)["Role"]["Arn"])
             tell(f"role: created {name}")
         except NameInUse:
             pass  # created by a concurrent deployment
@@ -60,7 +71,7 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
                 "give another --role-name, or let SageMaker assume it"
             )
         tell(f"role: {name} was not created by wrn and is used unchanged")
-        return False
+        return Role(arn, fresh=False)
     elif not covers(role.get("AssumeRolePolicyDocument"), trust := json.loads(create.request[TRUST])):
         request = {"RoleName": name, "PolicyDocument": json.dumps(trust)}
         patiently(session, Call("iam", "UpdateAssumeRolePolicy", request), sleep)
@@ -77,7 +88,7 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
             fresh = True
             if not made:
                 tell(f"role: set the permissions of {name} for this deployment")
-    return fresh
+    return Role(arn, fresh)
 
 
 TRUST = "AssumeRolePolicyDocument"

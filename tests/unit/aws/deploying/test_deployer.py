@@ -107,6 +107,8 @@ def test_what_was_named_needs_fewer() -> None:
     assert granted(replace(OPTIONS, keep_warm=600))["sagemaker:UpdateTrainingJob"] == [
         "arn:aws:sagemaker:eu-west-1:123456789012:training-job/*"
     ]
+    roles = granted(replace(OPTIONS, role_name="theirs"))["iam:PassRole"]
+    assert roles == [f"arn:aws:iam::123456789012:role/{name}" for name in ("theirs", "*/theirs")], "it may have a path"
     own_image = granted(replace(OPTIONS, image_tag="py312-x"))
     assert own_image["ecr:DescribeImages"] == ["arn:aws:ecr:eu-west-1:123456789012:repository/wrn"]
     assert "kms:GenerateDataKey" in granted(replace(OPTIONS, kms_key="abc"))

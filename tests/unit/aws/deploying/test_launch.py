@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from wrn.aws.deploying.parcel import Parcel, find_parcel
 from wrn.aws.faults import Denied, NameInUse, NoAnswer, NoCapacity, NoCredentials, QuotaReached, RoleNotReady, Throttled
 from wrn.aws.options import DeployOptions
 from wrn.aws.requests.bundle import Bundle
+from wrn.aws.requests.policy import trust_policy
 from wrn.aws.session import Session
 from wrn.config.layers import resolve
 from wrn.errors import AwsError, DataError
@@ -189,6 +191,16 @@ def test_a_new_role_is_waited_for(faults: Faults) -> None:
     with pytest.raises(RoleNotReady):
         order.run()
     assert clock.waits == []
+
+
+def test_a_job_gets_its_role_with_the_path(faults: Faults) -> None:
+    session, name = Session(region="eu-west-1"), "AmazonSageMaker-ExecutionRole-1"
+    trust = json.dumps(trust_policy("123456789012"))
+    request = {"RoleName": name, "Path": "/service-role/", "AssumeRolePolicyDocument": trust}
+    session.call("iam", "CreateRole", request)
+    order, _, _ = launch(replace(OPTIONS, role_name=name), fallback="us-west-2:g6.xlarge")
+    faults.refuse("CreateTrainingJob", "ResourceLimitExceeded")
+    assert job(order.run())["RoleArn"] == f"arn:aws:iam::123456789012:role/service-role/{name}"
 
 
 def test_new_rights_of_an_old_role_are_waited_for(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from wrn.aws.deploying import role as role_module
 from wrn.aws.deploying.role import ensure_role
 from wrn.aws.faults import LimitReached
 from wrn.aws.options import DeployOptions, policy_name
+from wrn.aws.requests.deployment import OWNER
 from wrn.aws.requests.policy import role_policy, trust_policy
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mocked_aws import Faults
 
 OPTIONS = DeployOptions(name="wrn-test-1", account="123456789012", region="eu-west-1")
+TRUST = trust_policy("123456789012")
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +31,8 @@ def _nothing_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ensure(options: DeployOptions = OPTIONS) -> tuple[Session, bool, list[str]]:
     session, told = Session(region=options.region), list[str]()
-    fresh = ensure_role(session, options, told.append, lambda seconds: None)
-    return session, fresh, told
+    role = ensure_role(session, options, told.append, lambda seconds: None)
+    return session, role.fresh, told
 
 
 def rights(session: Session, options: DeployOptions = OPTIONS) -> Any:
@@ -104,6 +106,23 @@ def test_roles_of_others(faults: Faults) -> None:
         ensure(replace(OPTIONS, role_name="lambdas"))
     named = replace(OPTIONS, role_arn="arn:aws:iam::123456789012:role/theirs")
     assert ensure(named)[0].sent == []
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_path_of_a_role_is_part_of_its_arn(ours: bool, faults: Faults) -> None:
+    """As of those that SageMaker's console creates."""
+    session, name = Session(region=OPTIONS.region), "AmazonSageMaker-ExecutionRole-1"
+    request = {"RoleName": name, "Path": "/service-role/", "AssumeRolePolicyDocument": json.dumps(TRUST)}
+    session.call("iam", "CreateRole", {**request, "Tags": OWNER if ours else []})
+    arn = ensure_role(session, replace(OPTIONS, role_name=name), lambda text: None).arn
+    assert arn == f"arn:aws:iam::123456789012:role/service-role/{name}"
+
+
+def test_the_arn_of_a_new_role_and_of_a_given_one(faults: Faults) -> None:
+    session = Session(region=OPTIONS.region)
+    assert ensure_role(session, OPTIONS, lambda text: None).arn == "arn:aws:iam::123456789012:role/wrn-training"
+    given = replace(OPTIONS, role_arn="arn:aws:iam::123456789012:role/a/b")
+    assert ensure_role(session, given, lambda text: None).arn == given.role_arn
 
 
 def test_another_deployment_was_quicker(faults: Faults) -> None:

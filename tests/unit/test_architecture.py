@@ -17,7 +17,7 @@ RANKS = {
     "benchmarking": 1,  # times what the rooms below do
     **dict.fromkeys(("training", "serving", "reporting", "aws"), 2),
     "model": 3,
-    "data": 4,
+    **dict.fromkeys(("data", "kernels"), 4),
     **dict.fromkeys(("config", "errors", "streams", "tensors"), 5),
     "wrapping": 6,
 }

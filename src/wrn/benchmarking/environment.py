@@ -17,7 +17,7 @@ import numpy
 import torch
 
 import wrn
-from wrn.model.precision import cpu_computes_bf16, cpu_has_amx
+from wrn.kernels.instructions import cpu_computes_bf16, cpu_has_amx
 
 
 def environment() -> dict[str, Any]:

@@ -17,7 +17,8 @@ from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
 from wrn.data.order import steps_in_epoch
-from wrn.model import WideResNet, pick_device, pick_precision, tune_cpu, use_own_kernels
+from wrn.kernels import use_own_kernels
+from wrn.model import WideResNet, pick_device, pick_precision, tune_cpu
 from wrn.training.machine import choose_kernels
 from wrn.training.optimizer import Optimizers
 from wrn.training.parts import build_model

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
 
     from wrn.data.sources import open_dataset
-    from wrn.model import load_model, pick_device, pick_precision, tune_cpu, use_own_kernels
+    from wrn.kernels import use_own_kernels
+    from wrn.model import load_model, pick_device, pick_precision, tune_cpu
     from wrn.training.evaluation import evaluate
 
     model, info = load_model(options.model_dir)

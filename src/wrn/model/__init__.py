@@ -4,7 +4,6 @@ from wrn.model.cpu import tune_cpu
 from wrn.model.ema import AveragedModel
 from wrn.model.files import ModelInfo, load_model, read_info, save_model
 from wrn.model.forward import predict_logits
-from wrn.model.native import own_kernels_in_use, use_own_kernels
 from wrn.model.precision import Precision, pick_device, pick_precision
 from wrn.model.wide_resnet import WideResNet
 
@@ -14,12 +13,10 @@ __all__ = [
     "Precision",
     "WideResNet",
     "load_model",
-    "own_kernels_in_use",
     "pick_device",
     "pick_precision",
     "predict_logits",
     "read_info",
     "save_model",
     "tune_cpu",
-    "use_own_kernels",
 ]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from wrn.config.architecture import Activation, Architecture, Downsampling, nearest_depths
 from wrn.errors import ModelError
-from wrn.model.convolve import convolve
-from wrn.model.norm_act import norm_act
+from wrn.kernels.convolve import convolve
+from wrn.kernels.norm_act import norm_act
 
 
 class Block(nn.Module):

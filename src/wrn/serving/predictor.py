@@ -10,7 +10,8 @@ from torch import Tensor
 
 from wrn.data.pictures import read_pictures
 from wrn.errors import DataError
-from wrn.model import load_model, pick_device, pick_precision, predict_logits, tune_cpu, use_own_kernels
+from wrn.kernels import use_own_kernels
+from wrn.model import load_model, pick_device, pick_precision, predict_logits, tune_cpu
 
 Answer = list[tuple[str, float]]
 """Class names with their probabilities, the most likely first."""
@@ -19,7 +20,7 @@ Answer = list[tuple[str, float]]
 class Predictor:
     """Loads a model directory once and classifies batches of pictures.
 
-    On a CPU this makes the whole process use wrn's own kernels (wrn.model.native) and keep the memory that it frees.
+    On a CPU this makes the whole process use wrn's own kernels (wrn.kernels) and keep the memory that it frees.
 
     Raises ModelError if the directory cannot be used.
     """

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 import wrn
-from wrn.model import Precision, own_kernels_in_use
+from wrn.kernels import own_kernels_in_use
+from wrn.model import Precision
 
 
 def choose_kernels(deterministic: bool) -> None:

@@ -18,7 +18,8 @@ from wrn.config.launch import Place, place
 from wrn.config.stages import parse_stages
 from wrn.data.dataset import Dataset, Split
 from wrn.errors import ConfigError, TrainingError
-from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu, use_own_kernels
+from wrn.kernels import use_own_kernels
+from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
 from wrn.training.evaluation import Evaluation

@@ -9,7 +9,7 @@ from compiling import COMPILING
 from wrn.benchmarking.operations import kind_of, shares, shares_of_operations
 from wrn.benchmarking.workload import Workload
 from wrn.config.layers import resolve
-from wrn.model import own_kernels_in_use
+from wrn.kernels import own_kernels_in_use
 
 
 @dataclass

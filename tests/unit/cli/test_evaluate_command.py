@@ -13,7 +13,8 @@ from wrn.cli import main
 from wrn.cli.evaluate import difference
 from wrn.data import locate
 from wrn.data.download import ARCHIVES
-from wrn.model import ModelInfo, WideResNet, save_model, use_own_kernels
+from wrn.kernels import use_own_kernels
+from wrn.model import ModelInfo, WideResNet, save_model
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from wrn.errors import DataError
-from wrn.model import ModelInfo, WideResNet, load_model, native, save_model, use_own_kernels
+from wrn.kernels import native, use_own_kernels
+from wrn.model import ModelInfo, WideResNet, load_model, save_model
 from wrn.serving.predictor import Predictor
 
 

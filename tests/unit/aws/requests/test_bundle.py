@@ -115,6 +115,12 @@ def test_this_repository() -> None:
     assert len(bundle.content) < 300_000
 
 
+def test_the_container_gets_every_source_of_the_kernels() -> None:
+    here = {path.name for path in (ROOT / "src/wrn/kernels").iterdir() if path.is_file()}
+    assert {"norm_act.cpp", "convolve.cpp", "winograd.cpp", "lanes.h", "native.py"} <= here
+    assert {f"src/wrn/kernels/{name}" for name in here} <= set(build_bundle(ROOT).files)
+
+
 def test_the_container_gets_the_dependencies_of_the_package() -> None:
     import ast
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from wrn.model import native
-from wrn.model.precision import cpu_computes_bf16, cpu_has_amx
-from wrn.model.winograd import winograd, winograd_pays
+from wrn.kernels import native
+from wrn.kernels.instructions import cpu_computes_bf16, cpu_has_amx
+from wrn.kernels.winograd import winograd, winograd_pays
 
 WIDEST = 8
 """Pixels. In wider feature maps, a single row fills enough of AMX's tiles."""

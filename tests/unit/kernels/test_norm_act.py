@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wrn.model import WideResNet, native, own_kernels_in_use, use_own_kernels
-from wrn.model.norm_act import ACTIVATIONS, Activation, norm_act
+from wrn.kernels import native, own_kernels_in_use, use_own_kernels
+from wrn.kernels.norm_act import ACTIVATIONS, Activation, norm_act
+from wrn.model import WideResNet
 
 
 @pytest.fixture(autouse=True, scope="module")

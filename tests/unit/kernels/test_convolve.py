@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wrn.model import convolve as room
-from wrn.model import use_own_kernels
-from wrn.model.convolve import convolve, strips
+from wrn.kernels import convolve as room
+from wrn.kernels import use_own_kernels
+from wrn.kernels.convolve import convolve, strips
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wrn.model import use_own_kernels
-from wrn.model.convolve import convolve
-from wrn.model.winograd import winograd
+from wrn.kernels import use_own_kernels
+from wrn.kernels.convolve import convolve
+from wrn.kernels.winograd import winograd
 
 CHANNELS = st.sampled_from([16, 32, 48, 80])
 SIDES = st.integers(1, 13)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from wrn.config.architecture import Activation
-from wrn.model import native
+from wrn.kernels import native
 
 
 def _relu(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from wrn.model import native
+from wrn.kernels import native
 
 TILE = 4
 """Side in pixels of an output tile, which is computed at once; as in winograd.cpp."""

@@ -60,7 +60,7 @@ def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.C
     assert lines[-1] == f"next: wrn predict --model-dir {run / 'model'} IMAGE"
     for name in ("history.jsonl", "config.yaml", "metrics.json", "model/model.safetensors", "model/model.json"):
         assert (run / name).is_file()
-    assert yaml.safe_load((run / "config.yaml").read_text())["batch_size"] == 8
+    assert yaml.safe_load((run / "config.yaml").read_text())["training"]["batch_size"] == 8
     assert len((run / "history.jsonl").read_text().splitlines()) == 6
     written = json.loads((run / "metrics.json").read_text())
 

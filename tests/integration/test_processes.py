@@ -98,7 +98,9 @@ def test_a_run_of_two_processes_writes_what_any_run_writes(pictures: Path, tmp_p
     assert json.loads((run / "metrics.json").read_text())["images"] == 60
     assert (run / "model/model.safetensors").is_file()
     written = yaml.safe_load((run / "config.yaml").read_text())
-    assert (written["batch_size"], written["scale_lr"]) == (20, "none"), "used as a recipe, it would scale again"
+    assert (written["training"]["batch_size"], written["machine"]["scale_lr"]) == (20, "none"), (
+        "used as a recipe, it would scale again"
+    )
 
 
 def test_leaving_does_not_hang(tmp_path: Path) -> None:

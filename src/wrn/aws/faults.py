@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from wrn.config.layers import nearest
+from wrn.config.files import nearest
 from wrn.errors import AwsError
 
 

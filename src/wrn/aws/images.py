@@ -150,7 +150,7 @@ def image_for(instance: str, region: str, *, today: date, override: str = "") ->
 def registry(region: str) -> str:
     """The host name of AWS's image registry in a region. Raises AwsError for a region without one."""
     if region not in ACCOUNTS:
-        from wrn.config.layers import nearest
+        from wrn.config.files import nearest
 
         raise AwsError(f'region: "{region}" has no known training images{nearest(region, list(ACCOUNTS))}')
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

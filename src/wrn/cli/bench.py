@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from wrn.cli.values import seconds, sizes, whole, writable
+from wrn.config.files import nearest
 from wrn.config.flags import Parser, add_config_flags, parse_config
-from wrn.config.layers import nearest
 from wrn.errors import DONE, TrainingError
 from wrn.wrapping import entry, paragraph
 

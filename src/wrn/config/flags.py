@@ -19,7 +19,8 @@ from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 
-from wrn.config.layers import Resolved, nearest, recipe_names, resolve
+from wrn.config.files import nearest
+from wrn.config.layers import Resolved, recipe_names, resolve
 from wrn.config.schema import ALIASES, SECTIONS, Config
 from wrn.errors import ConfigError
 from wrn.wrapping import usage_line

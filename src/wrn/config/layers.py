@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from wrn.config.files import SECTION_NAMES, canonical, entries, nearest, read_mapping, shown
 from wrn.config.schema import ALIASES, Config
 from wrn.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings from one place; `name` is what an error or `wrn config` calls that place."""
+    """Settings from one place, in sections or flat; `name` is what an error or `wrn config` calls that place."""
 
     name: str
     values: Mapping[str, Any]
@@ -87,46 +86,8 @@ def find_recipe(recipe: str) -> Path:
 
 
 def read_layer(path: Path, name: str) -> Layer:
-    """A YAML mapping of keys. Raises ConfigError if the file cannot be read or is not one."""
-    try:
-        values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a readable YAML file") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not readable"
-        problem = "a tab; YAML needs spaces" if "'\\t'" in problem else problem
-        whole = "line" if line else "file"
-        raise ConfigError(f"{path}{line}: is not valid YAML ({problem}); fix that {whole}") from None
-    except RecursionError:
-        raise ConfigError(f'{path}: is nested too deeply; it must hold "key: value" lines') from None
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise ConfigError(f'{path}: must hold "key: value" lines, but holds {shown(values)}')
-    return Layer(name, {str(key): value for key, value in values.items()})
-
-
-class _Loader(yaml.SafeLoader):
-    """Keeps values as text, so that they mean the same as in a flag: YAML reads 010 as 8, 1:30 as 90, no as false.
-
-    Rejects duplicate keys, where YAML's own loader silently takes the last.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as YAML's own
-        first: [(tag, form) for tag, form in forms if tag.endswith((":null", ":merge"))]
-        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = canonical(str(key.value))
-            if name in seen:
-                raise yaml.MarkedYAMLError(problem=f"{name} is set twice", problem_mark=key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
+    """The settings of a YAML file. Raises ConfigError if it cannot be read or is not a mapping."""
+    return Layer(name, read_mapping(path))
 
 
 def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) -> Resolved:
@@ -135,14 +96,17 @@ def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) 
     origins = dict.fromkeys(Config.model_fields, "default")
     problems = list(known_problems)
     for layer in layers:
-        for given, value in layer.values.items():
-            key = canonical(given)
+        found, misplaced = entries(layer.values, layer.name)
+        problems += misplaced
+        for entry in found:
+            key = canonical(entry.key)
             if key not in Config.model_fields:
-                shown = f"--{given.replace('_', '-')}" if layer.name == "flag" else given
-                known = [*Config.model_fields, *ALIASES]
-                problems.append(f"{shown} ({layer.name}): is not a key of the configuration{nearest(key, known)}")
+                known = [*Config.model_fields, *ALIASES, *([] if entry.section else SECTION_NAMES)]
+                problems.append(
+                    f"{entry.path} ({layer.name}): is not a key of the configuration{nearest(entry.key, known)}"
+                )
                 continue
-            values[key] = None if unset(key, value) else value
+            values[key] = None if unset(key, entry.value) else entry.value
             origins[key] = layer.name
     try:
         config = Config.model_validate(values)
@@ -154,27 +118,9 @@ def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) 
     return Resolved(config, origins, recipe)
 
 
-def canonical(key: str) -> str:
-    """The schema's name of a key: hyphens and aliases resolved."""
-    key = key.strip().replace("-", "_")
-    return ALIASES.get(key, key)
-
-
 def unset(key: str, value: Any) -> bool:
     """Whether a text means "no value", for a key that may be unset."""
     return Config.model_fields[key].default is None and str(value).lower() in ("", "none", "null")
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """`"; did you mean X?"` if a known word is close, else nothing."""
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def shown(value: Any) -> str:
-    """A value as shown in messages, shortened if it is long."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:90]}... ({len(text)} characters)"
 
 
 def _misfits(values: Mapping[str, Any], error: ValidationError, origins: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The one schema: every key of config.yaml, every flag of `wrn train`, every hyperparameter of a SageMaker job.
 
-Keys are flat. They are grouped into sections only for the reader; `Config` is all sections together, frozen.
+Keys are unique. Sections group them for the reader, in files too; `Config` is all sections together, flat and frozen.
 The defaults are the `standard` recipe, and config.yaml restates them for people (a test holds the two equal).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -18,6 +18,9 @@ from wrn.config.stages import as_text, format_stages, parse_milestones, parse_st
 
 class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys; the docstring under a field is its help text."""
+
+    name: ClassVar[str]
+    """What configuration files call the section."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
@@ -34,6 +37,8 @@ class Section(BaseModel):
 
 class DataSection(Section):
     """Data"""
+
+    name = "data"
 
     dataset: Literal["auto", "cifar100", "cifar10", "folder", "synthetic"] = "cifar100"
     """Data set. auto: CIFAR-100 if it is on disk or can be downloaded quickly, else the synthetic set."""
@@ -59,6 +64,8 @@ class DataSection(Section):
 
 class AugmentSection(Section):
     """Augmentation"""
+
+    name = "augmentation"
 
     crop_padding: int = Field(4, ge=0, le=16)
     """Reflect-pad by this many pixels, then crop at random (pixels of a 32 px image; 0: off)."""
@@ -110,6 +117,8 @@ class AugmentSection(Section):
 class ModelSection(Section):
     """Model"""
 
+    name = "model"
+
     depth: int = Field(28, ge=10, le=10_000)
     """Number of layers, of the form 6n+4."""
 
@@ -143,7 +152,9 @@ class ModelSection(Section):
 
 
 class OptimizerSection(Section):
-    """Optimisation"""
+    """Training"""
+
+    name = "training"
 
     epochs: int = Field(100, ge=1, le=100_000)
     """Number of passes over the training images."""
@@ -223,6 +234,8 @@ class OptimizerSection(Section):
 class StoppingSection(Section):
     """Stopping"""
 
+    name = "stopping"
+
     budget_minutes: float = Field(0.0, ge=0)
     """Train as many epochs as fit into this time less 5%, estimated from the first seconds (0: use epochs)."""
 
@@ -238,6 +251,8 @@ class StoppingSection(Section):
 
 class MachineSection(Section):
     """Machine"""
+
+    name = "machine"
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
@@ -286,6 +301,8 @@ class MachineSection(Section):
 
 class OutputSection(Section):
     """Output"""
+
+    name = "output"
 
     output_dir: Path | None = None
     """The run directory. Unset: runs/<time>-<recipe>."""

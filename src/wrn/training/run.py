@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from wrn.config import Config, Resolved, RunPaths
+from wrn.config.files import to_yaml
 from wrn.config.idle import idle_keys
 from wrn.config.launch import Place, place
 from wrn.config.stages import parse_stages
@@ -207,7 +207,7 @@ def prepare(
     if processes.is_first:
         if checkpoint is None and (moved := set_results_aside(paths.run)) is not None:
             reporter.note(moved)
-        (paths.config).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        paths.config.write_text(to_yaml(config), encoding="utf-8")
     return trainer, dataset, precision
 
 

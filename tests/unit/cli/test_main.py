@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 import wrn.cli
 from wrn.cli import COMMANDS, ON_AWS, main
@@ -100,10 +101,12 @@ def test_exit_codes(
 
 def test_config_says_where_values_come_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--recipe", "paper", "--lr", "0.2"]) == 0
-    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.split("\n") if line.startswith("  ")}
-    assert lines["lr"] == ["0.2", "flag"]
-    assert lines["batch_size"] == ["128", "paper.yaml"]
-    assert lines["depth"] == ["28", "config.yaml"]
+    shown = capsys.readouterr().out
+    lines = {line.split()[0]: line.split()[1:] for line in shown.split("\n") if line.startswith("  ")}
+    assert lines["lr:"] == ["0.2", "#", "flag"]
+    assert lines["batch_size:"] == ["128", "#", "paper.yaml"]
+    assert lines["depth:"] == ["28", "#", "config.yaml"]
+    assert yaml.safe_load(shown)["training"]["lr"] == 0.2
 
 
 def test_config_as_json_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wrn.config.architecture import nearest_depths
+from wrn.config.conflicts import conflicts
 from wrn.config.stages import as_text, format_stages, parse_milestones, parse_stages
 
 
@@ -354,35 +355,7 @@ class Config(
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
-        problems = []  # each names all the keys it concerns
-        if self.min_lr > self.lr:
-            problems.append(f"min_lr: {self.min_lr:g} is above lr ({self.lr:g}); lower min_lr or raise lr")
-        if self.warmup_epochs > self.epochs:
-            problems.append(
-                f"warmup_epochs: {self.warmup_epochs:g} is longer than the run ({self.epochs} epochs); "
-                f"give --warmup-epochs {self.epochs / 10:g}, or more --epochs"
-            )
-        if self.schedule == "step" and not self.milestones:
-            problems.append('milestones: is empty, but schedule step needs some, for example "60 120 160"')
-        late = [epoch for epoch in parse_milestones(self.milestones) if epoch >= self.epochs]
-        if self.schedule == "step" and late:
-            problems.append(
-                f"milestones: {late[0]:g} is never reached, as the run ends at epoch {self.epochs}; "
-                "give earlier --milestones, or more --epochs"
-            )
-        if self.target_accuracy and not self.val_fraction:
-            problems.append("target_accuracy: needs a validation split; set val_fraction, for example 0.1")
-        if self.nesterov and not self.momentum:
-            problems.append("nesterov: needs momentum above 0; set momentum, or nesterov false")
-        if self.zero_init_residual and self.optimizer == "muon":
-            problems.append(
-                "zero_init_residual: Muon keeps every convolution at a fixed norm, so none can start at 0; "
-                "set it to false, or optimizer to sgd"
-            )
-        if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
-            problems.append(f"micro_batch: {self.micro_batch} is above batch_size ({self.batch_size}); lower it")
-        if isinstance(self.processes, int) and self.processes > 1 and self.device.startswith("cuda:"):
-            problems.append(f"device: {self.device} is one GPU; give --device cuda for several processes")
+        problems = conflicts(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self

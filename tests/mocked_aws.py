@@ -79,7 +79,7 @@ class Faults:
             raise fault
         if isinstance(fault, dict):
             return AWSResponse(request.url, 200, {}, _Body(json.dumps(fault).encode()))  # type: ignore[arg-type]
-        return _refusal(request, *fault)
+        return refusal(request, *fault)
 
     def _instead(self, request: Any, operation: str) -> AWSResponse | None:
         """The answer to what moto cannot do, or None."""
@@ -100,7 +100,7 @@ class Faults:
                 self.names.add(name)
                 self.created.append(body)
                 return None
-            return _refusal(request, 400, "ResourceInUse", "Training job names must be unique")
+            return refusal(request, 400, "ResourceInUse", "Training job names must be unique")
         else:
             return None
         return AWSResponse(request.url, 200, {}, _Body(json.dumps(found).encode()))  # type: ignore[arg-type]
@@ -112,15 +112,15 @@ class Faults:
         jobs = sagemaker_backends[ACCOUNT][request.url.split(".")[-3]].training_jobs
         name = json.loads(request.body)["TrainingJobName"]
         if name not in jobs:
-            return _refusal(request, 400, "ResourceNotFound", "Requested resource not found.")
+            return refusal(request, 400, "ResourceNotFound", "Requested resource not found.")
         warm = getattr(jobs[name], "warm_pool_status", None) or {}
         if jobs[name].training_job_status in ("InProgress", "Stopping") or warm.get("Status") == "Available":
-            return _refusal(request, 400, "ResourceInUse", "Resource being accessed is in use.")
+            return refusal(request, 400, "ResourceInUse", "Resource being accessed is in use.")
         del jobs[name]
         return AWSResponse(request.url, 200, {}, _Body(b"{}"))  # type: ignore[arg-type]
 
 
-def _refusal(request: Any, status: int, code: str, message: str) -> AWSResponse:
+def refusal(request: Any, status: int, code: str, message: str) -> AWSResponse:
     """In the form that the service speaks: S3, the older services, the newer ones. cloudwatch's (CBOR) is none."""
     text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     if "s3" not in request.url:
@@ -162,7 +162,7 @@ def mocked_account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
             try:
                 return found if found is not None else moto(self, event_name, request, **more)
             except KeyError:  # moto, of an upload that was completed in between
-                return _refusal(request, 404, "NoSuchUpload", "The specified upload does not exist.")
+                return refusal(request, 404, "NoSuchUpload", "The specified upload does not exist.")
 
     monkeypatch.setattr(BotocoreStubber, "__call__", before_moto)
     monkeypatch.setattr("wrn.cli.deploy.live_prices", lambda region, **_: bundled_prices())

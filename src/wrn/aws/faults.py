@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import traceback
 from typing import Any
 
 from wrn.config.files import nearest
@@ -35,6 +37,10 @@ class Denied(AwsError):
 
 class NoCredentials(AwsError):
     """There are no credentials, or they are no longer valid."""
+
+
+class CredentialsRefused(NoCredentials):
+    """AWS refused the credentials: they have expired, or were rotated or deleted."""
 
 
 class Throttled(AwsError):
@@ -90,7 +96,7 @@ _CODES: dict[str, type[AwsError]] = {
             *("InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignatureException"),
             *("AuthFailure", "TokenRefreshRequired", "InvalidToken"),
         ),
-        NoCredentials,
+        CredentialsRefused,
     ),
     **dict.fromkeys(
         (
@@ -127,14 +133,19 @@ def explain(error: Exception, operation: str) -> AwsError:
     A bug in the program itself (a TypeError, say) is raised again unchanged.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
+    reason = " ".join(str(error).split())
     if "ProfileNotFound" in names:
         return NoCredentials(f"profile: {_no_profile(str(error.kwargs['profile']))}")  # type: ignore[attr-defined]
+    if untrusted := certificate_reason(error):
+        return NoAnswer(f"{operation}: {untrusted}")
+    if _is_of_credential_process(error):
+        return NoCredentials(f"{operation}: no AWS credentials: {_CREDENTIAL_PROCESS}")
     if names & _UNUSABLE:
-        return NoCredentials(f"{operation}: no usable AWS credentials ({error}); {LOG_IN}")
+        return NoCredentials(f"{operation}: no usable AWS credentials ({reason}); {LOG_IN}")
     if names & {"TokenRetrievalError", "SSOError", "LoginError"}:
-        return NoCredentials(f"{operation}: the login has expired ({error}); {LOG_IN}")
+        return NoCredentials(f"{operation}: the login has expired ({reason}); {LOG_IN}")
     if "ConfigParseError" in names:
-        return AwsError(f"{operation}: AWS's configuration cannot be read ({' '.join(str(error).split())}); fix it")
+        return AwsError(f"{operation}: AWS's configuration cannot be read ({reason}); fix it")
     if "ParamValidationError" in names:
         raise error  # a request that does not match the service model: a bug in wrn
     if "NoRegionError" in names:
@@ -144,9 +155,38 @@ def explain(error: Exception, operation: str) -> AwsError:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return _from_answer(response.get("Error", {}), operation, status)
     if type(error).__module__.partition(".")[0] in ("botocore", "boto3", "urllib3", "s3transfer"):
-        reason = " ".join(str(error).split())
         return NoAnswer(f"{operation}: AWS did not answer ({reason}); check the network and --region, then try again")
     raise error
+
+
+def certificate_reason(error: Exception) -> str:
+    """Why the certificate of AWS's endpoint was not accepted, with the fix; empty for any other error."""
+    kind, reason = type(error).__name__, " ".join(str(error).split())
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if kind == "SSLError" and (bundle or "CERTIFICATE" in reason):
+        fix = "if a proxy here inspects TLS, set AWS_CA_BUNDLE to a file with its CA certificate"
+        if bundle:
+            fix = f"AWS_CA_BUNDLE is {bundle}: it must be a file of CA certificates, that of any proxy here included"
+        return f"AWS's certificate could not be verified ({reason}); {fix}"
+    if kind == "InvalidConfigError" and "CA bundle" in reason:
+        return "AWS_CA_BUNDLE is set but empty; set it to a file of CA certificates, or unset it"
+    return ""
+
+
+_CREDENTIAL_PROCESS = (
+    "the credential_process in AWS's configuration failed, or printed something else than credentials; "
+    "run that command by itself to see why"
+)
+"""Nothing that it printed is repeated: that may hold a secret."""
+
+
+def _is_of_credential_process(error: Exception) -> bool:
+    """botocore lets most of what goes wrong with that command through as it is: a missing program, output that is no
+    JSON, an expiry that is no date."""
+    if type(error).__name__ == "CredentialRetrievalError":
+        return bool(error.kwargs.get("provider") == "custom-process")  # type: ignore[attr-defined]
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(type(frame.f_locals.get("self")).__name__ == "ProcessProvider" for frame, _ in frames)
 
 
 def _no_profile(name: str) -> str:
@@ -188,7 +228,7 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
         LimitReached: "remove what is no longer needed, or ask for more under Service Quotas in the console",
         NoCapacity: "wait, or name other types with --fallback",
         Denied: "ask the account's administrator for this permission",
-        NoCredentials: log_in,
+        CredentialsRefused: log_in,
         Throttled: "try again in a minute",
         Conflict: "try again in a minute",
         RoleNotReady: f"if the role or its permissions are new, try again in a minute; otherwise {may}",

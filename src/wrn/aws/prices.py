@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wrn.aws.faults import explain
 from wrn.errors import AwsError
 
 BUNDLED_REGION = "us-west-2"
@@ -137,11 +138,7 @@ def live_prices(region: str, client: Any = None, *, profile: str | None = None) 
     except ImportError:
         raise AwsError("prices: boto3 is not installed; pip install boto3") from None
     except Exception as error:
-        # botocore's exceptions share no base class that could be named here without importing it.
-        if not type(error).__module__.startswith(("botocore", "boto3")):
-            raise
-        reason = " ".join(str(error).split())
-        raise AwsError(f"prices: AWS's Price List cannot be read ({reason}); check credentials and network") from None
+        raise AwsError(f"prices: AWS's Price List cannot be read: {explain(error, 'GetProducts')}") from None
     if not prices:
         raise AwsError(f"prices: AWS's Price List has no training instances in {region}; check the name of the region")
     return prices

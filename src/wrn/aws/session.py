@@ -7,11 +7,12 @@ here), so that retries, the endpoint for tests (AWS_ENDPOINT_URL, which boto3 re
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from wrn.aws.faults import explain
+from wrn.aws.faults import CredentialsRefused, certificate_reason, explain
 from wrn.aws.options import user_of
 from wrn.config.paths import aws_region
 from wrn.errors import AwsError
@@ -20,6 +21,10 @@ ATTEMPTS, RETRIES = 8, "adaptive"
 """Per request, with growing waits in between; the request rate drops when throttled, which is normal."""
 
 CONNECT_SECONDS, READ_SECONDS = 5, 60
+
+FROM_FILES = ("shared-credentials-file", "config-file", "assume-role")
+"""botocore's names for credentials that are keys in AWS's files, or a role that such keys assume. botocore reads the
+files only once; all others it fetches again by itself."""
 
 CONNECTIONS = 16
 """Kept open: as many as an upload of many files uses at once."""
@@ -55,6 +60,7 @@ class Session:
         self.profile = profile
         self._clients: dict[str, Any] = {}
         self._elsewhere: dict[str, Session] = {}
+        self._lock = threading.RLock()
 
     @property
     def region(self) -> str:
@@ -91,40 +97,97 @@ class Session:
 
     def client(self, service: str) -> Any:
         """boto3's client, created once."""
-        if service not in self._clients:
-            try:
-                client = self._boto.client(service, config=self._config)
-            except Exception as error:
-                raise explain(error, service) from None
-            # Fires for each attempt, so that retries are counted too.
-            client.meta.events.register("request-created", self._count(service))
-            self._clients[service] = client
-        return self._clients[service]
+        with self._lock:
+            if service not in self._clients:
+                try:
+                    client = self._boto.client(service, config=self._config)
+                except Exception as error:
+                    raise explain(error, service) from None
+                # Fires for each attempt, so that retries are counted too.
+                client.meta.events.register("request-created", self._count(service))
+                client.meta.events.register("needs-retry", _refuse_certificate)
+                self._clients[service] = client
+            return self._clients[service]
 
     def call(self, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer to one request, named as AWS does: ("sagemaker", "CreateTrainingJob", {...}).
 
         Raises the matching exception of `wrn.aws.faults`, all of them AwsErrors.
         """
+        used = self._boto
+        try:
+            return self._send(service, operation, request)
+        except CredentialsRefused:
+            if not self._has_new_keys(used):
+                raise
+            return self._send(service, operation, request)
+
+    def pages(self, service: str, operation: str, key: str, request: dict[str, Any] | None = None) -> Iterator[Any]:
+        """The entries under `key` on all pages of an answer. Raises as `call` does."""
+        used, begun = self._boto, False
+        try:
+            for entry in self._entries(service, operation, key, request):
+                begun = True
+                yield entry
+        except CredentialsRefused:
+            if begun or not self._has_new_keys(used):
+                raise
+            yield from self._entries(service, operation, key, request)
+
+    def _send(self, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         method = getattr(self.client(service), snake_case(operation))
         try:
             return dict(method(**(request or {})))
         except Exception as error:
             raise explain(error, operation) from None
 
-    def pages(self, service: str, operation: str, key: str, request: dict[str, Any] | None = None) -> Iterator[Any]:
-        """The entries under `key` on all pages of an answer. Raises as `call` does."""
+    def _entries(self, service: str, operation: str, key: str, request: dict[str, Any] | None) -> Iterator[Any]:
         try:
             for page in self.client(service).get_paginator(snake_case(operation)).paginate(**(request or {})):
                 yield from page.get(key) or ()
         except Exception as error:
             raise explain(error, operation) from None
 
+    def _has_new_keys(self, used: Any) -> bool:
+        """Whether there are other keys than those of `used`, boto3's session whose request was refused.
+
+        Keys are rotated while a job is followed for hours: AWS's files are read once more, and what they hold now is
+        used from here on, if it belongs to the same account.
+        """
+        with self._lock:
+            if self._boto is not used:
+                return True  # another thread has just read them
+            old = used.get_credentials()
+            if old is None or old.method not in FROM_FILES:
+                return False
+            try:
+                other = Session(region=used.region_name, profile=self.profile)
+                new = other._boto.get_credentials()
+                if new is None or (old.method != "assume-role" and _same_keys(old, new)):
+                    return False
+                known = self.__dict__.get("caller")
+                if known and other._send("sts", "GetCallerIdentity")["Account"] != known["account"]:
+                    return False
+            except AwsError:
+                return False
+            self._boto, self._clients = other._boto, {}
+            return True
+
     def _count(self, service: str) -> Any:
         def count(event_name: str, **_: Any) -> None:
             self.sent.append((service, event_name.rpartition(".")[2]))
 
         return count
+
+
+def _same_keys(old: Any, new: Any) -> bool:
+    return bool(old.get_frozen_credentials() == new.get_frozen_credentials())
+
+
+def _refuse_certificate(caught_exception: Exception | None = None, **_: Any) -> None:
+    """A certificate that was not accepted will not be: botocore would try it for half a minute, without a word."""
+    if caught_exception is not None and certificate_reason(caught_exception):
+        raise caught_exception
 
 
 def configured_region(profile: str | None = None) -> str | None:

@@ -115,7 +115,7 @@ def test_a_failure_of_boto_is_a_sentence() -> None:
         def get_products(self, **_: Any) -> None:
             raise no_credentials("Unable to locate credentials")
 
-    with pytest.raises(AwsError, match=r"cannot be read \(Unable to locate credentials\); check credentials"):
+    with pytest.raises(AwsError, match=r"cannot be read: GetProducts: no usable AWS credentials \(Unable to locate"):
         live_prices("us-east-1", Refusing())
 
 

@@ -54,8 +54,13 @@ def test_who_it_is_as_a_tag_may_say_it(arn: str, user: str) -> None:
     ("code", "message", "kind", "words"),
     [
         ("ThrottlingException", "Rate exceeded", kinds.Throttled, "try again in a minute"),
-        ("ExpiredTokenException", "The security token is expired", kinds.NoCredentials, "log in again"),
-        ("UnrecognizedClientException", "The security token is invalid", kinds.NoCredentials, "--profile, or a region"),
+        ("ExpiredTokenException", "The security token is expired", kinds.CredentialsRefused, "log in again"),
+        (
+            "UnrecognizedClientException",
+            "The security token is invalid",
+            kinds.CredentialsRefused,
+            "--profile, or a region",
+        ),
         (
             "InvalidSignatureException",
             "Signature expired: 2 is now earlier than 3",
@@ -63,7 +68,7 @@ def test_who_it_is_as_a_tag_may_say_it(arn: str, user: str) -> None:
             "set this machine's clock",
         ),
         ("InvalidSignatureException", "Signature not yet current: 3", kinds.AwsError, "set this machine's clock"),
-        ("InvalidSignatureException", "The request signature does not match", kinds.NoCredentials, "log in again"),
+        ("InvalidSignatureException", "The request signature does not match", kinds.CredentialsRefused, "log in again"),
         ("ForbiddenException", "No access", kinds.Denied, "administrator"),
         ("AccessDeniedException", "User is not authorized", kinds.Denied, "administrator"),
         ("ResourceLimitExceeded", "limit is 0 Instances", kinds.QuotaReached, "--fallback"),

@@ -15,15 +15,12 @@ import pytest
 import torch
 
 from tiny import Recorder, ready, run_through, tiny_config, tiny_dataset, without_timing
-from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Split
-from wrn.errors import CheckpointError, Interrupted, TrainingError
-from wrn.model import WideResNet
+from wrn.errors import CheckpointError, Interrupted
 from wrn.training import checkpoint as checkpoint_module
-from wrn.training.checkpoint import Checkpoint, read_checkpoint
+from wrn.training.checkpoint import Checkpoint
 from wrn.training.machine import choose_kernels
 from wrn.training.selection import Selection
-from wrn.training.step import TrainStep, group_of
 
 
 @pytest.fixture(autouse=True)
@@ -208,61 +205,10 @@ def test_the_rate_of_every_step_is_the_schedule_s(tmp_path: Path) -> None:
     assert recorder.rates == pytest.approx(literals, abs=1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(tmp_path: Path) -> None:
-    recorder = Recorder()
-    trainer, paths = ready(tiny_config(tmp_path, lr=900.0, momentum=0.99, amp=False, checkpoint_epochs=1), recorder)
-    with torch.no_grad():
-        trainer.model.fc.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"not finite at step 0 with learning rate 225; there is no checkpoint"):
-        trainer.run(recorder.stop)
-    assert not list(paths.checkpoints.glob("*"))
-
-
-@pytest.mark.parametrize("bad", [3, 11])
-def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_saved(
-    bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its loss is still finite, and after the run's last step no later loss would reveal it."""
-    trainer, _ = ready(tiny_config(tmp_path, amp=False, checkpoint_epochs=1), recorder := Recorder())
-    gradients = TrainStep._gradients
-
-    def spoilt(self: TrainStep, step: int, batch: Batch) -> None:
-        gradients(self, step, batch)
-        if step == bad:
-            self._parameters[0].grad[0, 0, 0, 0] = torch.inf  # type: ignore[union-attr]
-
-    monkeypatch.setattr(TrainStep, "_gradients", spoilt)
-    with pytest.raises(TrainingError, match=f"loss or its gradient was not finite at step {bad}"):
-        trainer.run(recorder.stop)
-    for path in trainer.store.paths():
-        assert all(
-            bool(tensor.isfinite().all()) for tensor in group_of(read_checkpoint(path).tensors, "model/").values()
-        )
-
-
 def test_another_number_of_steps_per_epoch_is_never_accepted(tmp_path: Path) -> None:
     run_through(tmp_path)
     with pytest.raises(CheckpointError, match=r"a run with 4 steps per epoch, not 2; give the original --batch-size"):
         ready(tiny_config(tmp_path, batch_size=32, epochs=6, resume_anyway=True), Recorder())
-
-
-def test_a_loss_that_is_not_finite_is_found_within_an_epoch_by_the_check_after_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("wrn.training.trainer.STEPS_PER_CHECK", 3)
-
-    class Spoiler(Recorder):
-        def step(self, step: int, lr: float, images: int) -> None:
-            super().step(step, lr, images)
-            if step == 4:
-                with torch.no_grad():
-                    trainer.model.fc.bias.fill_(float("nan"))
-
-    recorder = Spoiler()
-    trainer, _ = ready(tiny_config(tmp_path, batch_size=4, amp=False), recorder)  # epochs of 15 steps
-    with pytest.raises(TrainingError, match="not finite at step 5"):
-        trainer.run(recorder.stop)
-    assert recorder.steps[-1] == 8  # requested after step 5, checked after step 8
 
 
 def test_the_best_weights_are_those_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,57 +271,6 @@ def test_a_budget_chooses_epochs_that_can_be_requested(tmp_path: Path, monkeypat
     assert history == same_history
     left, right = chosen.model.state_dict(), same.model.state_dict()
     assert [key for key in left if not torch.equal(left[key], right[key])] == []
-
-
-class Spoiler(Recorder):
-    """Makes all outputs of a network NaN after a step."""
-
-    def __init__(self, behind: int, stop_after: int | None = None) -> None:
-        super().__init__(stop_after)
-        self.model: WideResNet | None = None
-        self._behind = behind
-
-    def step(self, step: int, lr: float, images: int) -> None:
-        super().step(step, lr, images)
-        if step == self._behind and self.model is not None:
-            with torch.no_grad():
-                self.model.fc.bias.fill_(float("nan"))
-
-
-def test_a_stop_saves_nothing_where_the_loss_is_not_finite(tmp_path: Path) -> None:
-    recorder = Spoiler(4, stop_after=6)
-    trainer, _ = ready(tiny_config(tmp_path, amp=False, checkpoint_epochs=0), recorder)
-    recorder.model = trainer.model
-    with pytest.raises(TrainingError, match="not finite at step 5"):
-        trainer.run(recorder.stop)
-    assert trainer.store.paths() == []
-
-
-def test_the_last_good_checkpoint_is_named_though_it_is_still_being_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer, _ = ready(tiny_config(tmp_path, amp=False, epochs=4, checkpoint_epochs=1, keep=9), recorder := Spoiler(13))
-    recorder.model = trainer.model
-    write, wait, waited_for = checkpoint_module.write_checkpoint, trainer.store.wait, threading.Event()
-    save = trainer.store.save  # earlier ones must not delay the one of step 12
-
-    def slow(path: Path, checkpoint: Checkpoint) -> None:
-        assert checkpoint.step < 12 or waited_for.wait(60)
-        write(path, checkpoint)
-
-    def waiting() -> None:
-        if trainer._step == 16:
-            waited_for.set()
-        wait()
-
-    monkeypatch.setattr(checkpoint_module, "write_checkpoint", slow)
-    monkeypatch.setattr(trainer.store, "wait", waiting)
-    monkeypatch.setattr(trainer.store, "save", lambda c, *, wait: save(c, wait=wait or c.step < 12))
-    try:
-        with pytest.raises(TrainingError, match=r"at step 14 .*; the last good checkpoint is .*step-00000012"):
-            trainer.run(recorder.stop)
-    finally:
-        waited_for.set()
 
 
 @pytest.mark.parametrize(("every", "evaluated"), [(0, [3]), (2, [2, 3])])

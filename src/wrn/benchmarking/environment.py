@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
@@ -18,6 +17,7 @@ import torch
 
 import wrn
 from wrn.kernels.instructions import cpu_computes_bf16, cpu_has_amx
+from wrn.strict_json import to_json
 
 
 def environment() -> dict[str, Any]:
@@ -83,4 +83,4 @@ def commit() -> str:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path.write_text(to_json(record, indent=2) + "\n", encoding="utf-8")

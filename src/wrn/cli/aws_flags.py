@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT, account
 from wrn.cli.values import refusal
 from wrn.config.flags import Parser
 from wrn.errors import DONE, AwsError
+from wrn.strict_json import to_json
 
 
 def aws_parser(name: str, description: str, usage: str) -> Parser:
@@ -43,7 +43,7 @@ def _account(text: str) -> str:
 
 def print_policy(options: Namespace, policy: Callable[[str, str], Document]) -> int:
     """Print the policy for an account and a region."""
-    sys.stdout.write(json.dumps(policy(options.account or UNKNOWN_ACCOUNT, region_of(options)), indent=2) + "\n")
+    sys.stdout.write(to_json(policy(options.account or UNKNOWN_ACCOUNT, region_of(options)), indent=2) + "\n")
     if not options.account:
         sys.stderr.write(f"{UNKNOWN_ACCOUNT} stands for your account: give --account\n")
     return DONE

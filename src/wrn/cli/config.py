@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from wrn.config.files import to_yaml
 from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.idle import idle_keys
 from wrn.errors import DONE
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     resolved = parse_config(parser, arguments)
     sys.stderr.write("".join(f"{line}\n" for line in idle_keys(resolved)))
     if "--json" in arguments:
-        sys.stdout.write(json.dumps(resolved.config.model_dump(mode="json"), indent=2) + "\n")
+        sys.stdout.write(to_json(resolved.config.model_dump(mode="json"), indent=2) + "\n")
     else:
         sys.stdout.write(to_yaml(resolved.config, resolved.origins))
     return DONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.report import table
 from wrn.errors import DONE
+from wrn.strict_json import to_json
 
 SOURCES = (
     "instances: the price recorded with the job, else the bundled list price for training in us-west-2 (`wrn plan` "
@@ -48,7 +48,7 @@ def show(options: Namespace, session: Session) -> int:
             "notes": [*inventory.notes, SOURCES],
             "not_looked_at": inventory.missed,
         }
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        sys.stdout.write(to_json(told, indent=2) + "\n")
     elif paid:
         sys.stdout.write(resource_table(paid) + "\n")
         sys.stderr.write("".join(f"note: {note}\n" for note in [*inventory.notes, SOURCES]))

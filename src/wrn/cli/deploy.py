@@ -5,7 +5,6 @@ Neither of these two needs an account or a network.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
+from wrn.strict_json import to_json
 
 OWN_IMAGE = "auto"
 """The value of --image-uri that selects the image of `wrn image push`."""
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         return rehearse(task)
     if task.flags["print_policy"]:
         places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
-        sys.stdout.write(json.dumps(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
+        sys.stdout.write(to_json(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
         say("\n".join([*facts(task.options)[1:], *policy_notes(task.options)]))
         return DONE
     if task.flags["dry_run"] or task.flags["write_json"]:
@@ -139,7 +139,7 @@ def show(task: Task) -> int:
         notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
     if task.flags["dry_run"]:
         shown = [{"service": call.service, "operation": call.operation, "request": call.request} for call in calls]
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        sys.stdout.write(to_json(shown, indent=2) + "\n")
     sys.stderr.write("".join(f"{note}\n" for note in notes))
     return DONE
 
@@ -163,7 +163,7 @@ def write_files(
     """The job's request and the code as files, and what to do with them."""
     archive = target.with_name(task.bundle.name)
     try:
-        target.write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+        target.write_text(to_json(request, indent=2) + "\n", encoding="utf-8")
         archive.write_bytes(task.bundle.content)
     except OSError as error:
         raise AwsError(f"write_json: {target} cannot be written ({error.strerror}); give another file") from None
@@ -309,7 +309,7 @@ def report(task: Task, launched: Launched) -> None:
     expected = _estimate(_pictures(task)[0], launched.options)
     ceiling = limits(launched.options).cost
     if task.flags["json"]:
-        sys.stdout.write(json.dumps(outcome_json(launched, expected, ceiling)) + "\n")
+        sys.stdout.write(to_json(outcome_json(launched, expected, ceiling)) + "\n")
         return
     sys.stdout.write("\n".join(outcome(launched, expected, ceiling, task.flags["profile"])) + "\n")
     sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -19,6 +18,7 @@ from wrn.aws.rehearsing.sandbox import best_isolation
 from wrn.aws.requests.request import training_job
 from wrn.cli.deploy import Task, say, with_data
 from wrn.errors import DONE, INTERRUPTED, AwsError
+from wrn.strict_json import to_json
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals treated like StopTrainingJob; a second one ends the job at once. Windows lacks some of them."""
@@ -53,7 +53,7 @@ def rehearse(task: Task) -> int:
         say(kept(job))
         raise
     if task.flags["json"]:
-        sys.stdout.write(json.dumps(as_json(options.name, job, outcome), indent=2) + "\n")
+        sys.stdout.write(to_json(as_json(options.name, job, outcome), indent=2) + "\n")
     if outcome.status == "Failed":
         raise AwsError(
             f"{options.name}: failed: {outcome.reason}\nthe log is {folder / LOG}; the job's folders are in {folder}"

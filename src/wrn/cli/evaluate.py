@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from wrn.cli.report import percent, table
 from wrn.config.flags import Parser
 from wrn.config.paths import data_search
 from wrn.data.layout import some
-from wrn.errors import DONE, DataError
+from wrn.errors import DONE, DataError, ModelError
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from wrn.data.sources import open_dataset
     from wrn.kernels import use_own_kernels
-    from wrn.model import load_model, pick_device, pick_precision, tune_cpu
+    from wrn.model import NOT_FINITE, load_model, pick_device, pick_precision, tune_cpu
     from wrn.training.evaluation import evaluate
 
     model, info = load_model(options.model_dir)
@@ -60,12 +60,14 @@ def main(arguments: Sequence[str]) -> int:
         superclass_of=info.superclass_of,
         tta=options.tta,
     )
+    if not result.finite:
+        raise ModelError(f"{options.model_dir}: {NOT_FINITE}")
     scores = result.plain
     if options.json:
         figures = {**result.as_dict(), "dataset": dataset.name, "split": "test"}
         if options.per_class:
             figures["per_class"] = dict(zip(info.classes, scores.per_class, strict=True))
-        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+        sys.stdout.write(to_json(figures, indent=2) + "\n")
         return DONE
     rows = [
         ("data", f"{dataset.name}, test split, {scores.images:,} images ({dataset.origin})"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from wrn.aws.jobs import describe
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.errors import DONE
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +35,7 @@ def bring(options: Namespace, session: Session) -> int:
         sys.stderr.write("\r\x1b[K")
     if options.json:
         told = {"job": job.name, "model": str(result.model), "files": result.files, "downloaded_bytes": result.bytes}
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        sys.stdout.write(to_json(told, indent=2) + "\n")
     else:
         how = f"{result.bytes / 1e6:.1f} MB fetched and checked" if result.bytes else "already here, unchanged"
         sys.stdout.write(f"{result.model}: {how}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -12,6 +11,7 @@ from wrn.aws.following.events import LogEvent
 from wrn.aws.following.follow import State, View
 from wrn.aws.following.progress import Money, Phase, duration, parse_epoch, phase_text
 from wrn.cli.report import percent
+from wrn.strict_json import to_json
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Escape sequences and control characters that could affect the terminal; tabs stay."""
@@ -133,7 +133,7 @@ class JsonView:
         pass
 
     def _write(self, kind: str, **content: Any) -> None:
-        sys.stdout.write(json.dumps({"type": kind, **content}) + "\n")
+        sys.stdout.write(to_json({"type": kind, **content}) + "\n")
         sys.stdout.flush()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from wrn.aws.session import Session
 from wrn.cli.aws_flags import add_policy_flags, aws_parser, check_account, print_policy, with_session
 from wrn.config.layers import recipe_root
 from wrn.errors import DONE
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +41,7 @@ def _push(options: Namespace, session: Session) -> int:
 
 
 def _tell(options: Namespace, image: str, following: str) -> int:
-    sys.stdout.write(json.dumps({"image": image}) + "\n" if options.json else f"{image}\n")
+    sys.stdout.write(to_json({"image": image}) + "\n" if options.json else f"{image}\n")
     if not options.json:
         say(f"next: {following}")
     return DONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from argparse import Namespace
@@ -15,6 +14,7 @@ from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.report import table
 from wrn.errors import DONE
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def show(options: Namespace, session: Session) -> int:
     if options.running:
         found = [entry for entry in found if entry["TrainingJobStatus"] in ("InProgress", "Stopping")]
     if options.json:
-        sys.stdout.write(json.dumps([as_json(entry) for entry in found], indent=2) + "\n")
+        sys.stdout.write(to_json([as_json(entry) for entry in found], indent=2) + "\n")
     elif found:
         rows = [("JOB", "STATE", "STARTED", "TOOK")]
         sys.stdout.write(table([*rows, *map(_row, found)]) + "\n")

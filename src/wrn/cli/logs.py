@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -21,6 +20,7 @@ from wrn.cli.aws_flags import at_terminal, aws_parser, where, with_session
 from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text, price_json
 from wrn.cli.report import percent
 from wrn.errors import DONE, INTERRUPTED
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -131,7 +131,7 @@ def tell_end(follower: Follower, *, ceiling: float | None, json_lines: bool, pla
     result = end_of_job(job, follower.state().progress, ceiling)
     result["next"] += place
     if json_lines:
-        sys.stdout.write(json.dumps({"type": "end", **result}) + "\n")
+        sys.stdout.write(to_json({"type": "end", **result}) + "\n")
     elif job.status != "Failed":
         sys.stderr.write("".join(f"{line}\n" for line in end_lines(job, result)))
     if job.status == "Failed":

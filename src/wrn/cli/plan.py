@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from wrn.cli.values import dollars, hours, share
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
+from wrn.strict_json import to_json
 from wrn.wrapping import hanging
 
 HEADINGS = ("", "instance", "GPUs", "GiB", "fits", "s/epoch", "hours", "cost", "spot ~")
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     nothing = "" if rows else nothing_left(plan.rows, options.max_hours, options.max_cost)
     if options.json:
         notes += [nothing] if nothing else []
-        sys.stdout.write(json.dumps(as_json(config, region, rows, plan, assumptions, notes), indent=2) + "\n")
+        sys.stdout.write(to_json(as_json(config, region, rows, plan, assumptions, notes), indent=2) + "\n")
     if nothing:
         raise AwsError(nothing)
     if options.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from wrn.cli.report import percent, table
 from wrn.cli.values import whole
 from wrn.config.flags import Parser
 from wrn.errors import DONE, DataError
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
             {"image": str(path), "predictions": [{"class": name, "probability": p} for name, p in answer]}
             for path, answer in answers
         ]
-        sys.stdout.write(json.dumps(listed, indent=2) + "\n")
+        sys.stdout.write(to_json(listed, indent=2) + "\n")
     else:
         if predictor.info.dataset == "synthetic":
             sys.stdout.write("NOTE: the model was trained on the synthetic set, not on real images\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from wrn.cli.aws_flags import aws_parser, confirm, may_run, where, with_session
 from wrn.cli.follow_views import price_words
 from wrn.cli.values import whole
 from wrn.errors import DONE, AwsError
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +54,7 @@ def start(options: Namespace, session: Session) -> int:
     )
     check_request("sagemaker", "CreateTrainingJob", request)
     if options.dry_run:
-        sys.stdout.write(json.dumps(request, indent=2) + "\n")
+        sys.stdout.write(to_json(request, indent=2) + "\n")
         return DONE
     check_bucket(session, job)
     refuse_a_second(session, job)
@@ -72,7 +72,7 @@ def start(options: Namespace, session: Session) -> int:
         sys.stderr.write(f"{may_run(name, session)}\n")
         raise
     if options.json and not options.monitor:
-        sys.stdout.write(json.dumps({"job": name, "resumes": job.name, "checkpoints": job.checkpoints}) + "\n")
+        sys.stdout.write(to_json({"job": name, "resumes": job.name, "checkpoints": job.checkpoints}) + "\n")
     sys.stderr.write(f"{name} started; it {begins}, {price}\n")
     if options.monitor:
         from wrn.cli.logs import follow_job

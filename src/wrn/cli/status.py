@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from argparse import Namespace
@@ -20,6 +19,7 @@ from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.cli.follow_views import clock, figures_text, money_text, phase_line, price_json
 from wrn.cli.report import table
 from wrn.errors import DONE, AwsError
+from wrn.strict_json import to_json
 
 LAST_LINES = 2000
 """Read from the end of each stream: enough for the last epochs, whatever else was written."""
@@ -45,7 +45,7 @@ def show(options: Namespace, session: Session) -> int:
     if state.freshness is not None and state.freshness.is_late:
         state.warnings.append(state.freshness.warning)
     if options.json:
-        sys.stdout.write(json.dumps(as_json(state), indent=2) + "\n")
+        sys.stdout.write(to_json(as_json(state), indent=2) + "\n")
     else:
         sys.stdout.write("".join(f"{line}\n" for line in as_lines(state, where(session))))
     return DONE

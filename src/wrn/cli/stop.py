@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from wrn.aws.options import span
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.errors import DONE
+from wrn.strict_json import to_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def stop_job(options: Namespace, session: Session) -> int:
     released = job.is_over and release(session, job)
     if options.json:
         told = {"job": job.name, "stopped_now": asked, "status_before": job.status, "machines_released": released}
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(to_json(told) + "\n")
     elif asked:
         sys.stderr.write(
             f"{job.name} is stopping: it has two minutes to save; `wrn resume {job.name}{where(session)}` resumes it\n"

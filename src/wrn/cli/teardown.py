@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from argparse import Namespace
@@ -19,6 +18,7 @@ from wrn.aws.session import Session
 from wrn.cli.aws_flags import add_policy_flags, aws_parser, check_account, confirm, print_policy, with_session
 from wrn.cli.costs import resource_json, resource_table
 from wrn.errors import DONE, AwsError
+from wrn.strict_json import to_json
 
 ROUNDS = 3
 """Something may be left after one round, such as an object that was just being written."""
@@ -102,7 +102,7 @@ def clear(options: Namespace, session: Session) -> int:
             "notes": inventory.notes,
             "not_looked_at": inventory.missed,
         }
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        sys.stdout.write(to_json(told, indent=2) + "\n")
     elif removed:
         what = "everything visible was removed; see the notes" if inventory.missed else "everything was removed"
         sys.stderr.write(f"{what}\n")

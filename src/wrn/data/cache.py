@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wrn.data.dataset import Dataset, Split
+from wrn.strict_json import to_json
 from wrn.tensors import save_tensors
 
 FORMAT = 2
@@ -100,7 +101,7 @@ def _write(path: Path, identity: str, dataset: Dataset) -> bool:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        save_tensors(temporary, tensors, {"wrn": json.dumps(facts)})
+        save_tensors(temporary, tensors, {"wrn": to_json(facts)})
         temporary.replace(path)
     except (OSError, SafetensorError):
         with contextlib.suppress(OSError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from wrn.strict_json import to_json
 
 LEAST_STD = 1 / 255
 """Used as the standard deviation of a constant channel, to avoid dividing by 0."""
@@ -66,7 +67,7 @@ class Dataset:
         """What distinguishes it from other data: `name`, numbers of images, and a digest of classes, labels and pixel
         statistics."""
         statistics = [round(value, 6) for value in (*self.mean, *self.std)]  # the last digits depend on the processor
-        digest = hashlib.sha256(json.dumps([self.classes, statistics]).encode())
+        digest = hashlib.sha256(to_json([self.classes, statistics]).encode())
         for split in (self.train, self.test):
             digest.update(split.labels.cpu().numpy().tobytes())
         return {"name": self.name, "train": len(self.train), "test": len(self.test), "digest": digest.hexdigest()[:16]}

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from wrn.config.architecture import Architecture
 from wrn.errors import ModelError
 from wrn.model.wide_resnet import WideResNet
+from wrn.strict_json import to_json
 from wrn.tensors import flush, save_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -62,7 +63,7 @@ def save_model(directory: Path, model: WideResNet, info: ModelInfo) -> None:
     Raises ModelError if the directory cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    text = json.dumps({"format": FORMAT, **asdict(info)}, indent=2) + "\n"
+    text = to_json({"format": FORMAT, **asdict(info)}, indent=2) + "\n"
     weights, description = directory / WEIGHTS, directory / DESCRIPTION
     new_weights, new_description = (path.with_name(f".{path.name}.tmp") for path in (weights, description))
     try:

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from wrn.data.normalise import normalise
 from wrn.model.precision import Precision
 
+NOT_FINITE = (
+    "the network's outputs are not finite, as when its training has diverged; train again with a lower --lr, or give "
+    "another --model-dir"
+)
+
 
 @torch.inference_mode()
 def predict_logits(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from wrn.data.pictures import read_pictures
-from wrn.errors import DataError
+from wrn.errors import DataError, ModelError
 from wrn.kernels import use_own_kernels
-from wrn.model import load_model, pick_device, pick_precision, predict_logits, tune_cpu
+from wrn.model import NOT_FINITE, load_model, pick_device, pick_precision, predict_logits, tune_cpu
 
 Answer = list[tuple[str, float]]
 """Class names with their probabilities, the most likely first."""
@@ -22,11 +22,12 @@ class Predictor:
 
     On a CPU this makes the whole process use wrn's own kernels (wrn.kernels) and keep the memory that it frees.
 
-    Raises ModelError if the directory cannot be used.
+    Raises ModelError if the directory cannot be used, or later if an answer is not finite.
     """
 
     def __init__(self, model_dir: Path, *, device: str = "auto") -> None:
         model, self.info = load_model(model_dir)
+        self._model_dir = model_dir
         self._precision = pick_precision(pick_device(device), amp=True)
         tune_cpu()
         use_own_kernels(self._precision.device.type == "cpu")
@@ -35,6 +36,8 @@ class Predictor:
     def predict(self, images: Tensor, top: int = 5) -> list[Answer]:
         """The `top` most likely classes of uint8 images (N, 3, 32, 32)."""
         logits = predict_logits(self._model, images, mean=self.info.mean, std=self.info.std, precision=self._precision)
+        if not logits.isfinite().all():
+            raise ModelError(f"{self._model_dir}: {NOT_FINITE}")
         chances, labels = logits.softmax(1).topk(min(top, len(self.info.classes)), dim=1)
         return [
             [(self.info.classes[label], chance) for label, chance in zip(row, shares, strict=True)]

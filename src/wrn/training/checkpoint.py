@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wrn.errors import CheckpointError
+from wrn.strict_json import to_json
 from wrn.tensors import flush, save_tensors
 
 BACKGROUND_NICENESS = 19
@@ -68,7 +69,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(temporary, tensors, {"state": json.dumps(checkpoint.state)})
+        save_tensors(temporary, tensors, {"state": to_json(checkpoint.state)})
         digest = _sha256(temporary)
         checksum = path.with_name(f".{path.name}.sha256.tmp")
         checksum.write_text(f"{digest}  {path.name}\n", encoding="ascii")
@@ -162,7 +163,7 @@ class CheckpointStore:
             self._failure = None
         self.wait()
         # Copy the state too: by the time the writer gets to it, another epoch may have been added to the history.
-        state = json.loads(json.dumps(checkpoint.state))
+        state = json.loads(to_json(checkpoint.state))
         arguments = (_copies(checkpoint.tensors), state, not wait)
         self._writer = threading.Thread(target=self._write, args=arguments, name="checkpoint-writer")
         self._writer.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,12 @@ class Evaluation:
 
     plain: Scores
     mirrored: Scores | None = None
+
+    @property
+    def finite(self) -> bool:
+        """False if the network's outputs for some images were not finite: then neither are the means over the split."""
+        found = [self.plain] if self.mirrored is None else [self.plain, self.mirrored]
+        return all(math.isfinite(scores.loss) and math.isfinite(scores.ece) for scores in found)
 
     def as_dict(self) -> dict[str, Any]:
         figures = self.plain.as_dict()

@@ -25,6 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from wrn.config.launch import Place
 from wrn.errors import Interrupted, LostProcess, WrnError
+from wrn.strict_json import to_json
 from wrn.training.sam import statistics_kept
 
 PATIENCE = timedelta(seconds=40)
@@ -221,7 +222,7 @@ class DistributedProcesses(Processes):
         shared.zero_grad(set_to_none=True)
 
     def _publish(self, what: str, value: Any) -> None:
-        facts = json.dumps({"host": self.place.host, "pid": os.getpid(), "value": value, "time": time.time()})
+        facts = to_json({"host": self.place.host, "pid": os.getpid(), "value": value, "time": time.time()})
         self._messages.set(f"{what}/{self.place.rank}", facts)
 
     def _lost_process(self, error: str) -> str:

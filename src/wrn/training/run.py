@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from wrn.data.dataset import Dataset, Split
 from wrn.errors import ConfigError, TrainingError
 from wrn.kernels import use_own_kernels
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu
+from wrn.strict_json import to_json
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
 from wrn.training.evaluation import Evaluation
@@ -309,7 +309,7 @@ def finish(
         save_model(paths.model, model, replace(info, metrics=figures))
         if (line := aside_line(paths.checkpoints)) is not None:
             reporter.note(line)
-        (paths.run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        (paths.run / "metrics.json").write_text(to_json(figures, indent=2) + "\n", encoding="utf-8")
     return Result(
         dataset.name,
         paths.run,

@@ -10,6 +10,7 @@ from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
 from wrn.errors import CheckpointError, Interrupted, TrainingError
 from wrn.model import Precision, WideResNet
+from wrn.strict_json import without_nan
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
 from wrn.training.evaluation import Evaluation, evaluate
 from wrn.training.history import Row, append_history, write_history
@@ -105,8 +106,8 @@ class Trainer:
 
         stop: checked after every step and during evaluations, including those after training.
 
-        Raises Interrupted when asked to stop (the state is saved), TrainingError if the loss or its gradient is not
-        finite, CheckpointError if a checkpoint cannot be written.
+        Raises Interrupted when asked to stop (the state is saved), TrainingError if the loss, its gradient or an
+        evaluation is not finite, CheckpointError if a checkpoint cannot be written.
         """
         self._stop = stop
         per_epoch = self._loader.steps_per_epoch
@@ -174,9 +175,13 @@ class Trainer:
         }
 
     def evaluate(self, split: Split) -> Evaluation:
-        """Score the final network on a split. Raises Interrupted when asked to stop."""
+        """Score the final network on a split.
+
+        Raises Interrupted when asked to stop, TrainingError if its outputs are not finite: such scores are neither
+        selected nor written.
+        """
         self._processes.broadcast_from_first(list(self.final_model.buffers()))  # BN statistics
-        return evaluate(
+        figures = evaluate(
             self.final_model,
             split,
             mean=self._dataset.mean,
@@ -187,6 +192,9 @@ class Trainer:
             processes=self._processes,
             between=self._save_if_due,
         )
+        if not figures.finite:
+            raise self._diverged(f"after step {self._step} the network's outputs were not finite")
+        return figures
 
     def test_scores(self) -> Evaluation:
         """The scores of the final network on the test split."""
@@ -231,15 +239,16 @@ class Trainer:
         """Return the totals. Raises TrainingError if a loss or gradient was not finite."""
         bad = totals.first_bad_step
         if bad is not None:
-            self.store.wait()
-            paths = self.store.paths()
-            good = f"the last good checkpoint is {paths[0]}" if paths else "there is no checkpoint yet"
-            raise TrainingError(
-                f"the loss or its gradient was not finite at step {bad} with learning rate "
-                f"{self.schedule.lr_at(bad):.3g}; {good}. Give a lower --lr, a longer --warmup-epochs or a "
-                "--gradient-clip"
-            )
+            rate = self.schedule.lr_at(bad)
+            raise self._diverged(f"the loss or its gradient was not finite at step {bad} with learning rate {rate:.3g}")
         return totals
+
+    def _diverged(self, what: str) -> TrainingError:
+        """The error for a run whose numbers are not finite any more."""
+        self.store.wait()
+        paths = self.store.paths()
+        good = f"the last checkpoint before that is {paths[0]}" if paths else "there is no checkpoint yet"
+        return TrainingError(f"{what}; {good}. Give a lower --lr, a longer --warmup-epochs or a --gradient-clip")
 
     # --- checkpoints ---------------------------------------------------------------------------------------
 
@@ -303,8 +312,8 @@ class Trainer:
         try:
             self._train_step.load_state_dict(checkpoint.tensors, state)
             self.selection.load_state_dict(state["selection"], group_of(checkpoint.tensors, "best/"))
-            self._history = list(state["history"])
-            self._open_row = state["open_row"]
+            self._history = without_nan(state["history"])
+            self._open_row = without_nan(state["open_row"])
             self._speed.load_state_dict(state.get("speed", {}))  # missing in older checkpoints
             self._step = self._first_step = checkpoint.step
             self._origin = checkpoint.path

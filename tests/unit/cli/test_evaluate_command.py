@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_files import write_pictures
 from tiny import tiny_dataset
@@ -14,7 +15,7 @@ from wrn.cli.evaluate import difference
 from wrn.data import locate
 from wrn.data.download import ARCHIVES
 from wrn.kernels import use_own_kernels
-from wrn.model import ModelInfo, WideResNet, save_model
+from wrn.model import ModelInfo, WideResNet, load_model, save_model
 
 
 @pytest.fixture
@@ -74,3 +75,19 @@ def test_a_broken_image_can_be_skipped(folder: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.endswith("fix or remove it, or give --skip-broken\n")
     assert evaluate("--data-dir", "pictures", "--skip-broken", "--json") == 0
     assert json.loads(capsys.readouterr().out)["images"] == 5
+
+
+def test_a_model_that_diverged_has_no_scores(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, info = load_model(folder / "m")
+    torch.nn.init.constant_(model.fc.bias, float("nan"))
+    save_model(folder / "m", model, info)
+    commands = (
+        ["evaluate", "--data-dir", "pictures"],
+        ["evaluate", "--data-dir", "pictures", "--json"],
+        ["predict", "--json", "pictures/test/cat/0.png"],
+    )
+    for name, *flags in commands:
+        assert main([name, "--model-dir", "m", "--device", "cpu", *flags]) == 2
+        told = capsys.readouterr()
+        assert (told.out, told.err.count("\n")) == ("", 1)
+        assert told.err.startswith(f"wrn {name}: m: the network's outputs are not finite")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from wrn.aws.jobs import has_our_tag, is_ours
 from wrn.aws.options import OWNER_TAG, dashboard_name, partition, policy_region
 from wrn.aws.prices import bundled_prices
 from wrn.aws.session import Session
+from wrn.strict_json import to_json
 
 MARK = "=".join(OWNER_TAG)
 """In the body of wrn's dashboards, as dashboards have no tags."""
@@ -123,7 +123,7 @@ def budgets(session: Session) -> Iterator[Resource]:
 
 def roles(session: Session, unseen: Unseen) -> Iterator[Resource]:
     for entry in session.pages("iam", "ListRoles", "Roles"):
-        if "sagemaker.amazonaws.com" not in json.dumps(entry.get("AssumeRolePolicyDocument", "")):
+        if "sagemaker.amazonaws.com" not in to_json(entry.get("AssumeRolePolicyDocument", "")):
             continue  # wrn's roles trust SageMaker, and reading the tags of every role takes minutes
         name = {"RoleName": entry["RoleName"]}
         try:

@@ -21,6 +21,7 @@ from wrn.aws.requests.policy import Document
 from wrn.aws.requests.request import PREFIX
 from wrn.aws.session import Session
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 TOPIC, RULE, FAILED, BUDGET = "wrn-jobs", "wrn-jobs", "wrn-job-failed", "wrn-sagemaker"
 
@@ -108,7 +109,7 @@ def rule_calls(options: DeployOptions, topic: str, name: str, states: tuple[str,
         Call(
             "events",
             "PutRule",
-            {"Name": name, "EventPattern": json.dumps(pattern), "State": "ENABLED", "Tags": OWNER},
+            {"Name": name, "EventPattern": to_json(pattern), "State": "ENABLED", "Tags": OWNER},
         ),
         Call(
             "events",
@@ -174,7 +175,7 @@ def dashboard_call(options: DeployOptions) -> Call:
     return Call(
         "cloudwatch",
         "PutDashboard",
-        {"DashboardName": dashboard_name(options.region), "DashboardBody": json.dumps({"widgets": widgets})},
+        {"DashboardName": dashboard_name(options.region), "DashboardBody": to_json({"widgets": widgets})},
     )
 
 
@@ -302,7 +303,7 @@ def _ensure_topic(session: Session, options: DeployOptions, topic: str) -> str:
     there = answer["Attributes"].get("Policy", "{}")
     wanted = topic_policy(options, topic)
     if json.loads(there).get("Statement") != wanted["Statement"]:
-        request = {"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": json.dumps(wanted)}
+        request = {"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": to_json(wanted)}
         session.call("sns", "SetTopicAttributes", request)
     return topic
 

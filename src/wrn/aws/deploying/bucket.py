@@ -13,6 +13,7 @@ from wrn.aws.options import DeployOptions, bucket_name
 from wrn.aws.requests.deployment import OWNER, Call, bucket_calls
 from wrn.aws.session import Session
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 REPEATS, PAUSE_SECONDS = 8, 1.0
 """Concurrent deployments and a newly created bucket settle within seconds."""
@@ -164,7 +165,7 @@ def _repair(session: Session, call: Call, sleep: Sleep) -> bool:
         return False
     whole: Any = merged(there, wanted)
     if call.operation == "PutBucketPolicy":
-        whole = json.dumps(whole)
+        whole = to_json(whole)
     patiently(session, Call(call.service, call.operation, {**place, name: whole}), sleep)
     return True
 

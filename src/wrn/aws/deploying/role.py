@@ -14,6 +14,7 @@ from wrn.aws.options import OWNER_TAG, DeployOptions, role_arn
 from wrn.aws.requests.deployment import Call, role_calls
 from wrn.aws.session import Session
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 FRESH_SECONDS = 300
 """For this long after its creation, perhaps by a concurrent deployment, a role may not have propagated everywhere.
@@ -65,7 +66,7 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
             pass  # created by a concurrent deployment
         made = fresh = True
     elif {"Key": OWNER_TAG[0], "Value": OWNER_TAG[1]} not in role.get("Tags", []):
-        if "sagemaker.amazonaws.com" not in json.dumps(role.get("AssumeRolePolicyDocument")):
+        if "sagemaker.amazonaws.com" not in to_json(role.get("AssumeRolePolicyDocument")):
             raise AwsError(
                 f"role: {name} was not created by wrn and does not trust sagemaker.amazonaws.com; "
                 "give another --role-name, or let SageMaker assume it"
@@ -73,7 +74,7 @@ def _ensure(session: Session, options: DeployOptions, tell: Callable[[str], None
         tell(f"role: {name} was not created by wrn and is used unchanged")
         return Role(arn, fresh=False)
     elif not covers(role.get("AssumeRolePolicyDocument"), trust := json.loads(create.request[TRUST])):
-        request = {"RoleName": name, "PolicyDocument": json.dumps(trust)}
+        request = {"RoleName": name, "PolicyDocument": to_json(trust)}
         patiently(session, Call("iam", "UpdateAssumeRolePolicy", request), sleep)
         tell(f"role: {name} trusts SageMaker again")
         fresh = True

@@ -18,6 +18,7 @@ from wrn.aws.jobs import Job, owner_guard, split_uri
 from wrn.aws.session import Session
 from wrn.aws.unpack import unpack
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 RECORD = ".wrn-fetch.json"
 """In the output folder: which job's archives it holds, and the ETag of each."""
@@ -240,6 +241,6 @@ def _remember(folder: Path, record: dict[str, Any], kind: str, archive: _Archive
 
 def _write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     temporary = folder / f"{RECORD}.tmp"
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.write_text(to_json(record, indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / RECORD)
     return record

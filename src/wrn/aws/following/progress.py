@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import deque
@@ -97,9 +98,11 @@ def parse_epoch(message: str) -> dict[str, float] | None:
     for pair in found[0].split():
         key, _, value = pair.partition("=")
         try:
-            figures[key] = float(value)
+            number = float(value)
         except ValueError:
             continue  # the name of the data set; a word after the line
+        if math.isfinite(number):  # older versions of wrn could write nan
+            figures[key] = number
     return figures
 
 

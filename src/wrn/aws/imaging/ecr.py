@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from wrn.aws.requests.deployment import OWNER
 from wrn.aws.requests.policy import Document, allow, document
 from wrn.aws.session import Session
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 CONTENT = ("Dockerfile", "requirements.txt")
 """Everything that goes into the image."""
@@ -158,7 +158,7 @@ def ensure_repository(session: Session, tell: Tell) -> None:
         if not there.get("imageScanningConfiguration", {}).get("scanOnPush"):
             request = {**name, "imageScanningConfiguration": {"scanOnPush": True}}
             session.call("ecr", "PutImageScanningConfiguration", request)
-    session.call("ecr", "PutLifecyclePolicy", {**name, "lifecyclePolicyText": json.dumps(lifecycle())})
+    session.call("ecr", "PutLifecyclePolicy", {**name, "lifecyclePolicyText": to_json(lifecycle())})
 
 
 def pushing_policy(account: str, region: str) -> Document:

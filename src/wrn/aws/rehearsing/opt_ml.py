@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 Fill = Callable[[str, Path], None]
 """Called with a channel's address (s3://...) and the empty folder for its files."""
@@ -45,7 +45,7 @@ def lay_out(root: Path, request: Mapping[str, Any], *, host: str, hosts: Sequenc
     if "CheckpointConfig" in request:
         config["checkpointconfig"] = request["CheckpointConfig"]
     for name, content in config.items():
-        (root / f"input/config/{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        (root / f"input/config/{name}.json").write_text(to_json(content), encoding="utf-8")
 
 
 def fill_channels(root: Path, request: Mapping[str, Any], fill: Fill) -> None:

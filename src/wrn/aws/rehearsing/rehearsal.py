@@ -6,7 +6,6 @@ checkpoints/, the request and the log. Running in the same folder again resumes 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from wrn.aws.requests.bundle import Bundle
 from wrn.aws.requests.request import CODE_CHANNEL, DATA_CHANNEL, WHEELS_CHANNEL
 from wrn.aws.unpack import unpack
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 REQUEST, LOG = "request.json", "log.txt"
 MACHINES = "machines"
@@ -100,7 +100,7 @@ class Rehearsal:
             self.folder.mkdir(parents=True, exist_ok=True)
             if any(self.folder.iterdir()) and not (self.folder / REQUEST).is_file():
                 raise AwsError(f"local_dir: {self.folder} holds other things; give an empty folder, or a new one")
-            (self.folder / REQUEST).write_text(json.dumps(self.request, indent=2) + "\n", encoding="utf-8")
+            (self.folder / REQUEST).write_text(to_json(self.request, indent=2) + "\n", encoding="utf-8")
             (self.folder / MACHINES / "algo-1/checkpoints").mkdir(parents=True, exist_ok=True)
             if not self.checkpoints.exists():
                 self.checkpoints.symlink_to(Path(MACHINES, "algo-1/checkpoints"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from wrn.aws.requests.request import training_job
 from wrn.aws.requests.validate import check_request
 from wrn.config.schema import Config
 from wrn.errors import AwsError
+from wrn.strict_json import to_json
 
 OWNER = [{"Key": OWNER_TAG[0], "Value": OWNER_TAG[1]}]
 
@@ -60,7 +60,7 @@ def bucket_calls(options: DeployOptions) -> list[Call]:
         Call(
             "s3", "PutBucketEncryption", name | {"ServerSideEncryptionConfiguration": policy.bucket_encryption(options)}
         ),
-        Call("s3", "PutBucketPolicy", name | {"Policy": json.dumps(policy.bucket_policy(options))}),
+        Call("s3", "PutBucketPolicy", name | {"Policy": to_json(policy.bucket_policy(options))}),
         Call("s3", "PutBucketLifecycleConfiguration", name | {"LifecycleConfiguration": policy.bucket_lifecycle()}),
     ]
 
@@ -68,8 +68,8 @@ def bucket_calls(options: DeployOptions) -> list[Call]:
 def role_calls(options: DeployOptions) -> list[Call]:
     """The role of training jobs, with the least privilege they need."""
     name = {"RoleName": options.role_name}
-    trust = json.dumps(policy.trust_policy(options.account))
-    rights = json.dumps(policy.role_policy(options))
+    trust = to_json(policy.trust_policy(options.account))
+    rights = to_json(policy.role_policy(options))
     calls = [
         Call("iam", "CreateRole", {**name, "AssumeRolePolicyDocument": trust, "Tags": OWNER}),
         Call("iam", "PutRolePolicy", {**name, "PolicyName": policy_name(options), "PolicyDocument": rights}),

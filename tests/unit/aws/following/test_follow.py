@@ -214,6 +214,8 @@ def test_what_an_epoch_line_says() -> None:
     assert figures is not None
     assert (figures["epoch"], figures["test_top1"], figures["images_per_s"]) == (3, 0.5, 2875.1)
     assert "dataset" not in figures
+    diverged = parse_epoch(epoch_line(3).replace("test_loss=1.9000", "test_loss=nan"))
+    assert diverged == {key: value for key, value in figures.items() if key != "test_loss"}
 
 
 def test_the_time_left_follows_the_last_epochs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -51,12 +52,20 @@ def fetch(session: Session, job: Job, folder: Path, *, force: bool = False, tell
     record = _read_record(folder)
     _check_folder(folder, record, job, force)
     if record.get("job") != job.name:
-        record = _write_record(folder, {"job": job.name})  # first, so that a broken attempt can be repeated
+        record = {"job": job.name}
     result = Fetched(folder / "model")
-    archive = _archive(session, job, model_uri, record, folder, result, tell)
-    if archive is not None:
-        _place_model(archive, folder, result, force)
-        _remember(folder, record, "model", archive)
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        archive = _archive(session, job, model_uri, record, folder, result, tell)
+        if archive is not None:
+            _place_model(archive, folder, record, result)
+            _remember(folder, record, "model", archive)
+    except AwsError:
+        # Without a model the folder is nobody's; only part of a download stays, to be resumed.
+        with contextlib.suppress(OSError):
+            for path in (folder / ".download", *created):
+                path.rmdir()
+        raise
     records = _records_uri(model_uri)
     try:
         archive = _archive(session, job, records, record, folder, result, tell)
@@ -101,7 +110,6 @@ def _archive(
     if record.get("job") == job.name and record.get(kind) == etag and (kind == "output" or result.model.is_dir()):
         return None
     path = folder / ".download" / f"{re.sub(r'[^0-9a-zA-Z]', '', etag)}-{Path(key).name}"
-    path.parent.mkdir(parents=True, exist_ok=True)
     result.bytes += download(session, bucket, key, path, head, tell, guard)
     return _Archive(path, etag)
 
@@ -125,19 +133,22 @@ def download(
     if have > size:
         path.unlink()
         have = 0
+    if not size:
+        raise AwsError(f"s3://{bucket}/{key}: is empty, so the job was cut off while it was written")
     try:
-        with path.open("ab") as file:
-            while have < size:
-                last = min(have + PART, size) - 1
-                request = {"Bucket": bucket, "Key": key, "Range": f"bytes={have}-{last}", "IfMatch": etag}
-                part = session.call("s3", "GetObject", {**request, **(guard or {})})["Body"]
-                content = _body(part, f"s3://{bucket}/{key}")
-                if len(content) != last - have + 1:
-                    raise AwsError(f"s3://{bucket}/{key}: the connection broke; repeat the command to resume")
+        while have < size:
+            last = min(have + PART, size) - 1
+            request = {"Bucket": bucket, "Key": key, "Range": f"bytes={have}-{last}", "IfMatch": etag}
+            part = session.call("s3", "GetObject", {**request, **(guard or {})})["Body"]
+            content = _body(part, f"s3://{bucket}/{key}")
+            if len(content) != last - have + 1:
+                raise AwsError(f"s3://{bucket}/{key}: the connection broke; repeat the command to resume")
+            path.parent.mkdir(parents=True, exist_ok=True)  # only now: a refused download leaves nothing behind
+            with path.open("ab") as file:
                 file.write(content)
-                have, came = last + 1, came + len(content)
-                if tell is not None:
-                    tell(Path(key).name, have, size)
+            have, came = last + 1, came + len(content)
+            if tell is not None:
+                tell(Path(key).name, have, size)
     except OSError as error:
         raise AwsError(f"{path} cannot be written ({error.strerror}); free some space or give another folder") from None
     # The ETag of an object that was uploaded in one piece, without a KMS key, is its MD5.
@@ -166,17 +177,19 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _place_model(archive: _Archive, folder: Path, result: Fetched, force: bool) -> None:
-    """Unpack next to it, then rename: there is never half a model."""
+def _place_model(archive: _Archive, folder: Path, record: dict[str, Any], result: Fetched) -> None:
+    """Unpack next to it, then rename: there is never half a model. From then on the folder is the job's."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
         fresh = Path(scratch, "model")
         fresh.mkdir()
         names = _unpack(archive, fresh)
         if "model.safetensors" not in names:
+            archive.path.unlink()
             raise AwsError(
                 f"{archive.path.name}: holds no model.safetensors but {', '.join(names[:5]) or 'nothing'}; "
                 "was it trained by wrn?"
             )
+        _write_record(folder, record)  # first, so that a broken attempt can be repeated
         if result.model.exists():
             result.model.rename(Path(scratch, "old"))
         fresh.rename(result.model)
@@ -210,19 +223,17 @@ def _records_uri(model_uri: str) -> str:
 
 
 def _check_folder(folder: Path, record: dict[str, Any], job: Job, force: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise AwsError(f"{folder} is not a folder; give another --output-dir")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AwsError(f"{folder} cannot be created ({error.strerror}); give another --output-dir") from None
-    if not os.access(folder, os.W_OK):
-        raise AwsError(f"{folder} cannot be written; give another --output-dir")
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not place.is_dir():
+        raise AwsError(f"{place} is not a folder; give another --output-dir")
+    if not os.access(place, os.W_OK):
+        raise AwsError(f"{place} cannot be written; give another --output-dir")
     if force:
         return
-    if record and record.get("job") != job.name:
+    has_model = (folder / "model").exists()
+    if record and record.get("job") != job.name and (has_model or "model" in record):
         raise AwsError(f"{folder} holds the results of {record.get('job')}; give another --output-dir, or --force")
-    if not record and (folder / "model").exists():
+    if not record and has_model:
         raise AwsError(f"{folder / 'model'} exists, but was not fetched; give another --output-dir, or --force")
 
 
@@ -239,8 +250,7 @@ def _remember(folder: Path, record: dict[str, Any], kind: str, archive: _Archive
     _write_record(folder, record)
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
     temporary = folder / f"{RECORD}.tmp"
     temporary.write_text(to_json(record, indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / RECORD)
-    return record

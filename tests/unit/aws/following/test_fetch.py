@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 import wrn.aws.following.fetch as fetching
 from fake_account import ACCOUNT, BUCKET, archive, client, make_bucket, make_job
@@ -121,6 +122,43 @@ def test_a_job_without_a_model(job: Job, tmp_path: Path) -> None:
         fetch(Session(), failed, tmp_path / "c")
     with pytest.raises(AwsError, match="is not done yet"):
         fetch(Session(), Job({**job.answer, "TrainingJobStatus": "InProgress"}), tmp_path / "d")
+
+
+@pytest.mark.parametrize("reason", ["no model", "denied", "not ours", "damaged", "empty"])
+def test_a_job_without_a_usable_model_does_not_take_the_folder(reason: str, job: Job, tmp_path: Path) -> None:
+    failed = Job({**job.answer, "TrainingJobName": "wrn-b", "TrainingJobStatus": "Failed", "FailureReason": "no GPU"})
+    session, bad = Session(), {"not ours": archive({"x": b"x"}), "damaged": b"junk", "empty": b""}
+    if reason == "no model":
+        client("s3").delete_object(Bucket=BUCKET, Key=f"{OUTPUT}/model.tar.gz")
+    elif reason in bad:
+        put("model.tar.gz", bad[reason])
+    else:  # as with a KMS key that the caller may not use
+        session.client("s3").meta.events.register("before-call.s3.GetObject", refuse)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for folder in (tmp_path / "deep/run", kept):
+        with pytest.raises(AwsError):
+            fetch(session, failed, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert list(kept.iterdir()) == []
+    put("model.tar.gz", archive(MODEL))
+    (kept / RECORD).write_text('{"job": "wrn-b"}')  # as earlier versions left it
+    fetch(Session(), job, kept)
+    assert json.loads((kept / RECORD).read_text())["job"] == "wrn-a"
+
+
+def refuse(**_: Any) -> None:
+    raise EndpointConnectionError(endpoint_url="x")
+
+
+def test_a_job_that_failed_leaves_the_results_of_another(job: Job, tmp_path: Path) -> None:
+    fetch(Session(), job, tmp_path)
+    client("s3").delete_object(Bucket=BUCKET, Key=f"{OUTPUT}/model.tar.gz")
+    failed = Job({**job.answer, "TrainingJobName": "wrn-b", "TrainingJobStatus": "Failed"})
+    with pytest.raises(AwsError):
+        fetch(Session(), failed, tmp_path, force=True)
+    assert json.loads((tmp_path / RECORD).read_text())["job"] == "wrn-a"
+    assert (tmp_path / "model/model.safetensors").is_file()
 
 
 def test_nothing_comes_from_a_bucket_that_is_anothers_now(

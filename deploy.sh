@@ -5,11 +5,21 @@
 #   ./deploy.sh -s -i ml.g5.xlarge      spot instances of this type
 #   ./deploy.sh -r eu-west-1 -c 2 -m    two instances in this region, followed until the end
 #
-# Short forms: -r region, -i instance type, -c instance count, -s spot, -m monitor, -n dry run, -h help.
+# Short forms: -r region, -i instance type, -c instance count, -s spot, -m monitor, -n dry run, -h help. They may be
+# joined, with a value at the end: -sn, -mi ml.g5.xlarge, -snreu-west-1.
 # Variables: AWS_REGION, S3_BUCKET, SAGEMAKER_ROLE_NAME, INSTANCE_TYPE, USE_SPOT (true or false); flags override them.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# The folder of this file, also through symbolic links; `readlink -f` is missing on older versions of macOS.
+self=${BASH_SOURCE[0]}
+while [ -L "$self" ]; do
+  link=$(readlink "$self")
+  case "$link" in
+    /*) self=$link ;;
+    *) self=$(dirname -- "$self")/$link ;;
+  esac
+done
+here=$(CDPATH='' cd -P -- "$(dirname -- "$self")" && pwd)
 arguments=()
 
 if [ -n "${AWS_REGION:-}" ]; then arguments+=("--region=$AWS_REGION"); fi
@@ -25,29 +35,56 @@ case "${USE_SPOT:-false}" in
     ;;
 esac
 
-value() { # value FLAG COUNT: a flag that takes a value must be followed by one
-  if [ "$2" -lt 2 ]; then
-    printf 'deploy.sh: %s needs a value; see ./deploy.sh -h\n' "$1" >&2
-    exit 2
-  fi
-}
-
+joined='^-[smnh]*([smnh]|[ric].*)$'
 while [ $# -gt 0 ]; do
-  case "$1" in
-    -r) value "$1" $#; arguments+=("--region=$2"); shift 2 ;;
-    -i) value "$1" $#; arguments+=("--instance-type=$2"); shift 2 ;;
-    -c) value "$1" $#; arguments+=("--instance-count=$2"); shift 2 ;;
-    -s) arguments+=(--spot); shift ;;
-    -m) arguments+=(--monitor); shift ;;
-    -n) arguments+=(--dry-run); shift ;;
-    -h) arguments+=(--help); shift ;;
-    *) arguments+=("$1"); shift ;;
-  esac
+  word=$1
+  shift
+  if [[ ! $word =~ $joined ]]; then
+    arguments+=("$word")
+    continue
+  fi
+  letters=${word#-}
+  while [ -n "$letters" ]; do
+    letter=${letters:0:1}
+    letters=${letters:1}
+    case "$letter" in
+      s) arguments+=(--spot); continue ;;
+      m) arguments+=(--monitor); continue ;;
+      n) arguments+=(--dry-run); continue ;;
+      h) arguments+=(--help); continue ;;
+      r) flag=region ;;
+      i) flag=instance-type ;;
+      c) flag=instance-count ;;
+    esac
+    # The rest of the word is the value, else the next word.
+    if [ -z "$letters" ]; then
+      if [ $# -eq 0 ]; then
+        printf 'deploy.sh: -%s needs a value; see ./deploy.sh -h\n' "$letter" >&2
+        exit 2
+      fi
+      letters=$1
+      shift
+    fi
+    arguments+=("--$flag=$letters")
+    letters=
+  done
 done
 
-# Use an installed `wrn`, else the one of this folder, which is set up on the first call.
-if [ ! -d "$here/.venv" ] && command -v wrn >/dev/null; then
-  exec wrn deploy ${arguments[@]+"${arguments[@]}"}
+# What runs, and what is sent, is the code of this folder, whatever `wrn` is installed. Of an installed one only the
+# Python is used, if it has what this code needs; otherwise this folder gets its own, on the first call.
+python=
+if [ ! -d "$here/.venv" ] && wrn=$(command -v wrn); then
+  IFS= read -r first <"$wrn" || true
+  python=${first#'#!'}
+  case "$python" in
+    */python*) "$python" "$here/src/wrn/aws/installed.py" "$here/requirements.txt" >/dev/null || python= ;;
+    *) python= ;;
+  esac
 fi
-make --silent -C "$here" .venv/.installed-aws >&2
-exec "$here/.venv/bin/wrn" deploy ${arguments[@]+"${arguments[@]}"}
+if [ -z "$python" ]; then
+  make --silent -C "$here" .venv/.installed-aws >&2
+  python=$here/.venv/bin/python
+fi
+# Ahead of anything installed; a folder that was copied has a .venv that would run the code of the original.
+export PYTHONPATH="$here/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+exec "$python" -m wrn deploy ${arguments[@]+"${arguments[@]}"}

@@ -29,7 +29,7 @@ from wrn.aws.session import Session, configured_region
 from wrn.cli.aws_flags import may_run
 from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
-from wrn.cli.deploy_report import expectations, facts, outcome, policy_notes, progress_line
+from wrn.cli.deploy_report import code_line, expectations, facts, outcome, policy_notes, progress_line
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
@@ -129,7 +129,7 @@ def show(task: Task) -> int:
     if options.image_tag:
         notes = [*notes, f"image: {image_uri(options)}; it must have been pushed by `wrn image push`"]
     told = facts(options)
-    notes = [*told, *_expected(task), *notes]
+    notes = [*told, code_line(task.bundle), *_expected(task), *notes]
     foreign = dict.fromkeys(way.region for way in task.ways if way.region not in SAME_PRICES)
     if foreign and options.own_price is None:
         notes.append(
@@ -188,7 +188,7 @@ def send(task: Task, session: Session) -> int:
     task = replace(task, wishes=replace(task.wishes, options=options))
     check_enabled(session, task.ways)
     told = facts(task.options)
-    say("\n".join([*told, *_expected(task)]))
+    say("\n".join([*told, code_line(task.bundle), *_expected(task)]))
     if task.options.image_tag:
         for region in dict.fromkeys(way.region for way in task.ways):
             check_pushed(session.in_region(region), task.options.image_tag)
@@ -309,7 +309,8 @@ def report(task: Task, launched: Launched) -> None:
     expected = _estimate(_pictures(task)[0], launched.options)
     ceiling = limits(launched.options).cost
     if task.flags["json"]:
-        sys.stdout.write(to_json(outcome_json(launched, expected, ceiling)) + "\n")
+        told = outcome_json(launched, expected, ceiling) | {"code_folder": str(task.bundle.root)}
+        sys.stdout.write(to_json(told) + "\n")
         return
     sys.stdout.write("\n".join(outcome(launched, expected, ceiling, task.flags["profile"])) + "\n")
     sys.stdout.flush()

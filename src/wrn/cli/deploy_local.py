@@ -17,6 +17,7 @@ from wrn.aws.rehearsing.runner import GRACE, Outcome
 from wrn.aws.rehearsing.sandbox import best_isolation
 from wrn.aws.requests.request import training_job
 from wrn.cli.deploy import Task, say, with_data
+from wrn.cli.deploy_report import code_line
 from wrn.errors import DONE, INTERRUPTED, AwsError
 from wrn.strict_json import to_json
 
@@ -44,6 +45,7 @@ def rehearse(task: Task) -> int:
     job.claim()
     how = "as process 1 with its own /opt/ml" if best_isolation() == "namespaces" else "in a folder instead of /opt/ml"
     say(f"{options.name} runs on this machine, {how}; nothing is sent to AWS. Everything is in {folder}")
+    say(code_line(task.bundle))
     if options.network_isolation:
         say("network_isolation: is not simulated; the job uses this machine's network")
     try:

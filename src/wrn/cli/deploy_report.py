@@ -11,6 +11,7 @@ from wrn.aws.deploying.launch import Launched
 from wrn.aws.options import HOUR, OWNER_TAG, DeployOptions, limits, span
 from wrn.aws.planning.estimate import Estimate
 from wrn.aws.prices import BUNDLED_REGION, SAME_PRICES
+from wrn.aws.requests.bundle import Bundle
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
 
@@ -29,6 +30,11 @@ def facts(options: DeployOptions) -> list[str]:
     if options.account == UNKNOWN_ACCOUNT:
         lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
     return lines
+
+
+def code_line(code: Bundle) -> str:
+    """Which of several clones this is."""
+    return f"code: that of {code.root} ({len(code.content) / 1000:.0f} kB)"
 
 
 def policy_notes(options: DeployOptions) -> list[str]:

@@ -201,6 +201,7 @@ def test_a_whole_job_and_its_model(tmp_path: Path) -> None:
     out, err = job.communicate(timeout=200)
     assert job.returncode == 0, out + err
     assert "network_isolation: is not simulated" in err
+    assert f"code: that of {SOURCE.parent} (" in err
     assert [line for line in err.splitlines() if line.startswith("-- ")][1] == "-- Training"
     log = (tmp_path / "runs/local/mine/log.txt").read_text()
     assert out.startswith(log)

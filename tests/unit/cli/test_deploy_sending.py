@@ -17,6 +17,7 @@ from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.prices import Price, Source
 from wrn.cli import deploy, main
 from wrn.cli.deploy import agree
+from wrn.config.layers import recipe_root
 from wrn.data import locate
 from wrn.data.download import Unreachable
 from wrn.errors import AwsError
@@ -319,7 +320,9 @@ def test_every_line_of_a_followed_job_is_json(
     monkeypatch.setattr(logs, "follow_job", functools.partial(logs.follow_job, look=0.01, settle=0))
     assert main([*SYNTHETIC, "--name", "mine", "--json", "--monitor", "--max-cost", "2"]) == 0
     told = capsys.readouterr()
+    assert f"code: that of {recipe_root()} (" in told.err
     lines = [json.loads(line) for line in told.out.splitlines()]
+    assert lines[0]["code_folder"] == str(recipe_root())
     kinds = [line["type"] for line in lines]
     assert (kinds[0], kinds[-1]) == ("started", "end")
     assert set(kinds[1:-1]) == {"phase", "line", "epoch"}

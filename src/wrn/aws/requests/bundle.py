@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wrn.errors import AwsError
@@ -35,6 +35,8 @@ class Bundle:
 
     content: bytes
     files: tuple[str, ...]
+    root: Path = field(default=Path(), compare=False)
+    """The folder whose code it is."""
 
     @property
     def sha256(self) -> str:
@@ -59,7 +61,7 @@ def build_bundle(root: Path) -> Bundle:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mtime, entry.mode = len(content), MOMENT, 0o644
             archive.addfile(entry, io.BytesIO(content))
-    bundle = Bundle(packed.getvalue(), files)
+    bundle = Bundle(packed.getvalue(), files, root)
     if len(bundle.content) > LARGEST:
         largest = max(files, key=lambda name: (root / name).stat().st_size)
         raise AwsError(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TextIO
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 
 def drop(stream: TextIO) -> None:
@@ -14,3 +17,48 @@ def drop(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+class Droppable:
+    """A text stream that is dropped by the first write that fails; otherwise the stream itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            drop(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            drop(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def droppable_output() -> Iterator[None]:
+    """Within the block, no write to stdout or stderr fails, whoever makes it.
+
+    For a run that has more to lose than its log: a terminal may be closed (EIO), the reader of a pipe may end (EPIPE),
+    as `tee` does on the same Ctrl-C, and the disk of a log may be full (ENOSPC).
+    """
+    replaced: dict[str, Any] = {}
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        with suppress(OSError):  # not a file: a test's, or a notebook's
+            stream.fileno()
+            replaced[name] = stream
+            setattr(sys, name, Droppable(stream))
+    try:
+        yield
+    finally:
+        for name, stream in replaced.items():
+            getattr(sys, name).flush()  # else the interpreter's last flush could fail
+            setattr(sys, name, stream)

@@ -11,13 +11,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from wrn import __version__
 from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
-from wrn.streams import drop
+from wrn.streams import drop, droppable_output
 from wrn.wrapping import entry, paragraph
 
 COMMANDS = {
@@ -44,6 +44,9 @@ COMMANDS = {
 ON_AWS = ("deploy", "jobs", "status", "logs", "stop", "resume", "fetch", "image", "costs", "teardown")
 """Commands that take --debug, which adds the traceback to an error."""
 
+HAS_WORK = ("train",)
+"""Commands whose result is not what they print: they go on where it cannot be printed any more."""
+
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
@@ -57,11 +60,9 @@ def usage() -> str:
 
 
 def _complain(text: str) -> None:
-    try:
+    """To stderr, if anybody reads it: in `wrn train 2>&1 | tee log`, Ctrl-C ends both. The exit code still counts."""
+    with droppable_output():
         sys.stderr.write(text)
-        sys.stderr.flush()
-    except BrokenPipeError:  # as in `wrn train 2>&1 | tee log`, where Ctrl-C ends both: the exit code still counts
-        drop(sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,48 +71,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    label = f"wrn {name}" if name in COMMANDS else "wrn"
+    try:
+        code = _run_command(name, rest)
+        sys.stdout.flush()  # while a full disk can still be reported
+        return code
+    except WrnError as error:
+        if name in ON_AWS and "--debug" in rest:
+            _complain(_trace())
+        lines = str(error).split("\n") if str(error) else []
+        _complain("".join(f"{label}: {line}\n" for line in lines))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain(f"{label}: stopped at once; what was already saved is kept\n")
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and name not in HAS_WORK:
+            # The reader of our output has exited (as in `wrn config | head`), which is not an error.
+            for stream in (sys.stdout, sys.stderr):
+                drop(stream)
+            return DONE
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _complain(f"{label}: no space left on the output's disk; free some, then repeat the command\n")
+            for stream in (sys.stdout, sys.stderr):
+                drop(stream)
+            return USER
+        _complain(f"{_trace()}{label}: this is a bug; please report the lines above with the command\n")
+        return BUG
+
+
+def _run_command(name: str, arguments: Sequence[str]) -> int:
+    if name in ("", "-h", "--help", "help"):
         sys.stdout.write(usage())
-        return DONE if arguments else USER
-    if arguments[0] in ("-V", "--version"):
+        return DONE if name else USER
+    if name in ("-V", "--version"):
         sys.stdout.write(f"wrn {__version__}\n")
         return DONE
-    name, *rest = arguments
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'; did you mean "wrn {close[0]}"?' if close else f"; choose from {', '.join(COMMANDS)}"
         sys.stderr.write(f'wrn: "{name}" is not a command{hint}\n')
         return USER
-    try:
-        command = importlib.import_module(f"wrn.cli.{name}")
-        return int(command.main(rest))
-    except WrnError as error:
-        if name in ON_AWS and "--debug" in rest:
-            import traceback
+    command = importlib.import_module(f"wrn.cli.{name}")
+    with droppable_output() if name in HAS_WORK else nullcontext():
+        return int(command.main(arguments))
 
-            _complain(traceback.format_exc())
-        lines = str(error).split("\n") if str(error) else []
-        _complain("".join(f"wrn {name}: {line}\n" for line in lines))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _complain(f"wrn {name}: stopped at once; what was already saved is kept\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has exited (as in `wrn config | head`), which is not an error.
-        for stream in (sys.stdout, sys.stderr):
-            drop(stream)
-        return DONE
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _complain(f"wrn {name}: no space left on the output's disk; free some, then repeat the command\n")
-            for stream in (sys.stdout, sys.stderr):
-                drop(stream)
-            return USER
-        import traceback
 
-        traceback.print_exc()
-        sys.stderr.write(f"wrn {name}: this is a bug; please report the lines above with the command\n")
-        return BUG
+def _trace() -> str:
+    import traceback  # slow to import
+
+    return traceback.format_exc()
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from wrn.config.stages import Stage
 from wrn.errors import ConfigError
-from wrn.streams import drop
 from wrn.training.remaining import Remaining
 
 FIELDS = (
@@ -138,11 +137,8 @@ class PlainReporter(SilentReporter):
         self._images = 0  # since the last word
 
     def note(self, message: str) -> None:
-        try:
-            sys.stdout.write(message + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader has exited, as `tee` does on the same Ctrl-C; the run must still save
-            drop(sys.stdout)
+        sys.stdout.write(message + "\n")
+        sys.stdout.flush()
 
     def begin(self, total_steps: int, first_step: int, steps_per_epoch: int, seconds: float = 0.0) -> None:
         self._total_steps = total_steps

@@ -104,17 +104,6 @@ def test_the_live_view_trains_after_a_download() -> None:
         reporter.close()
 
 
-def test_a_closed_log_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`wrn train | tee log`: Ctrl-C ends tee at once, but the run still has to save."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w", encoding="utf-8") as broken:
-        monkeypatch.setattr("sys.stdout", broken)
-        reporter = PlainReporter()
-        for epoch in (1, 2):
-            reporter.epoch({"epoch": epoch})
-
-
 @pytest.mark.parametrize("seconds", [0.5, 40.0, 300.0])
 def test_the_live_view_knows_the_speed_of_long_steps(seconds: float, clock: list[float]) -> None:
     reporter = RichReporter()

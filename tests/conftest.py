@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("SM_") or name in ("WRN_DATA_DIR", "SAGEMAKER_BASE_DIR"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _new_login() -> Iterator[None]:
+    """A process keeps what it read of AWS's configuration; a test has its own."""
+    yield
+    if credentials := sys.modules.get("wrn.aws.credentials"):
+        credentials.forget_sessions()
 
 
 @pytest.fixture(autouse=True)

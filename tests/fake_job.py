@@ -76,6 +76,9 @@ class FakeJob(FakeLogs):
         """The job writes a line now."""
         self.write(f"{self.answer['TrainingJobName']}/{host}", int(1000 * self.clock()), message)
 
+    def log_in(self) -> None:
+        pass
+
     def call(self, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         self.sent.append((service, operation))
         if self.fail_next:

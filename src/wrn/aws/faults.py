@@ -64,7 +64,7 @@ LOG_IN = "log in again (aws sso login, or aws configure), or name a profile with
 
 _UNUSABLE = {
     *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "UnknownCredentialError"),
-    *("InvalidConfigError", "RefreshWithMFAUnsupportedError", "MissingDependencyException"),
+    *("InvalidConfigError", "MissingDependencyException"),
 }
 """botocore's exceptions for credentials that are missing or misconfigured."""
 
@@ -132,6 +132,9 @@ def explain(error: Exception, operation: str) -> AwsError:
 
     A bug in the program itself (a TypeError, say) is raised again unchanged.
     """
+    if isinstance(error, AwsError):
+        return error  # such as from the prompt for a code, which botocore calls
+    operation = getattr(error, "operation_name", None) or operation  # of the login that preceded `operation`
     names = {kind.__name__ for kind in type(error).__mro__}
     reason = " ".join(str(error).split())
     if "ProfileNotFound" in names:
@@ -142,6 +145,10 @@ def explain(error: Exception, operation: str) -> AwsError:
         return NoCredentials(f"{operation}: no AWS credentials: {_CREDENTIAL_PROCESS}")
     if names & _UNUSABLE:
         return NoCredentials(f"{operation}: no usable AWS credentials ({reason}); {LOG_IN}")
+    if "RefreshWithMFAUnsupportedError" in names:
+        return CredentialsRefused(
+            f"{operation}: the login with an MFA code has expired; repeat the command for a new one"
+        )
     if names & {"TokenRetrievalError", "SSOError", "LoginError"}:
         return NoCredentials(f"{operation}: the login has expired ({reason}); {LOG_IN}")
     if "ConfigParseError" in names:
@@ -218,6 +225,8 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
     log_in = LOG_IN
     if code in ("InvalidClientTokenId", "UnrecognizedClientException"):  # a disabled region answers the same
         log_in += ", or a region that is enabled in the account with --region"
+    if operation.startswith("AssumeRole") and kind is Denied:  # by botocore, to log in
+        return NoCredentials(f"{operation}: {said.rstrip('.')} ({code}); {_role_refused(said)}")
     may = "let sagemaker.amazonaws.com assume it"
     if _NO_RIGHT.search(said):
         may = "nothing is there, or the role may not list that bucket"
@@ -234,6 +243,18 @@ def _from_answer(answer: dict[str, Any], operation: str, status: int) -> AwsErro
         RoleNotReady: f"if the role or its permissions are new, try again in a minute; otherwise {may}",
     }.get(kind or AwsError)
     return (kind or AwsError)(f"{operation}: {said.rstrip('.')} ({code}){f'; {fix}' if fix else ''}")
+
+
+def _role_refused(said: str) -> str:
+    """What to do if the profile's role cannot be assumed: STS refuses a wrong MFA code like a missing permission."""
+    if "one time pass code" in said and "must provide" not in said:
+        return "a code is valid once, for about 30 s: wait for the next one, then repeat the command"
+    if "MultiFactorAuthentication failed" in said:
+        return "set mfa_serial in the profile to the ARN of your device, as IAM's console shows it"
+    return (
+        "ask the account's administrator to let you assume the role, or, if it requires an MFA code, set mfa_serial in "
+        "the profile to the ARN of your device"
+    )
 
 
 def reason_of_failure(job: str, instance_type: str, reason: str) -> AwsError:

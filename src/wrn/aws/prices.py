@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wrn.aws.credentials import boto_session
 from wrn.aws.faults import explain
 from wrn.errors import AwsError
 
@@ -132,25 +132,26 @@ def live_prices(region: str, client: Any = None, *, profile: str | None = None) 
     profile: whose credentials to use; None for the environment's. Raises AwsError with the reason if it fails.
     """
     try:
-        client = client or _pricing_client(profile)
+        client = client or _pricing_client(profile, region)
         pages = _pages(client, region)
         prices = parse_price_list(pages, region)
-    except ImportError:
-        raise AwsError("prices: boto3 is not installed; pip install boto3") from None
+    except AwsError:
+        raise
     except Exception as error:
-        raise AwsError(f"prices: AWS's Price List cannot be read: {explain(error, 'GetProducts')}") from None
+        found = explain(error, "GetProducts")
+        raise type(found)(f"prices: AWS's Price List cannot be read: {found}") from None
     if not prices:
         raise AwsError(f"prices: AWS's Price List has no training instances in {region}; check the name of the region")
     return prices
 
 
-def _pricing_client(profile: str | None = None) -> Any:
-    boto3 = importlib.import_module("boto3")
-    config = importlib.import_module("botocore.config").Config(
-        connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}
-    )
+def _pricing_client(profile: str | None = None, region: str | None = None) -> Any:
+    session = boto_session(profile, region)
+    from botocore.config import Config
+
+    config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
     # The service runs there, for all regions.
-    return boto3.Session(profile_name=profile).client("pricing", region_name="us-east-1", config=config)
+    return session.client("pricing", region_name="us-east-1", config=config)
 
 
 def _pages(client: Any, region: str) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from wrn.aws.credentials import boto_session, evict, new_session, use_session
 from wrn.aws.faults import CredentialsRefused, certificate_reason, explain
 from wrn.aws.options import user_of
 from wrn.config.paths import aws_region
@@ -37,12 +38,11 @@ class Session:
     sent: every request that went out, as (service, operation), retries included: what `--debug` prints.
     """
 
-    def __init__(self, *, region: str | None = None, profile: str | None = None) -> None:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError:
-            raise AwsError("boto3 is not installed; install it with: pip install 'wrn-cifar[aws]'") from None
+    def __init__(self, *, region: str | None = None, profile: str | None = None, boto: Any = None) -> None:
+        """boto: boto3's session to use instead of the process's one of the profile."""
+        self._boto = boto or boto_session(profile, region)
+        from botocore.config import Config
+
         self.sent: list[tuple[str, str]] = []
         self._config = Config(
             retries={"mode": RETRIES, "total_max_attempts": ATTEMPTS},
@@ -53,10 +53,7 @@ class Session:
             # Checksums on every upload; SHA-256 is requested where the content matters.
             request_checksum_calculation="when_supported",
         )
-        try:
-            self._boto = boto3.Session(region_name=region, profile_name=profile)
-        except Exception as error:
-            raise explain(error, "log in") from None
+        self._region = region or self._boto.region_name
         self.profile = profile
         self._clients: dict[str, Any] = {}
         self._elsewhere: dict[str, Session] = {}
@@ -65,9 +62,9 @@ class Session:
     @property
     def region(self) -> str:
         """Raises AwsError if none is known."""
-        if not self._boto.region_name:
+        if not self._region:
             raise AwsError("no region is known; give --region, or set AWS_REGION")
-        return str(self._boto.region_name)
+        return str(self._region)
 
     def in_region(self, region: str) -> Session:
         """The same caller elsewhere; requests are counted together."""
@@ -78,6 +75,18 @@ class Session:
             other.sent = self.sent
             self._elsewhere[region] = other
         return self._elsewhere[region]
+
+    def log_in(self) -> None:
+        """Get the credentials now, so that a person is asked for a code before anything else happens.
+
+        Raises NoCredentials if that fails. If there are none, the first request says so.
+        """
+        try:
+            found = self._boto.get_credentials()
+            if found is not None:
+                found.get_frozen_credentials()
+        except Exception as error:
+            raise explain(error, "log in") from None
 
     @cached_property
     def caller(self) -> dict[str, str]:
@@ -100,7 +109,7 @@ class Session:
         with self._lock:
             if service not in self._clients:
                 try:
-                    client = self._boto.client(service, config=self._config)
+                    client = self._boto.client(service, region_name=self._region, config=self._config)
                 except Exception as error:
                     raise explain(error, service) from None
                 # Fires for each attempt, so that retries are counted too.
@@ -157,11 +166,23 @@ class Session:
         with self._lock:
             if self._boto is not used:
                 return True  # another thread has just read them
+            latest = boto_session(self.profile, self._region)
+            if latest is not used:
+                self._boto, self._clients = latest, {}  # the session of another region has just read them
+                return True
             old = used.get_credentials()
             if old is None or old.method not in FROM_FILES:
                 return False
+            if old.method == "assume-role":
+                evict(old)
             try:
-                other = Session(region=used.region_name, profile=self.profile)
+                # Nobody may be there to enter a code; another command may have got the credentials of a new one.
+                other = Session(
+                    region=self._region,
+                    profile=self.profile,
+                    boto=new_session(self.profile, self._region, may_ask=False),
+                )
+                other.log_in()
                 new = other._boto.get_credentials()
                 if new is None or (old.method != "assume-role" and _same_keys(old, new)):
                     return False
@@ -170,6 +191,7 @@ class Session:
                     return False
             except AwsError:
                 return False
+            use_session(self.profile, other._boto)
             self._boto, self._clients = other._boto, {}
             return True
 

@@ -69,6 +69,7 @@ def with_session(options: Namespace, run: Callable[[Namespace, Session], int]) -
     """Run a command in the account that its flags name. With --debug, report its requests however it ends."""
     session = open_session(options)
     try:
+        session.log_in()
         return run(options, session)
     finally:
         report_requests(options, session)

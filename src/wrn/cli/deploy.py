@@ -80,6 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         return show(task)
     session = Session(region=task.options.region, profile=task.flags["profile"])
     try:
+        session.log_in()
         return send(task, session)
     finally:
         if task.flags["debug"]:

@@ -15,6 +15,7 @@ from wrn.aws.imaging.engine import Engine, find_engine
 from wrn.aws.instances import gpu_of
 from wrn.aws.jobs import has_our_tag
 from wrn.aws.options import partition
+from wrn.aws.requests.bundle import text_of
 from wrn.aws.requests.deployment import OWNER
 from wrn.aws.requests.policy import Document, allow, document
 from wrn.aws.session import Session
@@ -48,7 +49,7 @@ Tell = Callable[[str], None]
 
 
 def content_tag(root: Path) -> str:
-    """Starts with the image's Python, like the tags of AWS's images.
+    """Starts with the image's Python, like the tags of AWS's images. The same whatever the line endings here.
 
     Raises AwsError if there is no Dockerfile.
     """
@@ -57,7 +58,7 @@ def content_tag(root: Path) -> str:
         path = root / name
         if not path.is_file():
             raise AwsError(f"{root} has no {name}; run this from a clone of the repository")
-        content = path.read_bytes()
+        content = text_of(path)
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return f"py312-{digest.hexdigest()[:16]}"
 

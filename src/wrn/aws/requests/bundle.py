@@ -57,7 +57,7 @@ def build_bundle(root: Path) -> Bundle:
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for name in files:
-            content = (root / name).read_bytes()
+            content = text_of(root / name)
             entry = tarfile.TarInfo(name)
             entry.size, entry.mtime, entry.mode = len(content), MOMENT, 0o644
             archive.addfile(entry, io.BytesIO(content))
@@ -69,6 +69,11 @@ def build_bundle(root: Path) -> Bundle:
             f"the largest file is {largest}: move it out of the source tree"
         )
     return bundle
+
+
+def text_of(path: Path) -> bytes:
+    """A text file with Linux's line endings: bash runs no script with those of a checkout on Windows."""
+    return path.read_bytes().replace(b"\r\n", b"\n")
 
 
 def bundle_files(root: Path) -> tuple[str, ...]:

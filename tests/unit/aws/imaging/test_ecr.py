@@ -222,6 +222,9 @@ def test_the_tag_is_the_content(tmp_path: Path) -> None:
     for name in ecr.CONTENT:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     assert content_tag(tmp_path) == TAG
+    for name in ecr.CONTENT:  # as a checkout on Windows
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert content_tag(tmp_path) == TAG
     (tmp_path / "requirements.txt").write_text("rich\n")
     assert content_tag(tmp_path) != TAG
     (tmp_path / "Dockerfile").unlink()

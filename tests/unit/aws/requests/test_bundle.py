@@ -53,6 +53,16 @@ def test_the_same_tree_gives_the_same_bytes(tree: Path, monkeypatch: pytest.Monk
     assert build_bundle(tree).name != first.name
 
 
+def test_a_checkout_with_windows_line_endings_gives_the_same_bytes(tmp_path: Path) -> None:
+    """bash stops at `set -euo pipefail\\r`, and the job would fail after its instance has started."""
+    bundle = build_bundle(ROOT)
+    for name in bundle.files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert b"\r" in (tmp_path / "src/wrn/aws/container.sh").read_bytes()
+    assert build_bundle(tmp_path) == bundle
+
+
 def test_what_is_in_it_and_how(tree: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(build_bundle(tree).content)) as archive:
         assert tuple(archive.getnames()) == WANTED  # bare names: "./train.py" makes SageMaker's toolkit warn

@@ -19,8 +19,8 @@ OPTIMIZER = "optimizer"
 OTHER = "other"
 BY_NAME = {
     "fused by the compiler": ("Compiled", "triton", "cpp_fused"),
-    "convolutions": ("convolution", "conv2d", "_Convolution", "_Winograd"),
-    "batch norm with activation": ("_NormAct",),
+    "convolutions": ("convolution", "conv2d", "convolve", "winograd", "weight_gradient"),
+    "batch norm with activation": ("norm_act",),
     "batch norm": ("batch_norm",),
     "dropout": ("bernoulli", "dropout"),
     "activations": ("relu", "silu", "clamp_min", "threshold"),

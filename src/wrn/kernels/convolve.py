@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from wrn.kernels import native
 from wrn.kernels.instructions import cpu_computes_bf16, cpu_has_amx
+from wrn.kernels.operator import operator
 from wrn.kernels.winograd import winograd, winograd_pays
 
 WIDEST = 8
@@ -18,6 +18,7 @@ IN_A_STRIP = 16
 """Number of images side by side in a strip."""
 MOST_THREADS = 8
 """The most threads that wrn's kernel can keep busy: `TASKS` in convolve.cpp."""
+BF16 = (torch.bfloat16,)
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -31,9 +32,9 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or not _is_plain(conv, x):
         return conv(x)
     if _use_winograd(conv, x):
-        return winograd(conv, x)
+        return winograd(x, conv.weight)
     if _own_gradient_pays(conv, x):
-        y: Tensor = _Convolution.apply(x, conv.weight)  # type: ignore[no-untyped-call]
+        y, _ = convolve_bf16(x, conv.weight, cpu_has_amx())
         return y
     return conv(x)
 
@@ -81,39 +82,61 @@ def strips(x: Tensor) -> Tensor:
     return result.flatten(2, 3).permute(0, 3, 1, 2)
 
 
-class _Convolution(torch.autograd.Function):
-    """A 3x3 convolution, stride 1 and padding 1, in the dtype of x; `weight`'s gradient has the weight's dtype."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.weight_dtype = weight.dtype
-        weight = weight.to(x.dtype)
-        ctx.save_for_backward(x, weight)
-        return torch.conv2d(x, weight, padding=1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        grad_y = grad_y.contiguous(memory_format=torch.channels_last)
-        grad_x = _backward(grad_y, x, weight, 0) if ctx.needs_input_grad[0] else None
-        grad_weight = _weight_gradient(grad_y, x, weight).to(ctx.weight_dtype) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_weight
+def _shapes_of_output(x: Tensor, weight: Tensor, strips: bool) -> tuple[Tensor, Tensor]:
+    count, _, height, width = x.shape
+    y = x.new_empty(count, height, width, weight.shape[0]).permute(0, 3, 1, 2)
+    return y, torch.empty_like(weight, dtype=x.dtype)
 
 
-def _weight_gradient(grad_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    if cpu_has_amx():
-        return _backward(strips(grad_y), strips(x), weight, 1)
-    library = native.kernels()
-    assert library is not None
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, ctx.on_strips = inputs
+    ctx.weight_dtype = weight.dtype
+    ctx.save_for_backward(x, output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    x, weight = ctx.saved_tensors
+    grad_y = grad_y.contiguous(memory_format=torch.channels_last)
+    grad_x = _gradient(grad_y, x, weight, 0) if ctx.needs_input_grad[0] else None
+    if not ctx.needs_input_grad[1]:
+        return grad_x, None, None
+    on_strips = ctx.on_strips
+    grad_weight = _gradient(strips(grad_y), strips(x), weight, 1) if on_strips else weight_gradient_bf16(x, grad_y)
+    return grad_x, grad_weight.to(ctx.weight_dtype), None
+
+
+@operator(
+    "convolve_bf16(Tensor x, Tensor weight, bool on_strips) -> (Tensor, Tensor)",
+    fake=_shapes_of_output,
+    save=_save,
+    backward=_backward,
+)
+def convolve_bf16(x: Tensor, weight: Tensor, on_strips: bool) -> tuple[Tensor, Tensor]:
+    """x convolved with weight (outputs, inputs, 3, 3), stride 1 and padding 1, in bf16; and the weight in bf16.
+
+    Torch's operation; the gradient of `weight`, in the weight's own dtype, is computed on strips or by wrn's kernel.
+    """
+    rounded = weight.to(x.dtype, copy=True)
+    return torch.conv2d(x, rounded, padding=1).contiguous(memory_format=torch.channels_last), rounded
+
+
+def _shape_of_gradient(x: Tensor, grad_y: Tensor) -> Tensor:
+    return x.new_empty(grad_y.shape[1], 3, 3, x.shape[1], dtype=torch.float32).permute(0, 3, 1, 2)
+
+
+@operator("weight_gradient_bf16(Tensor x, Tensor grad_y) -> Tensor", fake=_shape_of_gradient)
+def weight_gradient_bf16(x: Tensor, grad_y: Tensor) -> Tensor:
+    """The gradient of a 3x3 convolution's weight in fp32, from its x and the gradient of its output in bf16."""
+    x, grad_y = native.checked(x, BF16), native.checked(grad_y, BF16)
+    gradient = _shape_of_gradient(x, grad_y)
     count, inputs, height, width = x.shape
-    outputs = grad_y.shape[1]
-    grad_weight = torch.empty(outputs, 3, 3, inputs, dtype=torch.float32)
-    native.call(library, "wrn_weight_gradient", x, grad_y, count, height, width, inputs, outputs, grad_weight)
-    return grad_weight.permute(0, 3, 1, 2)
+    native.call("wrn_weight_gradient", x, grad_y, count, height, width, inputs, grad_y.shape[1], gradient)
+    return gradient
 
 
-def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, which: int) -> Tensor:
+def _gradient(grad_y: Tensor, x: Tensor, weight: Tensor, which: int) -> Tensor:
     """The gradient of x (`which` is 0) or of the weight (1), by torch's operation."""
     wanted = [which == 0, which == 1, False]
     gradients = torch.ops.aten.convolution_backward(

@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from wrn.config.paths import compile_cache
@@ -34,7 +36,7 @@ def use_own_kernels(wanted: bool) -> bool:
     """Use wrn's kernels from now on, or torch's. Returns whether wrn's are in use; they need Linux and a compiler."""
     global _wanted
     _wanted = wanted
-    return kernels() is not None
+    return own_kernels_in_use()
 
 
 def own_kernels_wanted() -> bool:
@@ -42,16 +44,27 @@ def own_kernels_wanted() -> bool:
 
 
 def own_kernels_in_use() -> bool:
-    return kernels() is not None
+    return _wanted and _built() is not None
 
 
-def kernels() -> ctypes.CDLL | None:
-    """The compiled kernels; None if they are not wanted or not available."""
-    return _built() if _wanted else None
+def checked(x: Tensor, dtypes: Collection[torch.dtype]) -> Tensor:
+    """x (B, C, H, W) in the layout of all kernels, channels-last. Raises RuntimeError if C or the dtype does not."""
+    if x.shape[1] % LANES or x.dtype not in dtypes:
+        kinds = " or ".join(map(str, dtypes))
+        raise RuntimeError(
+            f"{x.shape[1]} channels of {x.dtype}: this kernel needs a multiple of {LANES}, and {kinds}; use torch's"
+        )
+    return x.contiguous(memory_format=torch.channels_last)
 
 
-def call(library: ctypes.CDLL, name: str, *arguments: Tensor | int) -> None:
-    """Call a function of `kernels()`. Tensors are passed as unchecked data pointers, integers as longs."""
+def call(name: str, *arguments: Tensor | int) -> None:
+    """Call a compiled function. Tensors are passed as unchecked data pointers, integers as longs.
+
+    Raises RuntimeError if the kernels cannot be compiled here.
+    """
+    library = _built()
+    if library is None:
+        raise RuntimeError("wrn's kernels need Linux, a C++ compiler and a writable cache folder; use torch's instead")
     getattr(library, name)(
         *(
             ctypes.c_long(argument) if isinstance(argument, int) else ctypes.c_void_p(argument.data_ptr())

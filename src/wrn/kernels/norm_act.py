@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from wrn.config.architecture import Activation
 from wrn.kernels import native
+from wrn.kernels.operator import operator
 
 
 def _relu(x: Tensor) -> Tensor:
@@ -29,12 +28,19 @@ def norm_act(bn: nn.Module, activation: Activation, x: Tensor) -> Tensor:
     """activation(bn(x)) for x (B, C, H, W); in training, updates the running statistics as nn.BatchNorm2d does."""
     if torch.compiler.is_compiling():  # checked first: the compiler cannot trace the kernel lookup
         return ACTIVATIONS[activation](bn(x))
-    library = native.kernels()
-    if library is None or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
+    if not native.own_kernels_in_use() or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
         return ACTIVATIONS[activation](bn(x))
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
     if not bn.training:
-        return _Kernels(library, activation, x).activate(x, *_affine(bn, *_running(bn)))
-    y: Tensor = _NormAct.apply(x, bn.weight, bn.bias, bn, activation, library)  # type: ignore[no-untyped-call]
+        return norm_act_eval(x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps, activation)
+    assert bn.momentum is not None
+    y, mean, variance = norm_act_train(x, bn.weight, bn.bias, bn.eps, activation)
+    rows = x.numel() // x.shape[1]
+    bn.running_mean.lerp_(mean, bn.momentum)
+    bn.running_var.lerp_(variance * (rows / (rows - 1)), bn.momentum)
+    if bn.num_batches_tracked is not None:
+        bn.num_batches_tracked.add_(1)
     return y
 
 
@@ -56,95 +62,113 @@ def _fits(bn: nn.BatchNorm2d, x: Tensor) -> bool:
     )
 
 
-def _running(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    return bn.running_mean, bn.running_var
+def _shape_of_eval(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
 
 
-def _affine(bn: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """BN as x * scale + shift, both (C,)."""
-    scale = bn.weight.detach() * torch.rsqrt(variance + bn.eps)
-    return scale, bn.bias.detach() - mean * scale
+@operator(
+    "norm_act_eval(Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor variance, float eps, str activation)"
+    " -> Tensor",
+    fake=_shape_of_eval,
+)
+def norm_act_eval(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, activation: Activation
+) -> Tensor:
+    """activation(BN(x)), with these statistics. Has no gradient."""
+    return _activate(native.checked(x, TYPES), *_affine(weight, bias, mean, variance, eps), activation)
 
 
-class _Kernels:
-    """The functions of norm_act.cpp for tensors like `x` (B, C, H, W): matrices of B * H * W `rows` and C columns."""
-
-    def __init__(self, library: ctypes.CDLL, activation: Activation, x: Tensor) -> None:
-        self._library, self._activation, self._type = library, activation, TYPES[x.dtype]
-        self._channels = x.shape[1]
-        self.rows = x.numel() // self._channels
-
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (over n, not n - 1) of each channel."""
-        mean, variance = self._per_channel(), self._per_channel()
-        self._call("moments", x, *self._size, mean, variance)
-        return mean, variance
-
-    def activate(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """activation(x * scale + shift)"""
-        y = torch.empty_like(x)
-        self._call(self._activation, x, y, *self._size, scale, shift)
-        return y
-
-    def gradient_before(
-        self, grad_y: Tensor, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """dL/dz, for z = x * scale + shift, from dL/dy; per channel, its sum and that of dL/dz * (x - mean)."""
-        grad_z, total, product = torch.empty_like(x), self._per_channel(), self._per_channel()
-        name = f"gradient_before_{self._activation}"
-        self._call(name, grad_y, x, grad_z, *self._size, scale, shift, mean, total, product)
-        return grad_z, total, product
-
-    def gradient_through(self, gradient: Tensor, x: Tensor, scale: Tensor, x_factor: Tensor, constant: Tensor) -> None:
-        """Compute gradient * scale + x * x_factor + constant, in place in `gradient`."""
-        self._call("gradient_through", x, gradient, *self._size, scale, x_factor, constant)
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self.rows, self._channels
-
-    def _per_channel(self) -> Tensor:
-        return torch.empty(self._channels, dtype=torch.float32)
-
-    def _call(self, name: str, *arguments: Tensor | int) -> None:
-        native.call(self._library, f"wrn_{name}_{self._type}", *arguments)
+def _shapes_of_train(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _shape_of_eval(x), torch.empty_like(weight), torch.empty_like(weight)
 
 
-class _NormAct(torch.autograd.Function):
-    """BN with batch statistics, z = (x - mean) / deviation * gamma + beta, followed by the activation.
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, weight, bias, ctx.eps, ctx.activation = inputs
+    _, mean, variance = output
+    ctx.save_for_backward(x, weight, bias, mean, variance)
+    ctx.mark_non_differentiable(mean, variance)
+    ctx.set_materialize_grads(False)
 
-    With g = dL/dz over n rows and a = gamma / deviation (arXiv:1502.03167, section 3):
+
+def _backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    saved = (*ctx.saved_tensors, ctx.eps, ctx.activation)
+    return *norm_act_backward(grad_y, *saved), None, None
+
+
+@operator(
+    "norm_act_train(Tensor x, Tensor weight, Tensor bias, float eps, str activation) -> (Tensor, Tensor, Tensor)",
+    fake=_shapes_of_train,
+    save=_save,
+    backward=_backward,
+)
+def norm_act_train(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, activation: Activation
+) -> tuple[Tensor, Tensor, Tensor]:
+    """activation(BN(x)) with the statistics of x; and these, the mean and variance (over n, not n - 1) per channel."""
+    x = native.checked(x, TYPES)
+    mean, variance = torch.empty_like(weight), torch.empty_like(weight)
+    _call("moments", x.dtype, x, *_size(x), mean, variance)
+    return _activate(x, *_affine(weight, bias, mean, variance, eps), activation), mean, variance
+
+
+def _shapes_of_backward(grad_y: Tensor, x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _shapes_of_train(x, weight)
+
+
+@operator(
+    "norm_act_backward(Tensor grad_y, Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor variance, float eps,"
+    " str activation) -> (Tensor, Tensor, Tensor)",
+    fake=_shapes_of_backward,
+)
+def norm_act_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    activation: Activation,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `norm_act_train`'s x, weight (gamma) and bias (beta).
+
+    For z = (x - mean) / deviation * gamma + beta, with g = dL/dz over n rows and a = gamma / deviation
+    (arXiv:1502.03167, section 3):
     dL/dx = a * (g - mean(g) - (x - mean) / deviation^2 * mean(g * (x - mean))).
     """
+    x, grad_y = native.checked(x, TYPES), native.checked(grad_y.to(x.dtype), TYPES)
+    scale, shift = _affine(weight, bias, mean, variance, eps)
+    rows, channels = _size(x)
+    gradient, grad_bias, product = _shapes_of_train(x, weight)
+    # gradient = g, grad_bias = the sums of g, product = those of g * (x - mean)
+    before = (grad_y, x, gradient, rows, channels, scale, shift, mean, grad_bias, product)
+    _call(f"gradient_before_{activation}", x.dtype, *before)
+    reciprocal_deviation = torch.rsqrt(variance + eps)
+    grad_weight = product * reciprocal_deviation
+    x_factor = grad_weight * reciprocal_deviation * scale / -rows
+    constant = grad_bias * scale / -rows - x_factor * mean
+    # gradient = gradient * scale + x * x_factor + constant
+    _call("gradient_through", x.dtype, x, gradient, rows, channels, scale, x_factor, constant)
+    return gradient, grad_weight, grad_bias
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, bn: nn.BatchNorm2d, activation: Activation, library: Any
-    ) -> Tensor:
-        kernels = _Kernels(library, activation, x)
-        mean, variance = kernels.moments(x)
-        scale, shift = _affine(bn, mean, variance)
-        ctx.kernels = kernels
-        ctx.save_for_backward(x, mean, torch.rsqrt(variance + bn.eps), scale, shift)
-        assert bn.momentum is not None
-        running_mean, running_variance = _running(bn)
-        running_mean.lerp_(mean, bn.momentum)
-        running_variance.lerp_(variance * (kernels.rows / (kernels.rows - 1)), bn.momentum)
-        if bn.num_batches_tracked is not None:
-            bn.num_batches_tracked.add_(1)
-        return kernels.activate(x, scale, shift)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, reciprocal_deviation, scale, shift = ctx.saved_tensors
-        kernels: _Kernels = ctx.kernels
-        grad_y = grad_y.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        gradient, grad_bias, product = kernels.gradient_before(grad_y, x, scale, shift, mean)
-        grad_weight = product * reciprocal_deviation
-        x_factor = grad_weight * reciprocal_deviation * scale / -kernels.rows
-        constant = grad_bias * scale / -kernels.rows - x_factor * mean
-        kernels.gradient_through(gradient, x, scale, x_factor, constant)
-        return gradient, grad_weight, grad_bias, None, None, None
+def _affine(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """BN as x * scale + shift, both (C,)."""
+    scale = weight * torch.rsqrt(variance + eps)
+    return scale, bias - mean * scale
+
+
+def _activate(x: Tensor, scale: Tensor, shift: Tensor, activation: Activation) -> Tensor:
+    """activation(x * scale + shift)"""
+    y = torch.empty_like(x, memory_format=torch.channels_last)
+    _call(activation, x.dtype, x, y, *_size(x), scale, shift)
+    return y
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    """Rows and columns of x as a matrix: B * H * W and C."""
+    return x.numel() // x.shape[1], x.shape[1]
+
+
+def _call(name: str, dtype: torch.dtype, *arguments: Tensor | int) -> None:
+    native.call(f"wrn_{name}_{TYPES[dtype]}", *arguments)

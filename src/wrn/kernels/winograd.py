@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
 from wrn.kernels import native
+from wrn.kernels.operator import operator
 
 TILE = 4
 """Side in pixels of an output tile, which is computed at once; as in winograd.cpp."""
@@ -16,6 +16,7 @@ LEAST_TILES = 24
 """With fewer, transforming the weights costs more than it saves."""
 LEAST_FILLED = 1 / 3
 """The least share of the tiles' area that images must fill: tiles extend beyond sides not divisible by four."""
+FP32 = (torch.float32,)
 
 
 def winograd_pays(x: Tensor) -> bool:
@@ -30,52 +31,48 @@ def winograd_pays(x: Tensor) -> bool:
     )
 
 
-def winograd(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x), stride 1 and padding 1. Output and gradients are accurate to about 5e-6 of their norm (oneDNN: 1e-6).
+def _shape_of_output(x: Tensor, weight: Tensor) -> Tensor:
+    count, _, height, width = x.shape
+    return x.new_empty(count, height, width, weight.shape[0]).permute(0, 3, 1, 2)
 
-    x is channels-last, with a multiple of native.LANES channels. An infinity in x turns some of the outputs it affects
-    into NaN.
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    # The gradient of x is a convolution of y's gradient with the kernels rotated by 180 degrees.
+    grad_x = winograd(grad_y, weight.flip(2, 3).transpose(0, 1)) if ctx.needs_input_grad[0] else None
+    return grad_x, winograd_weight_gradient(x, grad_y) if ctx.needs_input_grad[1] else None
+
+
+@operator("winograd(Tensor x, Tensor weight) -> Tensor", fake=_shape_of_output, save=_save, backward=_backward)
+def winograd(x: Tensor, weight: Tensor) -> Tensor:
+    """x (B, inputs, H, W) convolved with weight (outputs, inputs, 3, 3), stride 1 and padding 1, in fp32.
+
+    Output and gradients are accurate to about 5e-6 of their norm (oneDNN: 1e-6). An infinity in x turns some of the
+    outputs it affects into NaN.
     """
-    y: Tensor = _Winograd.apply(x, conv.weight)  # type: ignore[no-untyped-call]
+    x, y = native.checked(x, FP32), native.checked(_shape_of_output(x, weight), FP32)
+    native.call("wrn_winograd", x, weight.permute(2, 3, 1, 0).contiguous(), *_sizes(x, y), y)
     return y
 
 
-class _Winograd(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _convolve(x, weight.permute(2, 3, 1, 0))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        grad_y = grad_y.contiguous(memory_format=torch.channels_last)
-        # The gradient of x is a convolution of y's gradient with the kernels rotated by 180 degrees.
-        grad_x = _convolve(grad_y, weight.flip(2, 3).permute(2, 3, 0, 1)) if ctx.needs_input_grad[0] else None
-        return grad_x, _weight_gradient(x, grad_y) if ctx.needs_input_grad[1] else None
+def _shape_of_gradient(x: Tensor, grad_y: Tensor) -> Tensor:
+    return x.new_empty(grad_y.shape[1], 3, 3, x.shape[1]).permute(0, 3, 1, 2)
 
 
-def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve x with weight (3, 3, inputs, outputs)."""
+@operator("winograd_weight_gradient(Tensor x, Tensor grad_y) -> Tensor", fake=_shape_of_gradient)
+def winograd_weight_gradient(x: Tensor, grad_y: Tensor) -> Tensor:
+    """The gradient of `winograd`'s weight, from its x and the gradient of its output."""
+    x, grad_y = native.checked(x, FP32), native.checked(grad_y, FP32)
+    gradient = _shape_of_gradient(x, grad_y)
+    native.call("wrn_winograd_weight_gradient", x, grad_y, *_sizes(x, grad_y), gradient)
+    return gradient
+
+
+def _sizes(x: Tensor, y: Tensor) -> tuple[int, int, int, int, int]:
+    """Images, height, width, inputs, outputs."""
     count, inputs, height, width = x.shape
-    outputs = weight.shape[3]
-    weight = weight.contiguous()
-    y = torch.empty(count, height, width, outputs)
-    native.call(_library(), "wrn_winograd", x, weight, count, height, width, inputs, outputs, y)
-    return y.permute(0, 3, 1, 2)
-
-
-def _weight_gradient(x: Tensor, grad_y: Tensor) -> Tensor:
-    count, inputs, height, width = x.shape
-    outputs = grad_y.shape[1]
-    gradient = torch.empty(outputs, 3, 3, inputs)
-    sizes = (count, height, width, inputs, outputs)
-    native.call(_library(), "wrn_winograd_weight_gradient", x, grad_y, *sizes, gradient)
-    return gradient.permute(0, 3, 1, 2)
-
-
-def _library() -> Any:
-    library = native.kernels()
-    assert library is not None
-    return library
+    return count, height, width, inputs, y.shape[1]

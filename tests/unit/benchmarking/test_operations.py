@@ -29,8 +29,9 @@ OPTIMIZER = Event("Optimizer.step#SGD.step")
     [
         (Event("aten::convolution_backward"), "convolutions"),
         (Event("aten::mkldnn_convolution", Event("aten::conv2d")), "convolutions"),
-        (Event("_ConvolutionBackward"), "convolutions"),
-        (Event("_NormActBackward"), "batch norm with activation"),
+        (Event("wrn::winograd"), "convolutions"),
+        (Event("wrn::weight_gradient_bf16"), "convolutions"),
+        (Event("wrn::norm_act_backward"), "batch norm with activation"),
         (Event("aten::native_batch_norm_backward"), "batch norm"),
         (Event("aten::threshold_backward"), "activations"),
         (Event("aten::silu_backward"), "activations"),

@@ -55,6 +55,7 @@ def both_ways(x: Tensor, activation: Activation) -> tuple[list[Tensor], list[Ten
         parts = (y.detach(), value.grad, bn.weight.grad, bn.bias.grad, bn.running_mean, bn.running_var)
         results.append([part.double() for part in parts if part is not None])
     assert ours.num_batches_tracked == theirs.num_batches_tracked == 1
+    assert not any(buffer.requires_grad for buffer in ours.buffers())  # they would keep every step's graph alive
     return results[0], results[1]
 
 

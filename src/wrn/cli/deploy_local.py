@@ -16,8 +16,9 @@ from wrn.aws.rehearsing.rehearsal import LOG, Rehearsal
 from wrn.aws.rehearsing.runner import GRACE, Outcome
 from wrn.aws.rehearsing.sandbox import best_isolation
 from wrn.aws.requests.request import training_job
-from wrn.cli.deploy import Task, say, with_data
+from wrn.cli.deploy import Task, with_data
 from wrn.cli.deploy_report import code_line
+from wrn.cli.report import say
 from wrn.errors import DONE, INTERRUPTED, AwsError
 from wrn.strict_json import to_json
 

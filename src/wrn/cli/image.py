@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from wrn.aws.imaging.ecr import build, push, pushing_policy
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import add_policy_flags, aws_parser, check_account, print_policy, with_session
+from wrn.cli.report import say
 from wrn.config.layers import recipe_root
 from wrn.errors import DONE
 from wrn.strict_json import to_json
@@ -45,8 +46,3 @@ def _tell(options: Namespace, image: str, following: str) -> int:
     if not options.json:
         say(f"next: {following}")
     return DONE
-
-
-def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

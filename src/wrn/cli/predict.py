@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wrn.cli.report import percent, table
+from wrn.cli.report import percent, say, table
 from wrn.cli.values import whole
 from wrn.config.flags import Parser
 from wrn.errors import DONE, DataError
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     from wrn.serving.predictor import Predictor
 
     predictor = Predictor(options.model_dir, device=options.device)
-    results = predictor.predict_files(options.images, top=options.top)
+    results = predictor.predict_files(options.images, top=options.top, on_message=say)
     pairs = list(zip(options.images, results, strict=True))
     answers = [(path, result) for path, result in pairs if not isinstance(result, DataError)]
     if options.json:

@@ -1,7 +1,8 @@
-"""How commands print figures."""
+"""How commands print figures and notes."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -16,3 +17,9 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error: standard output holds only the result."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

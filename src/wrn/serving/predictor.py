@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -44,9 +44,14 @@ class Predictor:
             for row, shares in zip(labels.tolist(), chances.tolist(), strict=True)
         ]
 
-    def predict_files(self, paths: Sequence[Path], top: int = 5) -> list[Answer | DataError]:
-        """The same for picture files: for each its answer, or what is wrong with the file."""
-        pictures = read_pictures(paths)
+    def predict_files(
+        self, paths: Sequence[Path], top: int = 5, on_message: Callable[[str], None] | None = None
+    ) -> list[Answer | DataError]:
+        """The same for picture files: for each its answer, or what is wrong with the file.
+
+        on_message: told every few seconds how many files are read.
+        """
+        pictures = read_pictures(paths, on_message)
         whole = [picture for picture in pictures if isinstance(picture, Tensor)]
         answers = iter(self.predict(torch.stack(whole), top) if whole else [])
         return [picture if isinstance(picture, DataError) else next(answers) for picture in pictures]

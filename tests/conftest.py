@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither SageMaker's variables nor the developer's data folder leak into a test."""
     for name in list(os.environ):
-        if name.startswith("SM_") or name in ("WRN_DATA_DIR", "SAGEMAKER_BASE_DIR"):
+        if name.startswith("SM_") or name in ("WRN_DATA_DIR", "WRN_CACHE_DIR", "SAGEMAKER_BASE_DIR"):
             monkeypatch.delenv(name)
 
 

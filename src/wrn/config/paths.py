@@ -98,11 +98,23 @@ def new_run_dir(recipe: str) -> Path:
     return path
 
 
-def compile_cache() -> Path:
-    """Where compiled code is kept between runs, unless torch's own variable names another folder."""
+def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Where things are kept that can be made again: $WRN_CACHE_DIR, or the user's cache folder."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("wrn") / "compiled"
+    given = (os.environ if environ is None else environ).get("WRN_CACHE_DIR")
+    return Path(given).expanduser() if given else user_cache_path("wrn")
+
+
+def data_cache_dirs(near: Path, environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Where decoded images are kept, the first that can be written: beside the data unless $WRN_CACHE_DIR is set."""
+    environ = os.environ if environ is None else environ
+    return (*([] if environ.get("WRN_CACHE_DIR") else [near / ".wrn-cache"]), cache_dir(environ))
+
+
+def compile_cache() -> Path:
+    """Where compiled code is kept between runs, unless torch's own variable names another folder."""
+    return cache_dir() / "compiled"
 
 
 def failure_file(environ: Mapping[str, str] | None = None) -> Path | None:

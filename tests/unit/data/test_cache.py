@@ -24,9 +24,8 @@ class Builder:
 
 @pytest.fixture
 def user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "user-cache"
-    monkeypatch.setattr(cache.platformdirs, "user_cache_dir", lambda name: str(folder / name))
-    return folder
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "user-cache" / name)
+    return tmp_path / "user-cache"
 
 
 @pytest.fixture
@@ -124,3 +123,64 @@ def test_a_file_of_the_same_size_and_another_time_replaces_the_cache(source: Pat
     os.utime(source, (1e9, 1e9))
     get(source, build)
     assert build.calls == 2
+
+
+def test_two_files_that_change_places_replace_the_cache(tmp_path: Path, user_cache: Path) -> None:
+    """Same names, sizes and times: only the content is another."""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_text(path.name)
+        os.utime(path, (1e9, 1e9))
+    build = Builder()
+    load_cached("files", paths, tmp_path, build)
+    paths[0].rename(tmp_path / "c")
+    paths[1].rename(paths[0])
+    (tmp_path / "c").rename(paths[1])
+    load_cached("files", paths, tmp_path, build)
+    assert build.calls == 2
+
+
+def test_a_file_rewritten_with_its_old_size_and_time_replaces_the_cache(source: Path) -> None:
+    build = Builder()
+    get(source, build)
+    before = source.stat()
+    time.sleep(0.02)  # the clock of a file system ticks every few milliseconds
+    source.write_text("2")
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert source.stat().st_mtime_ns == before.st_mtime_ns
+    get(source, build)
+    assert build.calls == 2
+
+
+def test_another_way_to_write_the_path_finds_the_same_cache(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Builder()
+    get(source, build)
+    monkeypatch.chdir(source.parent)
+    get(Path(source.name), build)
+    assert build.calls == 1
+
+
+def test_another_place_for_the_cache(source: Path, user_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    elsewhere = source.parent.parent / "elsewhere"
+    monkeypatch.setenv("WRN_CACHE_DIR", str(elsewhere))
+    build = Builder()
+    for _ in range(2):
+        load_cached("a source", [source], source.parent, build, lines.append)
+    assert build.calls == 1
+    assert list(source.parent.iterdir()) == [source]
+    assert len(list(elsewhere.glob("*.safetensors"))) == 1
+    assert not user_cache.exists()
+    assert len(lines) == 2
+    assert all(str(elsewhere) in line and "WRN_CACHE_DIR" in line for line in lines)
+
+
+def test_a_path_that_is_not_utf8(tmp_path: Path, user_cache: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / "x").touch()
+    build = Builder()
+    for _ in range(2):
+        load_cached(f"what is in {folder}", [folder / "x"], folder, build)
+    assert build.calls == 1
+    assert len(list(user_cache.rglob("*.safetensors"))) == 1

@@ -10,10 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import platformdirs
-
 from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.options import DeployOptions, image_uri
+from wrn.config.paths import cache_dir
 from wrn.errors import AwsError
 
 PYTHONS = ("3.12", "3.13")
@@ -49,11 +48,11 @@ def wheels_name(root: Path, options: DeployOptions) -> str:
 def fetch_wheels(root: Path, options: DeployOptions, cache: Path | None = None) -> Parcel:
     """The wheels that requirements.txt asks for, with their dependencies, from the user's package index.
 
-    They are kept in the user's cache folder. Raises AwsError if pip cannot fetch them.
+    They are kept in wrn's cache folder. Raises AwsError if pip cannot fetch them.
     """
     pythons = pythons_of(options)
     key = wheels_key(_requirements(root), pythons)
-    folder = (cache or Path(platformdirs.user_cache_dir("wrn"))) / f"wheels-{key}"
+    folder = (cache or cache_dir()) / f"wheels-{key}"
     if not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

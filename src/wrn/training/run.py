@@ -16,7 +16,7 @@ from wrn.config.idle import idle_keys
 from wrn.config.launch import Place, place
 from wrn.config.stages import parse_stages
 from wrn.data.dataset import Dataset, Split
-from wrn.errors import ConfigError, TrainingError
+from wrn.errors import ConfigError, DataError, TrainingError
 from wrn.kernels import use_own_kernels
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu
 from wrn.strict_json import to_json
@@ -229,18 +229,24 @@ def find_data(
     """The data: the same in all processes and as before an interruption, even if `dataset: auto` would now differ.
 
     The first process finds or downloads it, and the others use what it found.
-    Raises CheckpointError if the run began with other data.
+    Raises CheckpointError if the run began with other data, and DataError if this process has other data than the
+    first.
     """
     before = checkpoint.state["data"] if checkpoint is not None else None
     name = str(before["name"]) if before and config.dataset == "auto" else config.dataset
     found: list[tuple[Dataset, Split | None]] = []
 
-    def look() -> str:
+    def look() -> dict[str, Any]:
         found.append(load_data(config, name, paths, reporter))
-        return found[0][0].name
+        return found[0][0].identity()
 
-    chosen = processes.first_does(look)
-    dataset, validation = found[0] if found else load_data(config, chosen, paths, reporter)
+    first = processes.first_does(look)
+    dataset, validation = found[0] if found else load_data(config, first["name"], paths, reporter)
+    if (identity := dataset.identity()) != first:
+        raise DataError(
+            f"{dataset.origin}: is not the data of the first process ({identity['train']} training images here, "
+            f"{first['train']} there); give every host the same files"
+        )
     if before and checkpoint is not None:
         check_data(config, before, dataset.identity(), checkpoint.path)
     processes.wait()

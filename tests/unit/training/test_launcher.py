@@ -13,11 +13,11 @@ import torch
 from tiny import Recorder, tiny_config, tiny_dataset
 from wrn.config import Config, run_paths
 from wrn.config.launch import Place
-from wrn.errors import ConfigError
+from wrn.errors import ConfigError, DataError
 from wrn.training import machine, parts
 from wrn.training.launcher import launch, several_processes
 from wrn.training.processes import DistributedProcesses, Processes
-from wrn.training.run import for_processes, prepare
+from wrn.training.run import find_data, for_processes, prepare
 
 HERE: dict[str, str] = {"SAGEMAKER_BASE_DIR": "/nowhere"}
 
@@ -118,6 +118,20 @@ def test_an_unusable_local_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.M
         "a", "auto"
     )
     assert "NVIDIA" not in notes("b", "cpu")
+
+
+class Second(Processes):
+    """The second of two processes, whose first one has found other data."""
+
+    def first_does(self, action: Any) -> Any:
+        return tiny_dataset(images=64).identity()
+
+
+def test_a_process_with_other_data_than_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "open_dataset", lambda *arguments, **named: tiny_dataset())
+    config = tiny_config(tmp_path)
+    with pytest.raises(DataError, match=r"60 training images here, 64 there"):
+        find_data(config, None, run_paths(config, "tiny", HERE), Recorder(), Second())
 
 
 def test_several_hosts_of_one_process(job: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ def count_training_images(config: Config) -> int | None:
     from wrn.data.locate import locate_folder, places_of
 
     try:
-        train, _, _ = list_pictures(locate_folder(config.data_dir, places_of(config.data_dir, data_search())))
+        directory = locate_folder(config.data_dir, places_of(config.data_dir, data_search()))
+        return len(list_pictures(directory).train)
     except DataError:
         return None
-    return len(train)

@@ -30,6 +30,7 @@ from wrn.cli.aws_flags import may_run
 from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import code_line, expectations, facts, outcome, policy_notes, progress_line
+from wrn.cli.report import say
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.layers import recipe_names, recipe_root, resolve
 from wrn.config.paths import data_search
@@ -155,7 +156,8 @@ def data_here(task: Task) -> tuple[Parcel | None, list[str]]:
         data = find_parcel(task.config, data_search(), download=False)
     except OutOfReach as error:
         return None, [f"data: {error}" if not task.config.download else f"data: {_first(error)}; deploying fetches it"]
-    return data, [f"data: {_first_file(data)} ({data.size / 1e6:.1f} MB), sent once"]
+    remarks = [f"data: {remark}" for remark in data.remarks]
+    return data, [f"data: {_first_file(data)} ({data.size / 1e6:.1f} MB), sent once", *remarks]
 
 
 def write_files(
@@ -285,12 +287,15 @@ def with_data(task: Task) -> tuple[Task, Parcel | None]:
     if task.config.dataset == "synthetic" or task.options.data_uri:
         return task, None
     try:
-        return task, find_parcel(task.config, data_search())
+        data = find_parcel(task.config, data_search())
     except OutOfReach as error:
         if task.config.dataset != "auto":
             raise
         say(f"data: {error.why}; the job trains on the synthetic set")
         return replace(task, config=task.config.model_copy(update={"dataset": "synthetic"})), None
+    for remark in data.remarks:
+        say(f"data: {remark}")
+    return task, data
 
 
 def with_wheels(options: DeployOptions) -> tuple[DeployOptions, Parcel | None]:
@@ -344,12 +349,6 @@ def monitor(launched: Launched, *, json_lines: bool) -> int:
 
     ceiling = limits(launched.options).cost
     return follow_job(launched.session, launched.name, ceiling=ceiling, json_lines=json_lines)
-
-
-def say(text: str) -> None:
-    """A line for people, on standard error: standard output holds only the result."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 def _estimate(config: Config, options: DeployOptions) -> Estimate | None:

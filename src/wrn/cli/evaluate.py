@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wrn.cli.report import percent, table
+from wrn.cli.report import percent, say, table
 from wrn.config.flags import Parser
 from wrn.config.paths import data_search
 from wrn.data.layout import some
@@ -45,8 +45,10 @@ def main(arguments: Sequence[str]) -> int:
         data_dir=options.data_dir,
         search=data_search(),
         skip_broken=options.skip_broken or bool(info.config.get("skip_broken")),
+        classes=info.classes,
+        on_message=say,
     )
-    if dataset.classes != info.classes:
+    if dataset.name != "folder" and dataset.classes != info.classes:
         fix = "give the data it was trained on as --data-dir"
         if dataset.name != info.dataset:
             fix = f"omit --dataset: it was trained on {info.dataset}"

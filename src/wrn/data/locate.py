@@ -64,16 +64,18 @@ def locate_cifar(
     return found
 
 
-def locate_folder(data_dir: Path | None, places: Sequence[Path]) -> Path:
-    """The folder with the user's images. Raises DataError if there is none."""
+def locate_folder(data_dir: Path | None, places: Sequence[Path], parts: Sequence[str] = ("train",)) -> Path:
+    """The folder with the user's images: a place that is not given must hold one of `parts`. Raises DataError if there
+    is none."""
     for place in places:
-        if place.is_dir() and (data_dir is not None or (place / "train").is_dir()):
+        if place.is_dir() and (data_dir is not None or any((place / part).is_dir() for part in parts)):
             return place
+    layout = f"{parts[0]}/<class>/"
     if data_dir is not None:
         what = "is a file" if data_dir.exists() else "there is no such folder"
-        raise DataError(f"{data_dir}: {what}; give the folder that holds train/<class>/ as --data-dir")
+        raise DataError(f"{data_dir}: {what}; give the folder that holds {layout} as --data-dir")
     looked = ", ".join(map(str, places)) or "nowhere"
-    raise DataError(f"dataset folder: there is no folder with train/<class>/ in {looked}; give it as --data-dir")
+    raise DataError(f"dataset folder: there is no folder with {layout} in {looked}; give it as --data-dir")
 
 
 def _first_writable(places: Sequence[Path]) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from wrn.data.cache import load_cached
 from wrn.data.cifar import Found
 from wrn.data.dataset import Dataset
 from wrn.data.download import ProgressCallback
-from wrn.data.folder import load_folder
+from wrn.data.folder import load_folder, load_test_folder
+from wrn.data.layout import TEST_NAMES
 from wrn.data.locate import OutOfReach, locate_cifar, locate_folder, places_of
 
 
@@ -21,7 +22,9 @@ def open_dataset(
     search: Sequence[Path] = (),
     download: bool = True,
     skip_broken: bool = False,
+    classes: Sequence[str] | None = None,
     on_progress: ProgressCallback | None = None,
+    on_message: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """The data set `name` (`auto`, `cifar100`, `cifar10`, `folder` or `synthetic`).
 
@@ -29,24 +32,31 @@ def open_dataset(
     the first writable folder of `search`. `auto` is CIFAR-100, or the synthetic set if CIFAR-100 is neither on disk nor
     quick to download; a damaged copy is still an error.
 
+    classes: those of a model to score. `folder` is then its test images alone, labelled by these names.
+    on_progress: told how far a download has come. on_message: told, a line each, what else a user should know.
+
     Raises DataError, with the fix, if the data set is unavailable or damaged.
     """
     if name == "synthetic":
         return _synthetic("")
     places = places_of(data_dir, search)
     if name == "folder":
-        return load_folder(locate_folder(data_dir, places), skip_broken=skip_broken)
+        if classes is None:
+            directory = locate_folder(data_dir, places)
+            return load_folder(directory, skip_broken=skip_broken, on_message=on_message)
+        directory = locate_folder(data_dir, places, parts=TEST_NAMES)
+        return load_test_folder(directory, classes, skip_broken=skip_broken, on_message=on_message)
     try:
-        return _load(locate_cifar(name, places, download=download, on_progress=on_progress))
+        return _load(locate_cifar(name, places, download=download, on_progress=on_progress), on_message)
     except OutOfReach as error:
         if name == "auto":
             return _synthetic(error.why)
         raise
 
 
-def _load(found: Found) -> Dataset:
+def _load(found: Found, on_message: Callable[[str], None]) -> Dataset:
     near = found.path if found.path.is_dir() else found.path.parent
-    return load_cached(f"{found.form.folder} in {found.path.resolve()}", found.files, near, found.load)
+    return load_cached(f"{found.form.folder} in {found.path.resolve()}", found.files, near, found.load, on_message)
 
 
 def _synthetic(why: str) -> Dataset:

@@ -34,6 +34,7 @@ def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) ->
             download=config.download,
             skip_broken=config.skip_broken,
             on_progress=reporter.download,
+            on_message=reporter.note,
         )
     except OutOfReach as error:
         raise DataError(f"{error}, or train with --dataset synthetic") from None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +45,8 @@ def test_data_of_other_classes(folder: Path, capsys: pytest.CaptureFixture[str])
     write_pictures(folder / "others", ("cat", "eel"))
     assert evaluate("--data-dir", "others") == 2
     assert capsys.readouterr().err == (
-        "wrn evaluate: m: the model does not know eel, which the data has, and knows dog, which the data lacks; "
-        "give the data it was trained on as --data-dir\n"
+        "wrn evaluate: others/test: has classes that the model does not know (eel; it knows cat, dog); give the data "
+        "it was trained on as --data-dir\n"
     )
 
 
@@ -89,5 +90,21 @@ def test_a_model_that_diverged_has_no_scores(folder: Path, capsys: pytest.Captur
     for name, *flags in commands:
         assert main([name, "--model-dir", "m", "--device", "cpu", *flags]) == 2
         told = capsys.readouterr()
-        assert (told.out, told.err.count("\n")) == ("", 1)
-        assert told.err.startswith(f"wrn {name}: m: the network's outputs are not finite")
+        (error,) = [line for line in told.err.splitlines() if not line.startswith("cache: ")]
+        assert told.out == ""
+        assert error.startswith(f"wrn {name}: m: the network's outputs are not finite")
+
+
+def test_test_images_without_training_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model's class names say which is which, also where its order is not the alphabet's."""
+    shutil.rmtree(folder / "pictures/train")
+    (folder / "pictures/test/dog").rename(folder / "pictures/test/bat")
+    model = WideResNet(10, 1, 0.0, 3)
+    info = ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, ("eel", "cat", "bat"), (), (), "folder")
+    save_model(folder / "m", model, info)
+    assert evaluate("--data-dir", "pictures", "--json", "--per-class") == 0
+    shown = capsys.readouterr()
+    figures = json.loads(shown.out)
+    assert (figures["images"], figures["per_class"]["eel"]) == (6, None)
+    assert "pictures/test has no images of eel" in shown.err
+    assert ".wrn-cache" in shown.err

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 import time
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 
 from data_files import write_pictures
-from wrn.data.folder import load_folder
+from wrn.data.folder import load_folder, load_test_folder
 from wrn.data.pictures import read_picture
 from wrn.errors import DataError
 
@@ -86,7 +88,7 @@ def test_invalid_layouts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_one_split_for_the_folder_of_both(part: str, tmp_path: Path) -> None:
     write_pictures(tmp_path)
-    expected = f"{tmp_path / part}: is one split of the pictures; give the folder of both, {tmp_path}"
+    expected = f"{tmp_path / part}: is one split of the pictures; give the folder above it, {tmp_path}"
     assert refusal(tmp_path / part) == expected
 
 
@@ -142,10 +144,10 @@ def test_reading_large_images_in_threads_restores_the_warning_filters(
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pictures(tmp_path)
 
-    def refuse(path: Path) -> object:
+    def refuse(path: str | Path) -> object:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
     assert refusal(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); fix that"
 
 
@@ -155,3 +157,82 @@ def test_broken_images_that_were_skipped_once_are_named_again(tmp_path: Path) ->
     (tmp_path / "train/cat/1.png").write_bytes(b"broken")
     assert len(load_folder(tmp_path, skip_broken=True).train) == 5
     assert "cannot be read as an image" in refusal(tmp_path)
+
+
+def bitmap(path: Path, level: int) -> None:
+    """Of one size whatever is on it, and always of the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (32, 32), level).save(path)
+    os.utime(path, (1e9, 1e9))
+
+
+def test_class_folders_that_exchange_their_names_are_read_again(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        bitmap(tmp_path / part / "black/0.bmp", 0)
+        bitmap(tmp_path / part / "white/0.bmp", 255)
+    assert load_folder(tmp_path).train.images.amax((1, 2, 3)).tolist() == [0, 255]
+    for part in ("train", "test"):
+        for old, new in (("black", "x"), ("white", "black"), ("x", "white")):
+            (tmp_path / part / old).rename(tmp_path / part / new)
+    dataset = load_folder(tmp_path)
+    assert dataset.train.images.amax((1, 2, 3)).tolist() == [255, 0]
+    assert dataset.test.images.amax((1, 2, 3)).tolist() == [255, 0]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE])
+def test_what_could_not_be_opened_once_is_read_the_next_time(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path)
+    (tmp_path / "train/dog/2.png").write_bytes(b"broken")
+    really, refused = Path.read_bytes, tmp_path / "train/cat/1.png"
+
+    def read(path: Path) -> bytes:
+        if path == refused:
+            raise OSError(number, os.strerror(number), str(path))
+        return really(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read)
+        assert os.strerror(number) in refusal(tmp_path)
+        dataset = load_folder(tmp_path, skip_broken=True)
+        assert len(dataset.train) == 4
+        assert str(refused) in dataset.origin
+    dataset = load_folder(tmp_path, skip_broken=True)
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert str(refused) not in dataset.origin
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("it is read again"))
+    assert len(load_folder(tmp_path, skip_broken=True).train) == 5
+
+
+def test_messages(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    (tmp_path / "train/cat/x.heic").touch()
+    (tmp_path / "val").mkdir()
+    for _ in range(2):
+        lines: list[str] = []
+        load_folder(tmp_path, on_message=lines.append)
+        assert [line.split(":")[0] for line in lines] == ["data", "data", "cache"]
+        assert ("val/" in lines[0], "1 .heic" in lines[1]) == (True, True)
+        assert str(tmp_path / ".wrn-cache") in lines[2]
+
+
+def test_the_test_images_alone_by_the_class_names_of_a_model(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    whole = load_folder(tmp_path)
+    shutil.rmtree(tmp_path / "train")
+    dataset = load_test_folder(tmp_path, ("eel", "dog", "cat"))
+    assert dataset.classes == ("eel", "dog", "cat")
+    assert dataset.test.labels.tolist() == [2, 2, 2, 1, 1, 1]
+    assert torch.equal(dataset.test.images, whole.test.images)
+    assert len(dataset.train) == 0
+    (tmp_path / "test/dog/0.png").write_bytes(b"broken")
+    assert load_test_folder(tmp_path, ("cat", "dog"), skip_broken=True).test.labels.tolist() == [0, 0, 0, 1, 1]
+    with pytest.raises(DataError, match=r"does not know \(dog; it knows cat, ape\)"):
+        load_test_folder(tmp_path, ("cat", "ape"))
+
+
+def test_scoring_decodes_no_training_images(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    (tmp_path / "train/dog/2.png").write_bytes(b"broken")
+    assert len(load_test_folder(tmp_path, ("cat", "dog")).test) == 6

@@ -20,6 +20,8 @@ class Parcel:
     key: str
     check: Callable[[], object] = lambda: None
     """Raises DataError for damaged files: found before they are sent, not on a paid instance."""
+    remarks: tuple[str, ...] = ()
+    """What is not sent and why, a line each."""
 
     @property
     def size(self) -> int:
@@ -39,8 +41,9 @@ def find_parcel(config: Config, search: Sequence[Path], *, download: bool = True
     places = places_of(config.data_dir, search)
     if config.dataset == "folder":
         folder = locate_folder(config.data_dir, places)
-        train, test, _ = list_pictures(folder)
-        return _parcel([(path.relative_to(folder).as_posix(), path) for path, _ in train + test])
+        listing = list_pictures(folder)
+        files = [(path.relative_to(folder).as_posix(), path) for path, _ in listing.train + listing.test]
+        return replace(_parcel(files), remarks=listing.remarks)
     found = locate_cifar(config.dataset, places, download=config.download and download)
     if found.path.is_dir():
         if missing := [file for file in found.files if not file.is_file()]:
@@ -67,8 +70,12 @@ def _parcel(files: list[tuple[str, Path]]) -> Parcel:
 
 
 def _digest(path: Path, kind: str) -> str:
+    """Raises DataError for a file that cannot be read."""
     digest = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); fix that") from None
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from wrn.aws.instances import gpu_of
+from wrn.aws.partitions import partition_of
 from wrn.errors import AwsError
 
 
@@ -84,6 +85,7 @@ ACCOUNTS: dict[str, str] = {
     "eu-central-2": "380420809688",
     "eu-south-1": "692866216735",
     "eu-south-2": "503227376785",
+    "eusc-de-east-1": "204133271717",
     "il-central-1": "780543022126",
     "me-central-1": "914824155844",
     "me-south-1": "217643126080",
@@ -94,8 +96,11 @@ ACCOUNTS: dict[str, str] = {
 }
 """The account that owns the images in each region."""
 
-_WITHOUT_NEWEST = ("cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1")
-"""Regions without the 2.14 image."""
+_MISSING = {
+    "2.14": ("cn-north-1", "cn-northwest-1", "eusc-de-east-1", "us-gov-east-1", "us-gov-west-1"),
+    "2.8": ("eusc-de-east-1",),
+}
+"""Regions without the image of a version."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,8 @@ def image_for(instance: str, region: str, *, today: date, override: str = "") ->
     warnings = []
     if release.end_of_patch and release.end_of_patch < today:
         warnings.append(f"image {version} has had no security patches since {release.end_of_patch}")
-    if version == "2.14" and region in _WITHOUT_NEWEST:
-        raise AwsError(f"image: the 2.14 image is not in {region}; use {DEFAULT_TORCH}")
+    if region in _MISSING.get(version, ()):
+        raise AwsError(f"image: the {version} image is not in {region}; use {DEFAULT_TORCH}")
     return Image(
         f"{registry(region)}/{release.repository}:{tag}",
         f"pytorch {version} {kind}",
@@ -153,8 +158,7 @@ def registry(region: str) -> str:
         from wrn.config.files import nearest
 
         raise AwsError(f'region: "{region}" has no known training images{nearest(region, list(ACCOUNTS))}')
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"{ACCOUNTS[region]}.dkr.ecr.{region}.{suffix}"
+    return f"{ACCOUNTS[region]}.dkr.ecr.{region}.{partition_of(region).dns_suffix}"
 
 
 OWN_REPOSITORY = "wrn"
@@ -163,8 +167,7 @@ OWN_REPOSITORY = "wrn"
 
 def own_image(account: str, region: str, tag: str) -> str:
     """The address of wrn's own image in an account."""
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"{account}.dkr.ecr.{region}.{suffix}/{OWN_REPOSITORY}:{tag}"
+    return f"{account}.dkr.ecr.{region}.{partition_of(region).dns_suffix}/{OWN_REPOSITORY}:{tag}"
 
 
 def newest_with(cuda: int | None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from wrn.aws.images import DEFAULT_TORCH, RELEASES, image_for, own_image, registry
+from wrn.aws.partitions import REGION, partition
 from wrn.aws.prices import Price
 from wrn.errors import AwsError
 
@@ -135,13 +136,6 @@ def span(seconds: float) -> str:
     return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.0f} min"
 
 
-def partition(region: str) -> str:
-    """The first part of every ARN in this region."""
-    if region.startswith("cn-"):
-        return "aws-cn"
-    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
-
-
 def family(instance_type: str) -> str:
     """`g5` of `ml.g5.xlarge`."""
     return instance_type.removeprefix("ml.").partition(".")[0]
@@ -190,7 +184,7 @@ def policy_name(options: DeployOptions) -> str:
 
 def policy_region(name: str) -> str:
     """The region of a policy that `policy_name` named; empty for other names."""
-    found = re.fullmatch(rf"{ROLE_NAME}-([a-z]{{2,3}}(?:-[a-z]+)+-\d+)(?:-[0-9a-f]{{8}})?", name)
+    found = re.fullmatch(rf"{ROLE_NAME}-({REGION})(?:-[0-9a-f]{{8}})?", name)
     return found[1] if found else ""
 
 

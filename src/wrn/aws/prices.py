@@ -11,6 +11,7 @@ from typing import Any
 
 from wrn.aws.credentials import boto_session
 from wrn.aws.faults import explain
+from wrn.aws.partitions import partition
 from wrn.errors import AwsError
 
 BUNDLED_REGION = "us-west-2"
@@ -141,7 +142,9 @@ def live_prices(region: str, client: Any = None, *, profile: str | None = None) 
         found = explain(error, "GetProducts")
         raise type(found)(f"prices: AWS's Price List cannot be read: {found}") from None
     if not prices:
-        raise AwsError(f"prices: AWS's Price List has no training instances in {region}; check the name of the region")
+        raise AwsError(
+            f"prices: AWS's Price List has no training instances in {region} with a price in US dollars; check its name"
+        )
     return prices
 
 
@@ -150,8 +153,10 @@ def _pricing_client(profile: str | None = None, region: str | None = None) -> An
     from botocore.config import Config
 
     config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
-    # The service runs there, for all regions.
-    return session.client("pricing", region_name="us-east-1", config=config)
+    # It runs in a few regions of each partition, for all of them.
+    places = session.get_available_regions("pricing", partition(region)) if region else []
+    place = "us-east-1" if "us-east-1" in places or not places else places[0]
+    return session.client("pricing", region_name=place, config=config)
 
 
 def _pages(client: Any, region: str) -> list[str]:

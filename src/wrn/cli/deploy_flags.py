@@ -13,6 +13,7 @@ from wrn.aws.deploying.alarms import Notices, read_target
 from wrn.aws.deploying.capacity import read_fallback
 from wrn.aws.deploying.launch import Patience
 from wrn.aws.options import DAY, HOUR, DeployOptions, job_name
+from wrn.aws.partitions import REGION
 from wrn.aws.prices import GIVEN, Price, bundled_prices
 from wrn.config.flags import Parser
 from wrn.config.layers import Resolved
@@ -254,7 +255,7 @@ def role_name(text: str) -> str:
 
 
 def region(text: str) -> str:
-    if not re.fullmatch(r"[a-z]{2,3}(?:-[a-z]+)+-\d", text):
+    if not re.fullmatch(REGION, text, re.ASCII):
         raise ValueError("is not a region; give one such as eu-west-1")
     return text
 

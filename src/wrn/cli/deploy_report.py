@@ -103,8 +103,8 @@ def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None
     return [
         f"job: {name} on {options.instance_count} x {options.instance_type} in {options.region}{money}",
         *([expected_line(expected)] if expected else []),
-        f"look: {job_url(options.region, name)}",
-        f"logs: {logs_url(options.region, name)}",
+        *(f"look: {url}" for url in [job_url(options.region, name)] if url),
+        *(f"logs: {url}" for url in [logs_url(options.region, name)] if url),
         "next:",
         *table(commands).split("\n"),
     ]

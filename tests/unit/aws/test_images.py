@@ -95,4 +95,4 @@ def test_labels_are_short() -> None:
 
 def test_accounts_are_twelve_digits() -> None:
     assert all(len(account) == 12 and account.isdigit() for account in ACCOUNTS.values())
-    assert len(ACCOUNTS) == 39
+    assert len(ACCOUNTS) == 40

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wrn.aws.following.events import GROUP
-from wrn.aws.options import DeployOptions, bucket_name, partition
+from wrn.aws.options import DeployOptions, bucket_name
+from wrn.aws.partitions import partition
 from wrn.aws.requests.policy import Document, allow, document
 from wrn.aws.requests.request import FOLDERS, PREFIX
 

@@ -9,7 +9,8 @@ from wrn.aws.clearing import storage
 from wrn.aws.clearing.resource import Resource, Unseen
 from wrn.aws.faults import Denied, NoAnswer, NotThere
 from wrn.aws.jobs import has_our_tag, is_ours
-from wrn.aws.options import OWNER_TAG, dashboard_name, partition, policy_region
+from wrn.aws.options import OWNER_TAG, dashboard_name, policy_region
+from wrn.aws.partitions import partition
 from wrn.aws.prices import bundled_prices
 from wrn.aws.session import Session
 from wrn.strict_json import to_json

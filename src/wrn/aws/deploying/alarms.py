@@ -15,7 +15,8 @@ from typing import Any
 
 from wrn.aws.console import LOG_GROUP
 from wrn.aws.faults import LimitReached, NameInUse, NotThere
-from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, dashboard_name, partition
+from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, dashboard_name
+from wrn.aws.partitions import partition
 from wrn.aws.requests.deployment import OWNER, Call
 from wrn.aws.requests.policy import Document
 from wrn.aws.requests.request import PREFIX

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from wrn.aws.faults import NoCredentials
 from wrn.aws.options import DeployOptions
+from wrn.aws.partitions import REGION
 from wrn.aws.prices import SAME_PRICES, Price, bundled_prices
 from wrn.aws.session import Session
 from wrn.errors import AwsError
 
 LONGEST_NAME = 63
 
-_ENTRY = re.compile(r"(?:([a-z]{2,3}(?:-[a-z]+)+-\d):)?(?:ml\.)?([a-z][a-z0-9-]*\.[a-z0-9-]+)", re.ASCII)
+_ENTRY = re.compile(rf"(?:({REGION}):)?(?:ml\.)?([a-z][a-z0-9-]*\.[a-z0-9-]+)", re.ASCII)
 
 
 @dataclass(frozen=True)

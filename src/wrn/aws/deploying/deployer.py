@@ -8,7 +8,8 @@ from wrn.aws.deploying.alarms import BUDGET, FAILED, RULE, TOPIC, Notices, rule_
 from wrn.aws.deploying.bucket import asks_for_key
 from wrn.aws.following.events import GROUP
 from wrn.aws.images import OWN_REPOSITORY
-from wrn.aws.options import DeployOptions, bucket_name, dashboard_name, partition, possible_role_arns
+from wrn.aws.options import DeployOptions, bucket_name, dashboard_name, possible_role_arns
+from wrn.aws.partitions import partition
 from wrn.aws.prices import SAME_PRICES
 from wrn.aws.requests.policy import Document, allow, document, key_arn
 from wrn.aws.requests.request import PREFIX

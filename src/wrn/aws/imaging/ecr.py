@@ -14,7 +14,7 @@ from wrn.aws.images import OWN_REPOSITORY, newest_with, own_image
 from wrn.aws.imaging.engine import Engine, find_engine
 from wrn.aws.instances import gpu_of
 from wrn.aws.jobs import has_our_tag
-from wrn.aws.options import partition
+from wrn.aws.partitions import partition
 from wrn.aws.requests.bundle import text_of
 from wrn.aws.requests.deployment import OWNER
 from wrn.aws.requests.policy import Document, allow, document

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from wrn.aws.options import DAY, partition
+from wrn.aws.options import DAY
+from wrn.aws.partitions import partition
 from wrn.aws.rehearsing.opt_ml import OPT_ML, Fill, failure_reason, fill_channels, lay_out, pack
 from wrn.aws.rehearsing.sandbox import HostProcess, Isolation, best_isolation
 from wrn.config.launch import REHEARSAL_VARIABLE

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, partition, policy_name
+from wrn.aws.options import OWNER_TAG, DeployOptions, bucket_name, policy_name
+from wrn.aws.partitions import partition
 from wrn.aws.requests import policy
 from wrn.aws.requests.request import training_job
 from wrn.aws.requests.validate import check_request

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from wrn.aws.options import DeployOptions, bucket_name, image_uri, partition
+from wrn.aws.options import DeployOptions, bucket_name, image_uri
+from wrn.aws.partitions import partition, partition_of
 from wrn.aws.requests.request import PREFIX
 from wrn.errors import AwsError
 
@@ -147,10 +148,10 @@ def key_arn(options: DeployOptions) -> str:
 
 
 def _pull(image: str, arn: str) -> list[Document]:
-    found = re.match(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)", image)
-    if found is None:
+    found = re.match(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.([a-z0-9.-]+)/([^:@]+)", image)
+    if found is None or found[3] != partition_of(found[2]).dns_suffix:
         return []  # a public image: nothing to allow
-    account, region, repository = found.groups()
+    account, region, _, repository = found.groups()
     pull = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
     return [
         allow("PullImage", pull, [f"{arn}:ecr:{region}:{account}:repository/{repository}"]),

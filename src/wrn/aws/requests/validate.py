@@ -36,6 +36,7 @@ FORMS = {
     "RoleArn": "must be a role's ARN, such as arn:aws:iam::111122223333:role/name",
     "TrainingImage": "must be the address of an image, without spaces and at most 255 characters long",
     "S3Uri": "must be an address such as s3://bucket/folder/",
+    "LocationConstraint": "must be a region, such as eu-west-1",  # botocore's list lacks some, and AWS takes them
     "Subnets": "must be a subnet's id, such as subnet-0a1b2c3d",
     "SecurityGroupIds": "must be a security group's id, such as sg-0a1b2c3d",
     "Key": "must be 1 to 128 letters, digits, spaces or any of _ . : / = + - @",

@@ -67,6 +67,26 @@ def test_pictures_of_ones_own(tmp_path: Path) -> None:
         find_parcel(config(dataset="folder"), [tmp_path])
 
 
+def test_what_is_not_sent_is_said_and_what_cannot_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_pictures(tmp_path)
+    (folder / "train/notes.txt").touch()
+    (folder / "train/cat/x.heic").touch()
+    (folder / "val").mkdir()
+    settings = config(dataset="folder", data_dir=str(folder))
+    first, second = find_parcel(settings, []).remarks
+    assert "val/ is not used" in first
+    assert ("1 .heic" in second, "1 beside the class folders" in second) == (True, True)
+
+    def refuse(path: Path, mode: str) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"\.png: cannot be read \(Permission denied\)"):
+        find_parcel(settings, [])
+
+
 def test_nowhere(tmp_path: Path) -> None:
     for dataset in ("auto", "cifar10"):
         with pytest.raises(OutOfReach, match="or allow --download"):

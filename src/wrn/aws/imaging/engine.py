@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from wrn.errors import AwsError
 
@@ -19,6 +22,12 @@ BUILDKIT = ("--provenance=false", "--output", "type=docker")
 FORMAT = {"docker": BUILDKIT, "podman": ("--format", "docker"), "finch": BUILDKIT}
 """SageMaker refuses images with an OCI manifest (amazon-sagemaker-feedback, issue 180), the engines' default; it takes
 Docker's own format."""
+
+FOLDERS = {"docker": ("~/.docker", "~/snap/docker/current/.docker"), "finch": ("~/.finch",)}
+"""Where the file with the engine's logins is, if DOCKER_CONFIG does not say so. podman is asked instead."""
+
+ECR_HELPER = "ecr-login"
+"""Amazon's helper, which fetches passwords by itself and refuses to store any."""
 
 ANSWER_SECONDS, LOGIN_SECONDS = 30, 60
 
@@ -39,16 +48,49 @@ class Engine:
         self._show("build", *how, "--file", dockerfile, "--tag", image, str(root))
 
     def push(self, image: str, uri: str, *, password: str) -> None:
-        """Push the image as `uri`. The password goes through a pipe, and is forgotten afterwards."""
+        """Push the image as `uri`. The password goes through a pipe.
+
+        It is forgotten afterwards, unless the user was logged in to this registry before, and so stays logged in.
+        """
         registry = uri.partition("/")[0]
         self._show("tag", image, uri)
+        if self._has_helper(registry):
+            self._show("push", uri)
+            return
+        stays = self._has_login(registry)
         try:
             done = self._ask("login", "--username", "AWS", "--password-stdin", registry, text=password)
             if done.returncode:
                 raise AwsError(f"{self.name} cannot log in to {registry} ({_reason(done.stderr)}); fix that")
             self._show("push", uri)
         finally:
-            self._ask("logout", registry)
+            if not stays:
+                self._ask("logout", registry)
+
+    def _has_login(self, registry: str) -> bool:
+        if self.name == "podman":
+            return self._ask("login", "--get-login", registry).returncode == 0
+        names = [name for settings in self._settings() for name in settings.get("auths") or ()]
+        # Also as an address: https://registry/v2/.
+        return registry in {name.rpartition("://")[2].partition("/")[0] for name in names}
+
+    def _has_helper(self, registry: str) -> bool:
+        """Whether Amazon's helper logs the engine in by itself."""
+        return any(
+            ECR_HELPER in ((settings.get("credHelpers") or {}).get(registry), settings.get("credsStore"))
+            for settings in self._settings()
+        )
+
+    def _settings(self) -> Iterator[dict[str, Any]]:
+        """The engine's settings, those with the logins included; passwords in them are not looked at."""
+        given = os.environ.get("DOCKER_CONFIG")
+        for folder in [given] if given else FOLDERS.get(self.name, ()):
+            try:
+                content = json.loads(Path(folder, "config.json").expanduser().read_text(encoding="utf-8"))
+            except (OSError, ValueError, RuntimeError):  # RuntimeError: nobody knows the home folder
+                continue
+            if isinstance(content, dict):
+                yield content
 
     def _ask(self, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
         try:

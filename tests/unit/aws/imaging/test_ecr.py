@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from wrn.aws.imaging import ecr
 from wrn.aws.imaging.ecr import CUDA_OF, check_gpu, content_tag
+from wrn.aws.imaging.engine import Engine
 from wrn.aws.options import DeployOptions, image_uri, policy_name
 from wrn.cli import main
 from wrn.config.layers import recipe_root
@@ -30,6 +32,7 @@ case "$1 $2" in
   "ps --quiet") [ ! -e {folder}/silent ] || {{ echo 'Cannot connect to the daemon.' >&2; exit 1; }} ;;
   "image inspect") [ -e {folder}/built ] ;;
   "build "*) [ ! -e {folder}/broken ] && touch {folder}/built ;;
+  "login --get-login") [ -e {folder}/logged-in ] ;;
   "login "*) cat > {folder}/password; [ ! -e {folder}/locked ] || {{ echo 'Error: unauthorized' >&2; exit 1; }} ;;
 esac
 """
@@ -61,6 +64,8 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     for name in ("bash", "cat", "touch"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
     return Fake(tmp_path)
 
 
@@ -110,6 +115,52 @@ def test_pushed_once(faults: Faults, docker: Fake, capfd: pytest.CaptureFixture[
     assert json.loads(out) == {"image": f"{HOST}/wrn:{TAG}"}
     assert "is there already" in err
     assert len(docker.calls) == before
+
+
+OTHER = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+LOGIN, LOGOUT = "login --username AWS --password-stdin", "logout"
+
+
+@pytest.mark.parametrize(
+    ("engine", "place", "settings", "calls"),
+    [
+        ("docker", ".docker", {"auths": {HOST: {"auth": "QVdTOng="}}}, [LOGIN, "push"]),
+        ("docker", ".docker", {"auths": {f"https://{HOST}/v2/": {}}, "credsStore": "desktop"}, [LOGIN, "push"]),
+        ("docker", "snap/docker/current/.docker", {"auths": {HOST: {}}}, [LOGIN, "push"]),
+        ("finch", ".finch", {"auths": {HOST: {}}}, [LOGIN, "push"]),
+        ("docker", ".docker", {"auths": {OTHER: {}, "https://index.docker.io/v1/": {}}}, [LOGIN, "push", LOGOUT]),
+        ("docker", ".docker", {"auths": None, "credHelpers": {OTHER: "ecr-login"}}, [LOGIN, "push", LOGOUT]),
+        ("docker", ".docker", [], [LOGIN, "push", LOGOUT]),
+        ("docker", ".docker", {"credHelpers": {HOST: "ecr-login"}}, ["push"]),
+        ("docker", ".docker", {"credsStore": "ecr-login"}, ["push"]),
+    ],
+)
+def test_a_login_that_was_there_stays(
+    engine: str, place: str, settings: Any, calls: list[str], docker: Fake, tmp_path: Path
+) -> None:
+    fake = docker if engine == "docker" else Fake(tmp_path, engine)
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(settings))
+    Engine(engine).push("wrn:x", f"{HOST}/wrn:x", password="p")
+    assert [re.sub(rf" {HOST}.*", "", call) for call in fake.calls[1:]] == calls
+
+
+def test_a_login_in_a_folder_of_its_own_stays(docker: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/config.json").write_text(json.dumps({"auths": {HOST: {}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "own"))
+    Engine("docker").push("wrn:x", f"{HOST}/wrn:x", password="p")
+    assert docker.calls[-1].startswith("push")
+
+
+def test_podman_itself_says_whether_there_is_a_login(docker: Fake, tmp_path: Path) -> None:
+    podman = Fake(tmp_path, "podman")
+    Engine("podman").push("wrn:x", f"{HOST}/wrn:x", password="p")
+    assert podman.calls[-1] == f"logout {HOST}"
+    podman.is_("logged-in")
+    Engine("podman").push("wrn:x", f"{HOST}/wrn:x", password="p")
+    assert podman.calls[-1] == f"push {HOST}/wrn:x"
 
 
 def test_a_push_again_finds_what_was_built_and_mends_the_repository(faults: Faults, docker: Fake) -> None:

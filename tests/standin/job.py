@@ -128,6 +128,12 @@ class TrainingJob:
         with self._changes:
             assert self._changes.wait_for(lambda: self.secondary != "Training", timeout=150)
 
+    def pass_time(self, seconds: float) -> None:
+        """As if it had trained for so much longer: it may reach its time limit."""
+        self.wait_for("Training")
+        assert self._run is not None
+        self._run.used += seconds
+
     def wait_for(self, *secondary: str, timeout: float = 120) -> None:
         """Until one of these statuses, or the end. Raises AssertionError when it does not come."""
         with self._changes:

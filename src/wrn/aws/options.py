@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,16 @@ USER_TAG = "wrn-user"
 """On jobs: who started them, so that no teardown stops another user's jobs by mistake."""
 
 HOUR, DAY = 3600, 86400
+LONGEST_RUN = 28 * DAY
+"""AWS stops every training job after this, by the documentation of StoppingCondition."""
+
+LIMIT_FACTOR, SHORTEST_LIMIT, LONGEST_LIMIT = 6, 2 * HOUR, DAY
+"""The default time limit: this many times the expected time, within these bounds in seconds. Nothing is lost at it, as
+the job has saved and can be resumed, so it need not allow for everything; and what it costs at most means something."""
+
+MARGIN = 1.5
+"""A suggested time limit over the expected time, which is an estimate."""
+
 STOP_SECONDS = 300
 """Estimate of what is billed beyond the time limit: 120 s to save, then the upload of the model."""
 
@@ -66,9 +77,12 @@ class DeployOptions:
     volume_gb: int = 30
     """Disk size, for families without local storage."""
     spot: bool = False
-    max_runtime: int = DAY
+    max_runtime: int = 0
+    """0: not given, see `time_limit`."""
+    expected: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that the job is expected to take, by instance type, as far as known."""
     max_wait: int = 0
-    """With spot: limit on waiting and running together. 0: twice max_runtime."""
+    """With spot: limit on waiting and running together. 0: see `default_wait`."""
     max_cost: float = 0.0
     """Upper limit on the cost of the instances; 0: none. Needs price_per_hour."""
     price_per_hour: float = 0.0
@@ -95,10 +109,36 @@ class Limits:
     cost: float | None
 
 
+def default_limit(expected: float) -> int:
+    """The time limit in seconds, in whole minutes, of a job expected to take this many, or an unknown time (0)."""
+    wanted = 60 * math.ceil(LIMIT_FACTOR * expected / 60) or LONGEST_LIMIT
+    return min(max(wanted, SHORTEST_LIMIT), LONGEST_LIMIT)
+
+
+def time_limit(options: DeployOptions) -> int:
+    """Seconds, before --max-cost: as given, else by the expected time. It adapts to what else was given: to a
+    --max-wait, and to a --max-cost, which is a limit itself."""
+    if options.max_runtime:
+        return options.max_runtime
+    runtime = LONGEST_RUN if options.max_cost else default_limit(options.expected.get(options.instance_type, 0))
+    return min(runtime, options.max_wait or runtime)
+
+
+def holding_limit(expected: float) -> int:
+    """A time limit in seconds, in whole minutes or hours, that a job expected to take this many will hardly reach."""
+    unit = 60 if MARGIN * expected < 2 * HOUR else HOUR
+    return min(LONGEST_RUN, unit * math.ceil(MARGIN * expected / unit))
+
+
+def default_wait(runtime: int) -> int:
+    """With spot: seconds of waiting and running together. At least a day of waiting, which is not billed."""
+    return runtime + max(runtime, DAY)
+
+
 def limits(options: DeployOptions) -> Limits:
     """The shorter of the time limit and what the money pays for. Raises AwsError if it pays for too little."""
-    runtime = options.max_runtime
-    per_second = options.price_per_hour * options.instance_count / HOUR
+    runtime = time_limit(options)
+    per_second = _usd_per_second(options)
     beyond = STOP_SECONDS + options.keep_warm
     if options.max_cost:
         if not per_second:
@@ -119,8 +159,18 @@ def limits(options: DeployOptions) -> Limits:
             f"max_wait: {span(options.max_wait)} covers waiting and running, but the job may run for {span(runtime)}; "
             "give at least that, or a lower --max-runtime"
         )
-    wait = options.max_wait or 2 * runtime
-    return Limits(runtime, wait if options.spot else 0, per_second * (runtime + beyond) if per_second else None)
+    wait = options.max_wait or default_wait(runtime)
+    return Limits(runtime, wait if options.spot else 0, most_usd(options, runtime))
+
+
+def most_usd(options: DeployOptions, runtime: int) -> float | None:
+    """What the job costs at most with this time limit in seconds, on demand; None if the price is unknown."""
+    per_second = _usd_per_second(options)
+    return per_second * (runtime + STOP_SECONDS + options.keep_warm) if per_second else None
+
+
+def _usd_per_second(options: DeployOptions) -> float:
+    return options.price_per_hour * options.instance_count / HOUR
 
 
 def training_minutes(options: DeployOptions) -> float:
@@ -134,6 +184,14 @@ def span(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.0f} min"
+
+
+def as_flag(seconds: int) -> str:
+    """A duration as the flags take it: `90m`, `42h`, or in seconds."""
+    for unit, name in ((HOUR, "h"), (60, "m")):
+        if seconds % unit == 0:
+            return f"{seconds // unit}{name}"
+    return f"{seconds}"
 
 
 def family(instance_type: str) -> str:

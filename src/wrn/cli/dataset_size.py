@@ -24,11 +24,6 @@ def with_dataset_size(config: Config, *, elsewhere: bool = False) -> tuple[Confi
     lines = [f"estimated for the {number:,} training images in the folder"]
     if used < number:
         lines = [f"estimated for {used:,} of the {number:,} training images in the folder (train_images)"]
-    if used > TRAIN_IMAGES:
-        lines = [
-            f"warning: the folder has {number:,} training images, but the estimate counts at most {TRAIN_IMAGES:,}: "
-            f"expect {used / TRAIN_IMAGES:.1f} times the time and the cost"
-        ]
     lines.append(f"evaluations are estimated for {TEST_IMAGES:,} test images, as in CIFAR-100")
     return config.model_copy(update={"train_images": used}), lines
 

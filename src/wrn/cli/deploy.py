@@ -20,7 +20,7 @@ from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
 from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
 from wrn.aws.imaging.ecr import check_gpu, check_pushed, content_tag
 from wrn.aws.options import HOUR, USER_TAG, DeployOptions, bucket_name, image_uri, limits
-from wrn.aws.planning.estimate import Estimate, estimate
+from wrn.aws.planning.estimate import Estimate, estimate, expected_times
 from wrn.aws.prices import SAME_PRICES, Price, live_prices
 from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
@@ -52,6 +52,9 @@ class Task:
     bundle: Bundle
     wishes: Wishes
     flags: dict[str, Any]
+    sized: Config
+    """The configuration with the number of training images, for estimates only."""
+    size_notes: Sequence[str]
 
     @property
     def options(self) -> DeployOptions:
@@ -61,6 +64,14 @@ class Task:
     def ways(self) -> tuple[Choice, ...]:
         on_demand = self.wishes.patience.on_demand_after is not None
         return choices(self.options, self.wishes.fallback, on_demand=on_demand)
+
+    @property
+    def places(self) -> list[DeployOptions]:
+        """The options of each attempt."""
+        return [options_for(self.options, way, number) for number, way in enumerate(self.ways, start=1)]
+
+    def with_options(self, options: DeployOptions) -> Task:
+        return replace(self, wishes=replace(self.wishes, options=options))
 
     def calls(self, options: DeployOptions) -> list[Call]:
         return calls_of(self.config, self.base, self.recipe, options)
@@ -73,8 +84,7 @@ def main(arguments: Sequence[str]) -> int:
 
         return rehearse(task)
     if task.flags["print_policy"]:
-        places = [options_for(task.options, way, number) for number, way in enumerate(task.ways, start=1)]
-        sys.stdout.write(to_json(deployer_policy(places, task.wishes.notices), indent=2) + "\n")
+        sys.stdout.write(to_json(deployer_policy(task.places, task.wishes.notices), indent=2) + "\n")
         say("\n".join([*facts(task.options)[1:], *policy_notes(task.options)]))
         return DONE
     if task.flags["dry_run"] or task.flags["write_json"]:
@@ -111,13 +121,17 @@ def read_task(arguments: Sequence[str]) -> Task:
     wishes = replace(wishes, options=options)
     # What the container finds under the recipe's name; keys in which a local file of that name differs are sent.
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
-    task = Task(resolved.config, resolve(recipe, {}).config, recipe, bundle, wishes, flags)
+    sized, size_notes = with_dataset_size(resolved.config, elsewhere=bool(options.data_uri))
+    task = Task(resolved.config, resolve(recipe, {}).config, recipe, bundle, wishes, flags, sized, size_notes)
+    if not flags["local"]:  # this machine is none of those whose speed is estimated
+        expected = expected_times(sized, task.places, today=date.today())
+        task = task.with_options(replace(options, expected=expected))
     check_regions(task.options, task.ways)
     check_topic(task.wishes.notices, (way.region for way in task.ways))
-    for number, way in enumerate(task.ways, start=1):
-        if task.options.image_tag:
-            check_gpu(recipe_root(), way.instance_type)
-        task.calls(options_for(task.options, way, number))
+    for place in task.places:
+        if place.image_tag:
+            check_gpu(recipe_root(), place.instance_type)
+        task.calls(place)
     return task
 
 
@@ -187,8 +201,7 @@ def write_files(
 
 def send(task: Task, session: Session) -> int:
     """Deploy, print where to look, and follow the job if asked to."""
-    options = real_prices(of_account(task.options, session, task.flags), task.ways, task.flags)
-    task = replace(task, wishes=replace(task.wishes, options=options))
+    task = task.with_options(real_prices(of_account(task.options, session, task.flags), task.ways, task.flags))
     check_enabled(session, task.ways)
     told = facts(task.options)
     say("\n".join([*told, code_line(task.bundle), *_expected(task)]))
@@ -312,7 +325,7 @@ def with_wheels(options: DeployOptions) -> tuple[DeployOptions, Parcel | None]:
 
 
 def report(task: Task, launched: Launched) -> None:
-    expected = _estimate(_pictures(task)[0], launched.options)
+    expected = estimate(task.sized, launched.options, today=date.today())
     ceiling = limits(launched.options).cost
     if task.flags["json"]:
         told = outcome_json(launched, expected, ceiling) | {"code_folder": str(task.bundle.root)}
@@ -351,17 +364,9 @@ def monitor(launched: Launched, *, json_lines: bool) -> int:
     return follow_job(launched.session, launched.name, ceiling=ceiling, json_lines=json_lines)
 
 
-def _estimate(config: Config, options: DeployOptions) -> Estimate | None:
-    return estimate(config, options, today=date.today())
-
-
 def _expected(task: Task) -> list[str]:
-    config, told = _pictures(task)
-    return [*expectations(_estimate(config, task.options), task.options, task.ways), *told]
-
-
-def _pictures(task: Task) -> tuple[Config, list[str]]:
-    return with_dataset_size(task.config, elsewhere=bool(task.options.data_uri))
+    attempts = [(place, estimate(task.sized, place, today=date.today())) for place in task.places]
+    return [*expectations(attempts), *task.size_notes]
 
 
 def _first_file(data: Parcel) -> str:

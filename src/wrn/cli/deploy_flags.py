@@ -51,8 +51,12 @@ def add_deploy_flags(parser: Parser) -> None:
         ("instance-type", DeployOptions.instance_type, "instance type"),
         ("instance-count", DeployOptions.instance_count, "number of instances"),
         ("volume-gb", DeployOptions.volume_gb, "disk size in GB for instances without local storage"),
-        ("max-runtime", "24h", "stop after this time: 90m, 12h, 2d, or seconds"),
-        ("max-wait", "twice max-runtime", "with --spot: limit on waiting and running together"),
+        (
+            "max-runtime",
+            "with max-cost none, else 6 times the expected time, at least 2h, at most 24h",
+            "stop after this time, saved and to be resumed: 90m, 12h, 2d, or seconds",
+        ),
+        ("max-wait", "twice max-runtime, at least a day more", "with --spot: limit on waiting and running together"),
         ("max-cost", "no limit", "stop before the cost exceeds this many US dollars"),
         ("price-per-hour", "as in `wrn plan`", "price of one instance, in US dollars"),
         ("fallback", "none", "what to try next without quota or capacity, in order: g6.xlarge,us-west-2:g5.xlarge"),
@@ -149,8 +153,8 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
         instance_count=read("instance_count", whole, 1),
         volume_gb=read("volume_gb", whole, DeployOptions.volume_gb),
         spot=given["spot"],
-        max_runtime=read("max_runtime", duration, DAY),
-        max_wait=read("max_wait", duration, 0),
+        max_runtime=read("max_runtime", time_limit, 0),
+        max_wait=read("max_wait", time_limit, 0),
         max_cost=read("max_cost", dollars, 0.0),
         price_per_hour=given_price or (known.usd_per_hour if known else 0.0),
         own_price=Price(given_price, place, GIVEN) if given_price else None,
@@ -218,6 +222,14 @@ def duration(text: str) -> int:
     if found is None:
         raise ValueError("is not a time; give one such as 90m, 12h or 2d")
     return int(float(found[1]) * UNITS[found[2]])
+
+
+def time_limit(text: str) -> int:
+    """Seconds, at least 1: 0 stands for the default."""
+    seconds = duration(text)
+    if not seconds:
+        raise ValueError("must be at least 1 s")
+    return seconds
 
 
 def minutes(text: str) -> int:

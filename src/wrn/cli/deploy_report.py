@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 
 from wrn.aws.console import job_url, logs_url
-from wrn.aws.deploying.capacity import Choice, options_for
+from wrn.aws.deploying.capacity import Choice
 from wrn.aws.deploying.launch import Launched
-from wrn.aws.options import HOUR, OWNER_TAG, DeployOptions, limits, span
+from wrn.aws.options import (
+    HOUR,
+    LIMIT_FACTOR,
+    LONGEST_LIMIT,
+    LONGEST_RUN,
+    OWNER_TAG,
+    SHORTEST_LIMIT,
+    DeployOptions,
+    as_flag,
+    default_wait,
+    holding_limit,
+    limits,
+    most_usd,
+    span,
+)
 from wrn.aws.planning.estimate import Estimate
 from wrn.aws.prices import BUNDLED_REGION, SAME_PRICES
 from wrn.aws.requests.bundle import Bundle
@@ -52,31 +67,61 @@ def policy_notes(options: DeployOptions) -> list[str]:
     return lines
 
 
-def expectations(expected: Estimate | None, options: DeployOptions, ways: Sequence[Choice]) -> list[str]:
-    """The expected time and cost, how this instance compares, and the fallbacks."""
+def expectations(attempts: Sequence[tuple[DeployOptions, Estimate | None]]) -> list[str]:
+    """The expected time and cost, how this instance compares, its time limit, and the fallbacks.
+
+    attempts: the options and the estimate of each place, in order.
+    """
+    (options, expected), *others = attempts
     lines = (
         [expected_line(expected), expected.why] if expected else ["expected time and cost: unknown for this deployment"]
     )
+    if not (options.max_runtime or options.max_cost):
+        lines.append(_default_limit_line(options))
+    if others:
+        lines.append(f"without quota or capacity: {', then '.join(_fallback(place) for place, _ in others)}")
+    return lines + list(dict.fromkeys(line for attempt in attempts for line in too_long(*attempt)))
+
+
+def _default_limit_line(options: DeployOptions) -> str:
+    runtime = limits(options).runtime
+    if runtime == options.max_wait:
+        why = "that of --max-wait"
+    elif options.instance_type in options.expected:
+        bounds = f"at least {span(SHORTEST_LIMIT)}, at most {span(LONGEST_LIMIT)}"
+        expected = "the expected time" if options.instance_count == 1 else "what one instance is expected to take"
+        why = f"{LIMIT_FACTOR} times {expected}, {bounds}"
+    else:
+        why = "as it is not known how long it takes"
+    return f"time limit: {span(runtime)} ({why}); a job that reaches it has saved, and wrn resume continues it"
+
+
+def too_long(options: DeployOptions, expected: Estimate | None) -> list[str]:
+    """A warning if the job is expected to take longer than its time limit, with the flags that would hold it."""
     allowed = limits(options).runtime
-    if expected and expected.hours * HOUR > allowed:
-        what = (
-            "; the job trains as many epochs as fit, fewer than the recipe's: raise --max-cost and --max-runtime"
-            if options.max_cost
-            else "; raise --max-runtime"
-        )
-        lines.append(
-            f"careful: that exceeds the {span(allowed)} after which the job is stopped{what}, or use a faster instance"
-        )
-    if len(ways) > 1:
-        others = [f"{way}{_ceiling(options_for(options, way, 2))}" for way in ways[1:]]
-        lines.append(f"without quota or capacity: {', then '.join(others)}")
-    return lines
+    if expected is None or (seconds := expected.hours * HOUR) <= allowed:
+        return []
+    head = f"careful: {options.instance_type} is expected to take {span(seconds)}, but the job is stopped after "
+    head += span(allowed)
+    head += ", having trained as many epochs as fit" if options.max_cost else "; wrn resume then continues it"
+    if seconds > LONGEST_RUN:
+        return [f"{head}; SageMaker stops every job after 28 days: use a faster instance"]
+    needed = holding_limit(seconds)
+    flags = []
+    if options.max_runtime or not options.max_cost:
+        flags.append(f"--max-runtime {as_flag(needed)}")
+    if options.max_cost:
+        flags.append(f"--max-cost {math.ceil(most_usd(options, needed) or 0)}")
+    if 0 < options.max_wait < needed:
+        flags.append(f"--max-wait {as_flag(default_wait(needed))}")
+    return [f"{head}; give {' '.join(flags)}, or use a faster instance"]
 
 
-def _ceiling(options: DeployOptions) -> str:
-    cost = limits(options).cost
+def _fallback(options: DeployOptions) -> str:
+    most = limits(options)
     by = f", at {BUNDLED_REGION}'s price" if _is_foreign(options) else ""
-    return "" if cost is None else f" for at most ${cost:.2f}{by}"
+    money = "" if most.cost is None else f" and ${most.cost:.2f}{by}"
+    return f"{Choice(options.region, options.instance_type, options.spot)} for at most {span(most.runtime)}{money}"
 
 
 def _is_foreign(options: DeployOptions) -> bool:

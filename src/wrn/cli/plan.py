@@ -10,6 +10,7 @@ from typing import Any
 
 from wrn.aws.images import ACCOUNTS, registry
 from wrn.aws.instances import Mfu
+from wrn.aws.options import HOUR, LIMIT_FACTOR, LONGEST_LIMIT, SHORTEST_LIMIT, default_limit, span
 from wrn.aws.planning import workload
 from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
 from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, bundled_prices, live_prices
@@ -149,6 +150,10 @@ def explanations(rows: Sequence[Row], assumptions: Assumptions) -> list[str]:
         f"at least {assumptions.pass_milliseconds:g} ms per pass; what fits in memory; "
         f"spot costs {SPOT_SHARE:.0%} of on demand, not counting time lost to interruptions"
     )
+    lines.append(
+        f"wrn deploy stops a job after {LIMIT_FACTOR} times these hours, but not before {span(SHORTEST_LIMIT)} and no "
+        f"later than {span(LONGEST_LIMIT)}, unless --max-runtime or --max-cost is given; wrn resume continues it"
+    )
     return lines
 
 
@@ -237,6 +242,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         "memory_needed_gib": round(row.memory_gib, 2),
         "seconds_per_epoch": row.seconds_per_epoch,
         "hours": row.hours,
+        "default_max_runtime_hours": default_limit(row.hours * HOUR) / HOUR,
         "on_demand_usd": row.cost,
         "spot_usd_estimate": row.spot_cost,
         "usd_per_hour": row.price.usd_per_hour,

@@ -15,7 +15,7 @@ pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
 
 from aws_account import client, describe, keys_of, weights
 from data_files import write_pictures
-from deployed import ROOT, Desk, folder_flags
+from deployed import ROOT, TINY, Desk, folder_flags
 from standin import StandIn
 from standin.wire import Call, Environ
 
@@ -119,6 +119,28 @@ def test_capacity_comes_with_the_third_choice(desk: Desk, pictures: tuple[str, .
     assert desk.aws.job("third-3", "us-west-2").status == "InProgress"
     assert "next: ml.m5.xlarge in us-east-1" in done.err
     assert len(client("s3").list_buckets()["Buckets"]) == 2
+
+
+def test_the_time_limit_is_reached_and_resume_continues(desk: Desk, pictures: tuple[str, ...]) -> None:
+    """Nobody gave a limit: the job has the default one, and what it learned until then is saved."""
+    tiny = " ".join(TINY).replace("--max-runtime 10m ", "").split()
+    flags = (*tiny, *pictures, "--epochs", "40", "--checkpoint-minutes", "0")
+    desk.wrn("deploy", "--yes", "--name", "long", *flags)
+    assert describe("long")["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
+    job = desk.aws.job("long")
+    job.wait_for_line(" epoch=2 ")
+    job.pass_time(86400)
+    job.join()
+    told = describe("long")
+    assert (told["TrainingJobStatus"], told["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    step = job.wait_for_line("stopped by SIGTERM after step ").partition("after step ")[2].partition(";")[0]
+    assert "resumes from s3://" in desk.wrn("resume", "long", "--yes", "--max-runtime", "9m").err
+    again = desk.aws.job("long-r2")
+    again.join()
+    assert f"resumed from step {step} " in again.output
+    assert "fresh start" not in again.output
+    assert describe("long-r2")["TrainingJobStatus"] == "Completed"
+    assert describe("long-r2")["StoppingCondition"] == {"MaxRuntimeInSeconds": 540}
 
 
 def test_every_third_call_throttled(desk: Desk) -> None:

@@ -78,7 +78,7 @@ def test_two_in_the_same_second_are_two_jobs(faults: Faults, capsys: pytest.Capt
 
 
 def test_asked_once(faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    asking = [word for word in SYNTHETIC if word != "--yes"]
+    asking = [*(word for word in SYNTHETIC if word != "--yes"), "--max-runtime", "24h"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert main(asking) == 2
     assert "no terminal to confirm on" in capsys.readouterr().err
@@ -278,7 +278,7 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
         assert main([*elsewhere, "--name", name]) == 0
         told = capsys.readouterr()
         assert json.loads(told.out)["max_cost_usd"] == pytest.approx(5.0, abs=0.01)
-        assert "then ml.g5.xlarge in eu-west-1 for at most $5.00, then" in told.err
+        assert "then ml.g5.xlarge in eu-west-1 for at most 102 min and $5.00, then" in told.err
         hours[name] = json.loads(told.out)["max_runtime_hours"]
     assert asked == ["eu-west-1"] * 3
     assert hours["home"] == hours["as-home"] == pytest.approx(2 * hours["dear"], rel=0.05)
@@ -299,8 +299,8 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
         assert "out of --fallback, or give --max-runtime instead" in error
     assert len(faults.created) == sent
     free = [word for word in flags if word not in ("--max-cost", "5")]
-    assert main([*free, "--fallback", "sa-east-1:g5.xlarge"]) == 0
-    assert "in sa-east-1 for at most $33.91, at us-west-2's price" in capsys.readouterr().err
+    assert main([*free, "--max-runtime", "24h", "--fallback", "sa-east-1:g5.xlarge"]) == 0
+    assert "in sa-east-1 for at most 24.0 h and $33.91, at us-west-2's price" in capsys.readouterr().err
 
 
 def test_a_price_that_was_given_is_recorded(faults: Faults) -> None:

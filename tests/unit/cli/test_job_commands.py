@@ -188,7 +188,7 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     assert main(["resume", "wrn-a", "--instance-type", "g6.xlarge", "--max-minutes", "30", "--yes"]) == 0
     told = capsys.readouterr().err
     assert "wrn-a-r2 started; it starts from scratch: s3://" in told
-    assert "is empty, for at most $0.66" in told
+    assert "is empty, for at most 30 min and $0.66" in told
     assert "next: wrn logs -f wrn-a-r2" in told
     fresh = client("sagemaker").describe_training_job(TrainingJobName="wrn-a-r2")
     assert fresh["CheckpointConfig"]["S3Uri"] == f"s3://{BUCKET}/wrn/checkpoints/wrn-a"

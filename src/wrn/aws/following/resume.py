@@ -8,7 +8,7 @@ from typing import Any
 
 from wrn.aws.faults import Denied, NotThere
 from wrn.aws.jobs import Job, describe, owner_guard, split_uri, summaries
-from wrn.aws.options import LOCAL_STORAGE, USER_TAG, family
+from wrn.aws.options import LOCAL_STORAGE, USER_TAG, default_wait, family
 from wrn.aws.prices import PRICE_VARIABLE
 from wrn.aws.session import Session
 from wrn.errors import AwsError
@@ -75,7 +75,7 @@ def resume_request(
     if max_runtime:
         limits = {**request.get("StoppingCondition", {}), "MaxRuntimeInSeconds": max_runtime}
         if "MaxWaitTimeInSeconds" in limits:
-            limits["MaxWaitTimeInSeconds"] = max(limits["MaxWaitTimeInSeconds"], 2 * max_runtime)
+            limits["MaxWaitTimeInSeconds"] = max(limits["MaxWaitTimeInSeconds"], default_wait(max_runtime))
         request["StoppingCondition"] = limits
     return request
 

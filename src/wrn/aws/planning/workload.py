@@ -11,7 +11,7 @@ from wrn.config.stages import parse_stages
 
 FLOP_PER_MULTIPLY_ADD = 2
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
-"""For CIFAR-10, CIFAR-100 and the synthetic set; assumed for a folder."""
+"""For CIFAR-10, CIFAR-100 and the synthetic set; assumed for a folder of unknown size."""
 
 CONTEXT_GIB = 1.5
 """Assumed: the CUDA context and cuDNN's workspace."""
@@ -107,8 +107,14 @@ def global_batch(config: Config, gpus: int) -> int:
 
 def train_images(config: Config) -> int:
     """Images of one epoch."""
-    images = min(config.train_images, TRAIN_IMAGES) or TRAIN_IMAGES
-    return round(images * (1 - config.val_fraction))
+    return round(_labelled(config) * (1 - config.val_fraction))
+
+
+def _labelled(config: Config) -> int:
+    """Images of the training split, before any are held out. Only an image folder may have more than CIFAR."""
+    if config.dataset == "folder":
+        return config.train_images or TRAIN_IMAGES
+    return min(config.train_images, TRAIN_IMAGES) or TRAIN_IMAGES
 
 
 def flop_per_image(config: Config, side: int = 32) -> int:
@@ -126,8 +132,7 @@ def evaluation_flop(config: Config) -> float:
     """FLOP of all evaluations: each due epoch on the validation split, or on the test split if there is none."""
     every = config.eval_epochs
     times = -(-config.epochs // every) if every else 1
-    images = min(config.train_images, TRAIN_IMAGES) or TRAIN_IMAGES
     scored = times * TEST_IMAGES
     if config.val_fraction:
-        scored = times * round(images * config.val_fraction) + TEST_IMAGES
+        scored = times * round(_labelled(config) * config.val_fraction) + TEST_IMAGES
     return scored * FLOP_PER_MULTIPLY_ADD * multiply_adds(config) * (2 if config.tta else 1)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from wrn.aws.options import LONGEST_RUN
 from wrn.errors import AwsError
 
 FLAGS = {
@@ -43,9 +44,6 @@ FORMS = {
     "Value": "must be at most 256 letters, digits, spaces or any of _ . : / = + - @",
 }
 """The required form of a string in words, instead of the service model's regular expression and bounds."""
-
-LONGEST_RUN = 28 * 86400
-"""Seconds, by the documentation of StoppingCondition; not in the service model."""
 
 # Java's character classes, as parts of a Python character class.
 CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\w", r"\p{Z}": " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"}

@@ -86,7 +86,7 @@ def test_all_options() -> None:
         instance_type="ml.m5.xlarge", network_isolation=True, tags={"team": "vision"}, data_uri="s3://b/x",
     )  # fmt: skip
     request = job(everything)
-    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 90000}
     assert request["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     assert request["OutputDataConfig"]["KmsKeyId"] == request["ResourceConfig"]["VolumeKmsKeyId"] == "abc"
     assert request["EnableManagedSpotTraining"]
@@ -146,7 +146,7 @@ def test_money_and_time() -> None:
     plain = limits(OPTIONS)
     assert (plain.runtime, plain.wait, plain.cost) == (86400, 0, None)
     bought = limits(replace(OPTIONS, max_cost=7.2, price_per_hour=3.6, instance_count=2, spot=True))
-    assert (bought.runtime, bought.wait) == (3300, 6600)
+    assert (bought.runtime, bought.wait) == (3300, 3300 + 86400)
     assert bought.cost == pytest.approx(7.2)
     assert limits(replace(OPTIONS, max_cost=7.2, price_per_hour=3.6, keep_warm=1000)).runtime == 5900
     assert limits(replace(OPTIONS, max_cost=1000, price_per_hour=3.6, max_runtime=600)).runtime == 600

@@ -19,7 +19,7 @@ RANKS = {
     "model": 3,
     **dict.fromkeys(("data", "kernels"), 4),
     **dict.fromkeys(("config", "errors", "streams", "strict_json", "tensors"), 5),
-    "wrapping": 6,
+    **dict.fromkeys(("filesystem", "wrapping"), 6),
 }
 """A room may import rooms with a higher number; `config` may import `errors`."""
 
@@ -73,6 +73,15 @@ def test_boto3_is_imported_inside_functions_only(path: Path) -> None:
             names = [alias.name for alias in inner.names] if isinstance(inner, ast.Import) else []
             names += [inner.module or ""] if isinstance(inner, ast.ImportFrom) else []
             assert not any(name.startswith(("boto3", "botocore")) for name in names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_is_there_is_asked_in_one_place(path: Path) -> None:
+    """pathlib's methods raise for unreadable folders, long names and NULs in some versions of Python only."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    asked = {ast.unparse(call.func) for call in calls if isinstance(call.func, ast.Attribute) and not call.args}
+    asked -= {"entry.is_file", "entry.is_dir"}  # those of os.scandir are alike everywhere, and need no system call
+    assert not [name for name in asked if name.endswith((".exists", ".is_file", ".is_dir"))], "use wrn.filesystem"
 
 
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").rglob("*.py"))], ids=str)

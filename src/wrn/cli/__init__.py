@@ -97,6 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for stream in (sys.stdout, sys.stderr):
                 drop(stream)
             return USER
+        if isinstance(error, OSError):
+            from wrn.cli.os_errors import sentence
+
+            if (line := sentence(error, rest)) is not None:
+                _complain(f"{label}: {line}\n")
+                return USER
         _complain(f"{_trace()}{label}: this is a bug; please report the lines above with the command\n")
         return BUG
 

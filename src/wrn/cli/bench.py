@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from wrn.cli.values import seconds, sizes, whole, writable
+from wrn.cli.values import reachable, seconds, sizes, whole, writable
 from wrn.config.files import nearest
 from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.errors import DONE, TrainingError
@@ -71,7 +70,7 @@ def train(arguments: Sequence[str]) -> int:
 
 def inference(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn bench inference", parents=[common(), machine(28, 10)], allow_abbrev=False)
-    parser.add_argument("--model-dir", type=Path, metavar="D", help="a trained model [random weights]")
+    parser.add_argument("--model-dir", type=reachable, metavar="D", help="a trained model [random weights]")
     parser.add_argument(
         "--batch-sizes", type=sizes, default=(1, 8, 64, 512), metavar="LIST", help='images per batch ["1 8 64 512"]'
     )
@@ -115,7 +114,7 @@ def checkpoint(arguments: Sequence[str]) -> int:
     parser.add_argument("--batch-size", type=whole, default=16, metavar="N", help="images per step [16]")
     parser.add_argument("--steps", type=whole, default=6, metavar="N", help="steps around each checkpoint [6]")
     parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="number of checkpoints [5]")
-    parser.add_argument("--folder", type=Path, metavar="D", help="where to write [a temporary folder]")
+    parser.add_argument("--folder", type=reachable, metavar="D", help="where to write [a temporary folder]")
     options = parser.parse_args(arguments)
     from wrn.benchmarking import checkpoint as benchmark
 

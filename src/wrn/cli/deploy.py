@@ -152,7 +152,7 @@ def show(task: Task) -> int:
             f"prices: those of the US here; a real deployment uses and records AWS's prices for {', '.join(foreign)}"
         )
     if task.flags["write_json"]:
-        notes += write_files(Path(task.flags["write_json"]), calls[-1].request, task, options, data)
+        notes += write_files(task.flags["write_json"], calls[-1].request, task, options, data)
     if task.flags["dry_run"]:
         shown = [{"service": call.service, "operation": call.operation, "request": call.request} for call in calls]
         sys.stdout.write(to_json(shown, indent=2) + "\n")

@@ -15,6 +15,7 @@ from wrn.aws.deploying.launch import Patience
 from wrn.aws.options import DAY, HOUR, DeployOptions, job_name
 from wrn.aws.partitions import REGION
 from wrn.aws.prices import GIVEN, Price, bundled_prices
+from wrn.cli.values import reachable
 from wrn.config.flags import Parser
 from wrn.config.layers import Resolved
 from wrn.errors import AwsError
@@ -26,11 +27,14 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": HOUR, "d": DAY}
 
 
 def add_deploy_flags(parser: Parser) -> None:
-    """The flags of a deployment; all are strings here, and `read_wishes` parses them."""
+    """The flags of a deployment; all but paths are strings here, and `read_wishes` parses them."""
     group = parser.add_argument_group("Deployment")
     group.add_argument("--dry-run", action="store_true", help="print every request as JSON and send nothing")
     group.add_argument(
-        "--write-json", metavar="FILE", help="write the job's request, for the aws command, and the code"
+        "--write-json",
+        type=reachable,
+        metavar="FILE",
+        help="write the job's request, for the aws command, and the code",
     )
     group.add_argument(
         "--print-policy", action="store_true", help="print the IAM policy that this deployment needs, as JSON"
@@ -81,10 +85,15 @@ def add_deploy_flags(parser: Parser) -> None:
         ("image-uri", "AWS's PyTorch image", "container image; auto: the one of `wrn image push`"),
         ("vpc-config", "none", "subnets and security groups: subnet-a,subnet-b,sg-c"),
         ("kms-key", "none", "id or ARN of the key that encrypts results and disks"),
-        ("local-dir", "runs/local/<name>", "with --local: folder for the job and its results"),
         ("interrupt-after", "never", "with --local --spot: interrupt the job after this time; 60,60: twice"),
     ):
         group.add_argument(f"--{name}", metavar="X", help=f"{text} [{default}]")
+    group.add_argument(
+        "--local-dir",
+        type=reachable,
+        metavar="D",
+        help="with --local: folder for the job and its results [runs/local/<name>]",
+    )
     group.add_argument("--spot", action="store_true", help="use spot instances: cheaper, but they can be interrupted")
     group.add_argument(
         "--alarms", action="store_true", help="create a dashboard, an alarm on failed jobs and a monthly budget"

@@ -30,7 +30,7 @@ def rehearse(task: Task) -> int:
     """Run the job, showing its output as it comes. Raises AwsError, with the reason, if it fails."""
     task, data = with_data(task)
     options = with_key(task.options, data)
-    folder = Path(task.flags["local_dir"] or Path("runs/local", options.name))
+    folder = task.flags["local_dir"] or Path("runs/local", options.name)
     job = Rehearsal(
         request=training_job(task.config, task.base, task.recipe, options),
         folder=folder,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from wrn.cli.report import percent, say, table
+from wrn.cli.values import reachable
 from wrn.config.flags import Parser
 from wrn.config.paths import data_search
 from wrn.data.layout import some
@@ -16,8 +16,8 @@ from wrn.strict_json import to_json
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn evaluate", description="Score a model directory on the test split.", allow_abbrev=False)
-    parser.add_argument("--model-dir", required=True, type=Path, metavar="D", help="the model/ folder of a run")
-    parser.add_argument("--data-dir", type=Path, metavar="D", help="folder that holds the data [as for wrn train]")
+    parser.add_argument("--model-dir", required=True, type=reachable, metavar="D", help="the model/ folder of a run")
+    parser.add_argument("--data-dir", type=reachable, metavar="D", help="folder that holds the data [as for wrn train]")
     parser.add_argument(
         "--dataset",
         choices=("cifar100", "cifar10", "folder", "synthetic"),

@@ -11,6 +11,7 @@ from wrn.aws.following.fetch import fetch
 from wrn.aws.jobs import describe
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, with_session
+from wrn.cli.values import reachable
 from wrn.errors import DONE
 from wrn.strict_json import to_json
 
@@ -20,7 +21,9 @@ def main(arguments: Sequence[str]) -> int:
         "fetch", "Fetch a job's model and records.", "JOB [--output-dir D] [--force] [--region R] [--json]"
     )
     parser.add_argument("job", metavar="JOB", help="name of the job; `wrn jobs` lists them")
-    parser.add_argument("--output-dir", metavar="D", type=Path, help="folder for model/, history.jsonl ... [runs/JOB]")
+    parser.add_argument(
+        "--output-dir", metavar="D", type=reachable, help="folder for model/, history.jsonl ... [runs/JOB]"
+    )
     parser.add_argument("--force", action="store_true", help="replace the results of another job in the folder")
     options = parser.parse_args(arguments)
     return with_session(options, bring)

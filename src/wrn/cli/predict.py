@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wrn.cli.report import percent, say, table
-from wrn.cli.values import whole
+from wrn.cli.values import reachable, whole
 from wrn.config.flags import Parser
 from wrn.errors import DONE, DataError
 from wrn.strict_json import to_json
@@ -15,7 +15,7 @@ from wrn.strict_json import to_json
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="wrn predict", description="Classify pictures.", allow_abbrev=False)
-    parser.add_argument("--model-dir", required=True, type=Path, metavar="D", help="the model/ folder of a run")
+    parser.add_argument("--model-dir", required=True, type=reachable, metavar="D", help="the model/ folder of a run")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files; resized to 32x32")
     parser.add_argument("--top", type=whole, default=5, metavar="K", help="how many classes to show [5]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [auto]")

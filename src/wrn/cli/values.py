@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from wrn.filesystem import exists, user_path
+
 
 def refusal(text: str, wanted: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"{text!r} is not allowed; give {wanted}")
@@ -52,15 +54,23 @@ def _number(text: str, wanted: str, allowed: Callable[[float], bool], unit: str 
     return value
 
 
+def reachable(text: str) -> Path:
+    """A file or folder, which need not exist."""
+    try:
+        return user_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; {error}") from None
+
+
 def writable(text: str) -> Path:
     """A writable file, checked first so that minutes of measurements are not lost."""
-    path = Path(text)
+    file = reachable(text)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        path.open("a").close()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = not exists(file)
+        file.open("a").close()
         if new:
-            path.unlink()
+            file.unlink()
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path} cannot be written ({error.strerror}); give another file") from None
-    return path
+        raise argparse.ArgumentTypeError(f"{file} cannot be written ({error.strerror}); give another file") from None
+    return file

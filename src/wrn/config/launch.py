@@ -16,6 +16,7 @@ from typing import Any
 
 from wrn.config.paths import sagemaker_base
 from wrn.errors import ConfigError
+from wrn.filesystem import is_file
 
 MASTER_PORT = "7777"
 """Where the first host of a SageMaker job listens for the others."""
@@ -146,7 +147,7 @@ def hyperparameter_flags(environ: Mapping[str, str] | None = None) -> list[str]:
     environ = os.environ if environ is None else environ
     base = sagemaker_base(environ)
     path = None if base is None else base / "input/config/hyperparameters.json"
-    if path is None or "SM_HPS" in environ or not path.is_file():
+    if path is None or "SM_HPS" in environ or not is_file(path):
         return []
     try:
         values = dict(json.loads(path.read_text(encoding="utf-8")))

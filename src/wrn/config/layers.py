@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from wrn.config.files import SECTION_NAMES, canonical, entries, nearest, read_mapping, shown
 from wrn.config.schema import ALIASES, Config
 from wrn.errors import ConfigError
+from wrn.filesystem import is_dir, is_file, user_path
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def recipe_root() -> Path:
     """The folder that holds config.yaml and configs/: the repository, or the copy inside an installed package."""
     package = Path(__file__).resolve().parents[1]
     bundled = package / "recipes"
-    return bundled if bundled.is_dir() else package.parents[1]
+    return bundled if is_dir(bundled) else package.parents[1]
 
 
 def recipe_names() -> list[str]:
@@ -51,7 +52,7 @@ def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
     """
     layers = []
     base = recipe_root() / "config.yaml"
-    if base.is_file():
+    if is_file(base):
         layers.append(read_layer(base, "config.yaml"))
     name = "standard"
     problems = []
@@ -68,20 +69,22 @@ def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
 
 def find_recipe(recipe: str) -> Path:
     """The file of a recipe given by name or path. Raises ConfigError listing the known recipes."""
-    if recipe.endswith((".yaml", ".yml")):
-        path = Path(recipe)
-        # configs/x.yaml means the one that ships with the program, from any working directory.
-        shipped = recipe_root() / recipe
-        path = path if path.is_file() or not shipped.is_file() else shipped
-        if not path.is_file():
-            named = nearest(path.stem, recipe_names()).replace("mean ", "mean --recipe ")
-            raise ConfigError(f"recipe: there is no file {recipe}{named or '; give an existing YAML file'}")
-        return path
-    path = recipe_root() / "configs" / f"{recipe}.yaml"
-    if not path.is_file():
-        known = recipe_names()
-        hint = nearest(recipe, known) or ("; a file name must end in .yaml" if Path(recipe).is_file() else "")
+    known = recipe_names()
+    if recipe in known[1:]:
+        return recipe_root() / "configs" / f"{recipe}.yaml"
+    try:
+        path = user_path(recipe)
+    except ValueError as error:
+        raise ConfigError(f"recipe: {shown(recipe)} is not allowed; {error}") from None
+    if not recipe.endswith((".yaml", ".yml")):
+        hint = nearest(recipe, known) or ("; a file name must end in .yaml" if is_file(path) else "")
         raise ConfigError(f'recipe: "{recipe}" is not known{hint}; choose from {", ".join(known)}')
+    # configs/x.yaml means the one that ships with the program, from any working directory.
+    shipped = recipe_root() / recipe
+    path = path if is_file(path) or not is_file(shipped) else shipped
+    if not is_file(path):
+        named = nearest(path.stem, known).replace("mean ", "mean --recipe ")
+        raise ConfigError(f"recipe: there is no file {recipe}{named or '; give an existing YAML file'}")
     return path
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from wrn.config.schema import Config
+from wrn.filesystem import exists, is_dir, is_file
 
 TRAINING_CHANNELS = ("training", "train")
 """Input channels that may contain the data set, in this order."""
@@ -75,14 +77,16 @@ def data_search(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
 def sagemaker_base(environ: Mapping[str, str]) -> Path | None:
     """/opt/ml (or its replacement) inside a training container, else None."""
     base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
-    inside = "SM_MODEL_DIR" in environ or (base / "input/config/hyperparameters.json").is_file()
-    return base if inside else None
+    with suppress(OSError):  # on somebody's machine, /opt/ml may be somebody else's
+        if "SM_MODEL_DIR" in environ or is_file(base / "input/config/hyperparameters.json"):
+            return base
+    return None
 
 
 def _channel(base: Path, environ: Mapping[str, str]) -> Path | None:
     for channel in TRAINING_CHANNELS:
         path = Path(environ.get(f"SM_CHANNEL_{channel.upper()}", base / "input/data" / channel))
-        if path.is_dir():
+        if is_dir(path):
             return path
     return None
 
@@ -92,7 +96,7 @@ def new_run_dir(recipe: str) -> Path:
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
     path = Path("runs", stem)
     number = 2
-    while path.exists():
+    while exists(path):
         path = Path("runs", f"{stem}-{number}")
         number += 1
     return path

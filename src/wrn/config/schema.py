@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from wrn.config.architecture import nearest_depths
 from wrn.config.conflicts import conflicts
 from wrn.config.stages import as_text, format_stages, parse_milestones, parse_stages
+from wrn.filesystem import user_path
 
 
 class Section(BaseModel):
@@ -29,11 +30,8 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _expand_home(cls, value: Any) -> Any:
-        try:
-            return value.expanduser() if isinstance(value, Path) else value  # shells do not in --output-dir=~/x
-        except RuntimeError:
-            raise ValueError("there is no such user; give the full path") from None
+    def _paths_can_be_reached(cls, value: Any) -> Any:
+        return user_path(value) if isinstance(value, Path) else value
 
 
 class DataSection(Section):
@@ -340,6 +338,11 @@ class OutputSection(Section):
 
     tensorboard: bool = False
     """Write TensorBoard events to the run directory."""
+
+    @field_validator("resume")
+    @classmethod
+    def _checkpoint_can_be_reached(cls, value: str) -> str:
+        return value if value in ("auto", "never") else str(user_path(value))
 
 
 class Config(

@@ -25,6 +25,7 @@ from wrn.data.order import epoch_order, share_of, steps_in_epoch
 from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
 from wrn.errors import ConfigError
+from wrn.filesystem import is_file
 
 
 def load_transform(file: Path | None) -> Any:
@@ -45,7 +46,7 @@ def load_transform(file: Path | None) -> Any:
                 albumentations.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, p=0.5),
             ]
         )
-    if not file.is_file():
+    if not is_file(file):
         raise ConfigError(f"albumentations_file: there is no file {file}; give one that albumentations.save wrote")
     try:
         transform = albumentations.load(file, data_format="json" if file.suffix == ".json" else "yaml")

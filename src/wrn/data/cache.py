@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wrn.config.paths import data_cache_dirs
 from wrn.data.dataset import Dataset, Split
+from wrn.filesystem import exists
 from wrn.strict_json import to_json
 from wrn.tensors import save_tensors
 
@@ -168,7 +169,7 @@ def _write(path: Path, identity: str, tensors: Mapping[str, Tensor], facts: Mapp
 
 def _may_write(folder: Path) -> bool:
     """Whether the nearest existing folder is meant to be writable: root could write to a read-only one, too."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    existing = next(place for place in (folder, *folder.absolute().parents) if exists(place))
     return bool(existing.stat().st_mode & 0o222) and os.access(existing, os.W_OK)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from wrn.data.pickles import read_pickle
 from wrn.errors import DataError
+from wrn.filesystem import is_dir, is_file
 
 if TYPE_CHECKING:
     from wrn.data.dataset import Dataset
@@ -59,7 +60,7 @@ class Found:
     @property
     def files(self) -> tuple[Path, ...]:
         """The file or files that are read."""
-        return tuple(self.path / name for name in self.form.md5) if self.path.is_dir() else (self.path,)
+        return tuple(self.path / name for name in self.form.md5) if is_dir(self.path) else (self.path,)
 
     def load(self) -> Dataset:
         """Read, check and decode. Raises DataError naming the bad file and the fix."""
@@ -67,7 +68,7 @@ class Found:
 
     def members(self) -> Members:
         """The members, checked. Raises DataError naming the bad file and the fix."""
-        members = self._from_folder() if self.path.is_dir() else self._from_archive()
+        members = self._from_folder() if is_dir(self.path) else self._from_archive()
         for name, expected in self.form.md5.items():
             if name not in members:
                 raise DataError(f"{self.path}: {name} is missing; download the data set again")
@@ -125,18 +126,18 @@ def find_cifar(dataset: str, directory: Path) -> Found | None:
     """
     try:
         places = [found for form in FORMS if form.dataset == dataset for found in _places(form, directory)]
-        whole = [found for found in places if all(file.is_file() for file in found.files)]
+        whole = [found for found in places if all(is_file(file) for file in found.files)]
     except OSError as error:
-        raise DataError(f"{directory}: cannot be read ({error.strerror}); fix that or give another folder") from None
+        raise DataError(
+            f"{directory}: cannot be read ({error.strerror}); fix that or give another --data-dir"
+        ) from None
     return next(iter(whole + places), None)
 
 
 def _places(form: Form, directory: Path) -> list[Found]:
     """Where parts of a form are, complete or not."""
-    folders = [
-        folder for folder in (directory / form.folder, directory) if any((folder / n).is_file() for n in form.md5)
-    ]
-    archives = [file for file in (directory / form.archive, directory) if file.name == form.archive and file.is_file()]
+    folders = [folder for folder in (directory / form.folder, directory) if any(is_file(folder / n) for n in form.md5)]
+    archives = [file for file in (directory / form.archive, directory) if file.name == form.archive and is_file(file)]
     return [Found(form, path) for path in folders + archives]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from wrn.errors import DataError
+from wrn.filesystem import exists, is_file
 
 ProgressCallback = Callable[[int, int | None], None]
 """Called with the bytes downloaded so far and, if the server reports it, the total."""
@@ -75,7 +76,7 @@ def fetch(
     deadline = time.monotonic() + limit_s
     try:
         with _made(directory, lock), FileLock(lock, timeout=min(limit_s, LONGEST_WAIT_S)):
-            if not path.is_file():
+            if not is_file(path):
                 progress = on_progress or (lambda done, total: None)
                 _Fetch(archive, path, timeout_s, deadline, progress).run()
     except Timeout:
@@ -97,7 +98,7 @@ def fetch(
 @contextmanager
 def _made(folder: Path, lock: Path) -> Iterator[None]:
     """Create the folder for the block; keep it only if the block leaves more in it than the lock."""
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    new = [place for place in (folder, *folder.parents) if not exists(place)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -136,7 +137,7 @@ class _Fetch:
         while waiting and time.monotonic() < self.deadline:
             url = waiting.popleft()
             try:
-                resumed = part.exists() and part.stat().st_size > 0
+                resumed = exists(part) and part.stat().st_size > 0
                 self._append(url, part, patient=url in slow or not waiting)
                 if _md5(part) == self.archive.md5:
                     part.replace(self.path)
@@ -165,7 +166,7 @@ class _Fetch:
         import requests
         import urllib3
 
-        have = part.stat().st_size if part.exists() else 0
+        have = part.stat().st_size if exists(part) else 0
         # The file unchanged: some servers declare a .gz as compressed in transit, and it would be decompressed.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         try:

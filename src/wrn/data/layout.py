@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from wrn.errors import DataError
+from wrn.filesystem import is_dir
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TEST_NAMES = ("test", "val", "valid", "validation")
@@ -43,7 +44,7 @@ def list_pictures(directory: Path) -> Listing:
     try:
         _refuse_one_split(directory)
         train, walk = directory / "train", _Walk()
-        if not train.is_dir():
+        if not is_dir(train):
             raise DataError(
                 f"{directory}: has no folder train/; lay images out as train/<class>/*.png and test/<class>/*.png"
             )
@@ -97,14 +98,14 @@ def some(names: list[str]) -> str:
 
 def _refuse_one_split(directory: Path) -> None:
     above, names = directory.parent, ("train", *TEST_NAMES)
-    inside = any((directory / name).is_dir() for name in names)
-    if directory.name in names and ((above / "train").is_dir() or not inside):
+    inside = any(is_dir(directory / name) for name in names)
+    if directory.name in names and (is_dir(above / "train") or not inside):
         raise DataError(f"{directory}: is one split of the pictures; give the folder above it, {above}")
 
 
 def _test_folder(directory: Path) -> tuple[Path, tuple[str, ...]]:
     """The folder with the test images, and a remark if others could be meant. Raises DataError if there is none."""
-    present = [name for name in TEST_NAMES if (directory / name).is_dir()]
+    present = [name for name in TEST_NAMES if is_dir(directory / name)]
     if not present:
         raise DataError(f"{directory}: has no folder test/; put some images of each class into test/<class>/")
     chosen, *others = present
@@ -128,7 +129,7 @@ def _labelled(images: Mapping[str, list[Path]], classes: Iterable[str]) -> Files
 
 
 def _unreadable(error: OSError) -> DataError:
-    return DataError(f"{error.filename}: cannot be read ({error.strerror}); fix that")
+    return DataError(f"{error.filename}: cannot be read ({error.strerror}); fix that or give another --data-dir")
 
 
 class _Walk:

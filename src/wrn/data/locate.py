@@ -9,6 +9,7 @@ from pathlib import Path
 from wrn.data.cifar import TITLES, Found, find_cifar
 from wrn.data.download import ARCHIVES, ProgressCallback, Unreachable, fetch
 from wrn.errors import DataError
+from wrn.filesystem import exists, is_dir
 
 ANSWER_SECONDS, FETCH_SECONDS = 5.0, 180.0
 """How long `auto` waits for a server's answer, and for the whole archive, before it uses the synthetic set."""
@@ -68,11 +69,14 @@ def locate_folder(data_dir: Path | None, places: Sequence[Path], parts: Sequence
     """The folder with the user's images: a place that is not given must hold one of `parts`. Raises DataError if there
     is none."""
     for place in places:
-        if place.is_dir() and (data_dir is not None or any((place / part).is_dir() for part in parts)):
-            return place
+        try:
+            if is_dir(place) and (data_dir is not None or any(is_dir(place / part) for part in parts)):
+                return place
+        except OSError as error:
+            raise DataError(f"{place}: cannot be read ({error.strerror}); give another folder as --data-dir") from None
     layout = f"{parts[0]}/<class>/"
     if data_dir is not None:
-        what = "is a file" if data_dir.exists() else "there is no such folder"
+        what = "is a file" if exists(data_dir) else "there is no such folder"
         raise DataError(f"{data_dir}: {what}; give the folder that holds {layout} as --data-dir")
     looked = ", ".join(map(str, places)) or "nowhere"
     raise DataError(f"dataset folder: there is no folder with {layout} in {looked}; give it as --data-dir")
@@ -83,7 +87,7 @@ def _first_writable(places: Sequence[Path]) -> Path:
     if not places:
         raise DataError("there is no folder to download it to; give --data-dir")
     for place in places:
-        existing = next((p for p in (place, *place.absolute().parents) if p.exists()), None)
-        if existing is not None and existing.is_dir() and os.access(existing, os.W_OK):
+        existing = next((p for p in (place, *place.absolute().parents) if exists(p)), None)
+        if existing is not None and is_dir(existing) and os.access(existing, os.W_OK):
             return place
     raise DataError(f"cannot write to {', '.join(map(str, places))}; give a writable --data-dir")

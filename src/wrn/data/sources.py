@@ -13,6 +13,7 @@ from wrn.data.download import ProgressCallback
 from wrn.data.folder import load_folder, load_test_folder
 from wrn.data.layout import TEST_NAMES
 from wrn.data.locate import OutOfReach, locate_cifar, locate_folder, places_of
+from wrn.filesystem import is_dir
 
 
 def open_dataset(
@@ -55,7 +56,7 @@ def open_dataset(
 
 
 def _load(found: Found, on_message: Callable[[str], None]) -> Dataset:
-    near = found.path if found.path.is_dir() else found.path.parent
+    near = found.path if is_dir(found.path) else found.path.parent
     return load_cached(f"{found.form.folder} in {found.path.resolve()}", found.files, near, found.load, on_message)
 
 

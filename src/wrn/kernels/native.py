@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from wrn.config.paths import compile_cache
+from wrn.filesystem import exists
 
 FOLDER = Path(__file__).parent
 SOURCES = (FOLDER / "norm_act.cpp", FOLDER / "convolve.cpp", FOLDER / "winograd.cpp")
@@ -82,7 +83,7 @@ def _built() -> ctypes.CDLL | None:
     command = [compiler, *FLAGS, target]
     try:
         path = compile_cache() / f"kernels-{_fingerprint(command)}.so"
-        if not path.exists():
+        if not exists(path):
             _compile(command, path)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):  # disk full, no permission, another OpenMP than torch's, old compiler

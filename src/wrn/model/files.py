@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from wrn.config.architecture import Architecture
 from wrn.errors import ModelError
+from wrn.filesystem import is_dir, is_file
 from wrn.model.wide_resnet import WideResNet
 from wrn.strict_json import to_json
 from wrn.tensors import flush, save_tensors
@@ -120,12 +121,15 @@ def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:
 def read_info(directory: Path) -> ModelInfo:
     """Only the description, without the weights. Raises ModelError as `load_model` does."""
     path = directory / DESCRIPTION
-    if not directory.is_dir():
-        raise ModelError(f"{directory}: no such directory; give the model/ folder of a run as --model-dir")
-    if not path.is_file():
-        inside = directory / "model" / DESCRIPTION
-        hint = f"give {inside.parent}" if inside.is_file() else "give the model/ folder of a finished run"
-        raise ModelError(f"{directory}: contains no {DESCRIPTION}; {hint} as --model-dir")
+    try:
+        if not is_dir(directory):
+            raise ModelError(f"{directory}: no such directory; give the model/ folder of a run as --model-dir")
+        if not is_file(path):
+            inside = directory / "model" / DESCRIPTION
+            hint = f"give {inside.parent}" if is_file(inside) else "give the model/ folder of a finished run"
+            raise ModelError(f"{directory}: contains no {DESCRIPTION}; {hint} as --model-dir")
+    except OSError as error:
+        raise ModelError(f"{directory}: cannot be read ({error.strerror}); give another --model-dir") from None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values.pop("format")

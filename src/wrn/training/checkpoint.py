@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wrn.errors import CheckpointError
+from wrn.filesystem import exists, is_file
 from wrn.strict_json import to_json
 from wrn.tensors import flush, save_tensors
 
@@ -205,7 +206,7 @@ class CheckpointStore:
                 # The checksum last: a kill between the two moves leaves a stray checksum, which is harmless. The other
                 # order would leave a checkpoint that looks incomplete and would be removed.
                 for name in (path, _checksum_of(path)):
-                    if name.exists():
+                    if exists(name):
                         name.replace(aside / name.name)
         except OSError as error:
             raise CheckpointError(
@@ -228,7 +229,7 @@ class CheckpointStore:
                 folder.rmdir()
         unfinished = list(self.directory.glob(".step-*.tmp"))
         if here:
-            unfinished += [path for path in self.paths() if not _checksum_of(path).exists()]
+            unfinished += [path for path in self.paths() if not exists(_checksum_of(path))]
         for path in unfinished:
             try:
                 path.unlink(missing_ok=True)
@@ -250,7 +251,7 @@ class CheckpointStore:
 
     def _remove_old(self, *, written: Path) -> None:
         """Keep the one just written, whatever the steps of the others, and the newest complete ones besides."""
-        others = [path for path in self.paths() if path != written and _checksum_of(path).is_file()]
+        others = [path for path in self.paths() if path != written and is_file(_checksum_of(path))]
         for path in others[self._keep - 1 :]:
             # The checksum first: without it, the rest no longer counts as a checkpoint.
             _checksum_of(path).unlink(missing_ok=True)
@@ -263,7 +264,7 @@ def free_aside(directory: Path) -> Path:
     A new one each time, as runs of the same length end with checkpoints of the same name.
     """
     folders = (directory / f"{ASIDE}-{number}" for number in itertools.count(1))
-    return next(folder for folder in folders if not folder.exists())
+    return next(folder for folder in folders if not exists(folder))
 
 
 def aside_line(checkpoints: Path) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from wrn.config import Config, RunPaths, run_paths
 from wrn.config.paths import sagemaker_base
 from wrn.errors import ConfigError
+from wrn.filesystem import exists, is_dir, is_file
 from wrn.training.checkpoint import free_aside
 
 RESULTS = ("history.jsonl", "metrics.json", "model", "model-last")
@@ -44,7 +45,7 @@ def writable_paths(config: Config, recipe: str, new: list[Path]) -> RunPaths:
 def missing(paths: RunPaths) -> list[Path]:
     """The folders of the run, and their parents, that do not exist; parents first."""
     wanted = {folder for path in (paths.run, paths.model, paths.checkpoints) for folder in (path, *path.parents)}
-    return sorted(folder for folder in wanted if not folder.exists())
+    return sorted(folder for folder in wanted if not exists(folder))
 
 
 def taken(folder: Path) -> bool:
@@ -100,7 +101,7 @@ def make_writable(paths: RunPaths) -> None:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            reason = "it is a file" if path.is_file() else error.strerror
+            reason = "it is a file" if isinstance(error, FileExistsError) and is_file(path) else error.strerror
             raise ConfigError(f"{flag}_dir: {path} cannot be written ({reason}); give another --{flag}-dir") from None
 
 
@@ -124,7 +125,7 @@ def set_results_aside(run: Path) -> str | None:
     try:
         aside.mkdir()
         for path in (*found, run / "config.yaml"):
-            if path.exists():
+            if exists(path):
                 path.replace(aside / path.name)
     except OSError as error:
         raise ConfigError(
@@ -135,4 +136,4 @@ def set_results_aside(run: Path) -> str | None:
 
 def _has_content(path: Path) -> bool:
     """False for the empty model folder that this run has just created."""
-    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
+    return any(path.iterdir()) if is_dir(path) else is_file(path) and path.stat().st_size > 0

@@ -20,6 +20,7 @@ from typing import Any
 from wrn.config.paths import sagemaker_base
 from wrn.config.schema import Config, OutputSection, StoppingSection
 from wrn.errors import CheckpointError
+from wrn.filesystem import is_dir, is_file
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from wrn.training.folders import has_own_folder
 
@@ -76,15 +77,18 @@ def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint]
     if config.resume == "auto":
         return store.newest()
     path = Path(config.resume)
-    if path.is_dir():
+    try:
+        if is_file(path):
+            return path, read_checkpoint(path)
+        if not is_dir(path):
+            raise CheckpointError(f"{path}: no such checkpoint; give --resume auto, never, or an existing path")
         inside = path / "checkpoints"
-        found = CheckpointStore(inside if inside.is_dir() else path, 2, store.on_note).newest()
-        if found is None:
-            raise CheckpointError(f"{path}: contains no valid checkpoint; give another --resume, or --resume never")
-        return found
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; give --resume auto, never, or an existing path")
-    return path, read_checkpoint(path)
+        found = CheckpointStore(inside if is_dir(inside) else path, 2, store.on_note).newest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give another --resume") from None
+    if found is None:
+        raise CheckpointError(f"{path}: contains no valid checkpoint; give another --resume, or --resume never")
+    return found
 
 
 def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> None:

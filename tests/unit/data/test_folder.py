@@ -148,7 +148,10 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("os.scandir", refuse)
-    assert refusal(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); fix that"
+    assert (
+        refusal(tmp_path)
+        == f"{tmp_path / 'train'}: cannot be read (Permission denied); fix that or give another --data-dir"
+    )
 
 
 def test_broken_images_that_were_skipped_once_are_named_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from wrn.aws.requests.request import data_name
 from wrn.config.schema import Config
 from wrn.errors import DataError
+from wrn.filesystem import is_dir, is_file
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def find_parcel(config: Config, search: Sequence[Path], *, download: bool = True
         files = [(path.relative_to(folder).as_posix(), path) for path, _ in listing.train + listing.test]
         return replace(_parcel(files), remarks=listing.remarks)
     found = locate_cifar(config.dataset, places, download=config.download and download)
-    if found.path.is_dir():
-        if missing := [file for file in found.files if not file.is_file()]:
+    if is_dir(found.path):
+        if missing := [file for file in found.files if not is_file(file)]:
             raise DataError(f"{missing[0]}: is missing; fetch the data set again")
         files = [(f"{found.form.folder}/{name}", found.path / name) for name in found.form.md5]
         return replace(_parcel(files), check=found.members)

@@ -14,6 +14,7 @@ from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.options import DeployOptions, image_uri
 from wrn.config.paths import cache_dir
 from wrn.errors import AwsError
+from wrn.filesystem import is_dir, is_file
 
 PYTHONS = ("3.12", "3.13")
 """If an image does not say which it has: the wheels of both, and pip picks those that fit."""
@@ -53,7 +54,7 @@ def fetch_wheels(root: Path, options: DeployOptions, cache: Path | None = None) 
     pythons = pythons_of(options)
     key = wheels_key(_requirements(root), pythons)
     folder = (cache or cache_dir()) / f"wheels-{key}"
-    if not folder.is_dir():
+    if not is_dir(folder):
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(prefix=".wheels-", dir=folder.parent))
@@ -62,7 +63,7 @@ def fetch_wheels(root: Path, options: DeployOptions, cache: Path | None = None) 
         try:
             for python in pythons:
                 _download(root / "requirements.txt", python, part)
-            if not folder.is_dir():  # a concurrent deployment may have finished first
+            if not is_dir(folder):  # a concurrent deployment may have finished first
                 part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -91,4 +92,4 @@ def _download(requirements: Path, python: str, folder: Path) -> None:
 
 def _requirements(root: Path) -> str:
     path = root / "requirements.txt"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if is_file(path) else ""

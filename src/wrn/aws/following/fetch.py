@@ -19,6 +19,7 @@ from wrn.aws.jobs import Job, owner_guard, split_uri
 from wrn.aws.session import Session
 from wrn.aws.unpack import unpack
 from wrn.errors import AwsError
+from wrn.filesystem import exists, is_dir, is_file
 from wrn.strict_json import to_json
 
 RECORD = ".wrn-fetch.json"
@@ -54,7 +55,7 @@ def fetch(session: Session, job: Job, folder: Path, *, force: bool = False, tell
     if record.get("job") != job.name:
         record = {"job": job.name}
     result = Fetched(folder / "model")
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder, *folder.parents) if not exists(path)]
     try:
         archive = _archive(session, job, model_uri, record, folder, result, tell)
         if archive is not None:
@@ -77,7 +78,7 @@ def fetch(session: Session, job: Job, folder: Path, *, force: bool = False, tell
         _remember(folder, record, "output", archive)
     shutil.rmtree(folder / ".download", ignore_errors=True)
     result.files = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != RECORD
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if is_file(path) and path.name != RECORD
     )
     return result
 
@@ -107,7 +108,7 @@ def _archive(
             raise
         raise Denied(f"{uri}: the bucket belongs to another account now, or {error}") from None
     etag, kind = head["ETag"], "model" if key.endswith("/model.tar.gz") else "output"
-    if record.get("job") == job.name and record.get(kind) == etag and (kind == "output" or result.model.is_dir()):
+    if record.get("job") == job.name and record.get(kind) == etag and (kind == "output" or is_dir(result.model)):
         return None
     path = folder / ".download" / f"{re.sub(r'[^0-9a-zA-Z]', '', etag)}-{Path(key).name}"
     result.bytes += download(session, bucket, key, path, head, tell, guard)
@@ -129,7 +130,7 @@ def download(
     this ETag. Raises AwsError if damaged bytes arrived.
     """
     size, etag, came = int(head["ContentLength"]), head["ETag"], 0
-    have = path.stat().st_size if path.exists() else 0
+    have = path.stat().st_size if exists(path) else 0
     if have > size:
         path.unlink()
         have = 0
@@ -190,7 +191,7 @@ def _place_model(archive: _Archive, folder: Path, record: dict[str, Any], result
                 "was it trained by wrn?"
             )
         _write_record(folder, record)  # first, so that a broken attempt can be repeated
-        if result.model.exists():
+        if exists(result.model):
             result.model.rename(Path(scratch, "old"))
         fresh.rename(result.model)
 
@@ -223,14 +224,14 @@ def _records_uri(model_uri: str) -> str:
 
 
 def _check_folder(folder: Path, record: dict[str, Any], job: Job, force: bool) -> None:
-    place = next(path for path in (folder, *folder.parents) if path.exists())
-    if not place.is_dir():
+    place = next(path for path in (folder, *folder.parents) if exists(path))
+    if not is_dir(place):
         raise AwsError(f"{place} is not a folder; give another --output-dir")
     if not os.access(place, os.W_OK):
         raise AwsError(f"{place} cannot be written; give another --output-dir")
     if force:
         return
-    has_model = (folder / "model").exists()
+    has_model = exists(folder / "model")
     if record and record.get("job") != job.name and (has_model or "model" in record):
         raise AwsError(f"{folder} holds the results of {record.get('job')}; give another --output-dir, or --force")
     if not record and has_model:

@@ -20,6 +20,7 @@ from wrn.aws.requests.deployment import OWNER
 from wrn.aws.requests.policy import Document, allow, document
 from wrn.aws.session import Session
 from wrn.errors import AwsError
+from wrn.filesystem import is_file
 from wrn.strict_json import to_json
 
 CONTENT = ("Dockerfile", "requirements.txt")
@@ -56,7 +57,7 @@ def content_tag(root: Path) -> str:
     digest = hashlib.sha256()
     for name in CONTENT:
         path = root / name
-        if not path.is_file():
+        if not is_file(path):
             raise AwsError(f"{root} has no {name}; run this from a clone of the repository")
         content = text_of(path)
         digest.update(f"{name} {len(content)}\n".encode() + content)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.errors import AwsError
+from wrn.filesystem import is_dir
 from wrn.strict_json import to_json
 
 Fill = Callable[[str, Path], None]
@@ -86,7 +87,7 @@ def pack(folders: Iterable[Path], archive: Path) -> Path | None:
     files: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.rglob("*")):
-            if not path.is_dir() or path.is_symlink():
+            if not is_dir(path) or path.is_symlink():
                 files.setdefault(path.relative_to(folder).as_posix(), path)
     if not files:
         archive.unlink(missing_ok=True)

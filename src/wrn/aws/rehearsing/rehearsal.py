@@ -22,6 +22,7 @@ from wrn.aws.requests.bundle import Bundle
 from wrn.aws.requests.request import CODE_CHANNEL, DATA_CHANNEL, WHEELS_CHANNEL
 from wrn.aws.unpack import unpack
 from wrn.errors import AwsError
+from wrn.filesystem import exists, is_dir, is_file
 from wrn.strict_json import to_json
 
 REQUEST, LOG = "request.json", "log.txt"
@@ -92,17 +93,17 @@ class Rehearsal:
 
     @property
     def has_checkpoints(self) -> bool:
-        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        return is_dir(self.checkpoints) and any(self.checkpoints.iterdir())
 
     def claim(self) -> None:
         """Prepare the folder. Raises AwsError if it holds other things or cannot be written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if any(self.folder.iterdir()) and not (self.folder / REQUEST).is_file():
+            if any(self.folder.iterdir()) and not is_file(self.folder / REQUEST):
                 raise AwsError(f"local_dir: {self.folder} holds other things; give an empty folder, or a new one")
             (self.folder / REQUEST).write_text(to_json(self.request, indent=2) + "\n", encoding="utf-8")
             (self.folder / MACHINES / "algo-1/checkpoints").mkdir(parents=True, exist_ok=True)
-            if not self.checkpoints.exists():
+            if not exists(self.checkpoints):
                 self.checkpoints.symlink_to(Path(MACHINES, "algo-1/checkpoints"))
         except OSError as error:
             raise AwsError(
@@ -214,12 +215,12 @@ def bring(source: Path, target: Path) -> None:
 def _link_all(source: Path, target: Path) -> None:
     for path in source.rglob("*"):
         other = target / path.relative_to(source)
-        if path.is_file() and not other.exists():
+        if is_file(path) and not exists(other):
             bring(path, other)
 
 
 def _swap(fresh: Path, target: Path, scratch: Path) -> None:
     """Put something in its place; what was there is removed with the scratch folder."""
-    if target.exists() or target.is_symlink():
+    if exists(target) or target.is_symlink():
         target.rename(scratch / f"old-{target.name}-{time.monotonic_ns()}")
     fresh.rename(target)

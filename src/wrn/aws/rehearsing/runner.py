@@ -26,6 +26,7 @@ from wrn.aws.rehearsing.opt_ml import OPT_ML, Fill, failure_reason, fill_channel
 from wrn.aws.rehearsing.sandbox import HostProcess, Isolation, best_isolation
 from wrn.config.launch import REHEARSAL_VARIABLE
 from wrn.errors import AwsError
+from wrn.filesystem import is_dir, is_file
 
 Status = Literal["Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "Interrupted"]
 """As SageMaker names them in SecondaryStatus."""
@@ -137,12 +138,12 @@ class JobRun:
         for host in self.hosts:
             for entry in self.folder(host).glob("*"):
                 if entry.name != "checkpoints":
-                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+                    shutil.rmtree(entry) if is_dir(entry) and not entry.is_symlink() else entry.unlink()
             names = [self._name(other) for other in self.hosts]
             lay_out(self.folder(host), self._placed(host), host=self._name(host), hosts=names)
             fill_channels(self.folder(host), self._request, self._fill)
             self._home(host).mkdir(exist_ok=True)
-        known = Path("/etc/hosts").read_text(encoding="utf-8") if Path("/etc/hosts").is_file() else ""
+        known = Path("/etc/hosts").read_text(encoding="utf-8") if is_file(Path("/etc/hosts")) else ""
         lines = [f"{address} {host} {self._machine(host)}" for host, address in self._addresses.items()]
         (self.work / "hosts").write_text("\n".join([known.rstrip("\n"), *lines, ""]), encoding="utf-8")
 

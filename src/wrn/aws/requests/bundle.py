@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wrn.errors import AwsError
+from wrn.filesystem import exists, is_file
 
 FOLDERS = {"src/wrn": (".py", ".cpp", ".h", ".sh", ".typed"), "configs": (".yaml", ".yml")}
 """Folders that go in, and the file types taken from them."""
@@ -78,10 +79,10 @@ def text_of(path: Path) -> bytes:
 
 def bundle_files(root: Path) -> tuple[str, ...]:
     """The names of the files that go in, relative to `root`, sorted."""
-    missing = [name for name in ("config.yaml", "src/train.py", "src/wrn") if not (root / name).exists()]
+    missing = [name for name in ("config.yaml", "src/train.py", "src/wrn") if not exists(root / name)]
     if missing:
         raise AwsError(f"{root} has no {', '.join(missing)}; run this from a clone of the repository")
-    names = [name for name in FILES if (root / name).exists()]
+    names = [name for name in FILES if exists(root / name)]
     for folder, suffixes in FOLDERS.items():
         for here, folders, files in os.walk(root / folder):
             folders[:] = [name for name in folders if _wanted(name)]
@@ -92,7 +93,7 @@ def bundle_files(root: Path) -> tuple[str, ...]:
             ]
     for name in names:
         path = root / name
-        if not path.is_file() or not path.resolve().is_relative_to(root.resolve()) or path.is_symlink():
+        if not is_file(path) or not path.resolve().is_relative_to(root.resolve()) or path.is_symlink():
             raise AwsError(f"{path}: is not a plain file, and only plain files are sent; replace it with a copy")
     return tuple(sorted(names))
 

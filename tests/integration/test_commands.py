@@ -118,8 +118,8 @@ def test_the_entry_point_is_the_same_program(pictures: Path, tmp_path: Path) -> 
     assert (wrong.returncode, "did you mean --epochs?" in wrong.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_the_same_command_resumes(number: signal.Signals, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_and_the_same_command_resumes(number: signal.Signals, pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "wrn", *arguments(pictures, run, "--epochs", "400", "--eval-epochs", "0")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

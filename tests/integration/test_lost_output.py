@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from data_files import write_pictures
 from dead_streams import DEAD, dead_stream
 from tiny import tiny_dataset
 from wrn.cli import main
@@ -30,6 +36,30 @@ def test_a_run_without_readers(kind: str, progress: str, tmp_path: Path, monkeyp
         assert main(["train", *SMALL, *HERE, "--progress", progress, "--output-dir", str(run)]) == 0
     assert json.loads((run / "metrics.json").read_text())["images"] == 20
     assert len(list((run / "checkpoints").glob("*.sha256"))) == 1
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid to give a program a terminal")
+@pytest.mark.parametrize(("nohup", "code"), [(False, 3), (True, 0)])
+def test_a_closed_terminal(nohup: bool, code: int, tmp_path: Path) -> None:
+    """SIGHUP comes first, and whatever is written afterwards fails. Under nohup the run goes on without a terminal."""
+    pictures = write_pictures(tmp_path / "pictures", ("a", "b"), each=12)
+    flags = ["--data-dir", str(pictures), "--output-dir", str(tmp_path / "run"), "--progress", "rich"]
+    flags += ["--epochs", "30" if nohup else "9999", "--eval-epochs", "0", "--checkpoint-epochs", "0"]
+    command = [sys.executable, "-m", "wrn", "train", *SMALL, *HERE, *flags]
+    script = f"trap '' HUP; exec {shlex.join(command)}" if nohup else f"exec {shlex.join(command)}"
+    terminal, end = pty.openpty()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "sh", "-c", script], stdin=end, stdout=end, stderr=end, env=environment
+    )
+    os.close(end)
+    seen = b""
+    while b"epoch   1 " not in seen:
+        seen += os.read(terminal, 9999)
+    os.close(terminal)
+    assert process.wait(60) == code
+    assert len(list((tmp_path / "run/checkpoints").glob("*.sha256"))) == 1
+    assert (tmp_path / "run/metrics.json").exists() == nohup
 
 
 @pytest.mark.parametrize("kind", DEAD)

@@ -150,7 +150,7 @@ def test_a_signal_to_the_command_is_forwarded_and_reported(pictures: Path, tmp_p
     for line in process.stdout:
         if " epoch=2 " in line:
             break
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGUSR1)
     out, error = process.communicate(timeout=150)
     assert process.returncode == 3, out + error
     assert "Traceback" not in error
@@ -220,6 +220,22 @@ def test_the_world_may_shrink_between_interruption_and_resume(pictures: Path, tm
     assert f"resumed from step {step} " in done.stdout
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [3 * epoch for epoch in range(1, 61)]
+
+
+def test_without_torchrun_the_processes_save_and_end(pictures: Path, tmp_path: Path) -> None:
+    """SLURM sends SIGUSR1 to every process of a step, and torchrun does not handle it by default."""
+    run = tmp_path / "run"
+    command = torchrun(2, str(ROOT / "src/train.py"), *train_flags(pictures, run, epochs=5000, eval_epochs=0))
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " epoch=2 " in line:
+            break
+    process.send_signal(signal.SIGUSR1)
+    out, error = process.communicate(timeout=100)  # until all processes have closed their end of the pipes
+    assert process.returncode == -signal.SIGUSR1
+    assert re.search(r"stopped by the end of torchrun after step \d+; saved", error), out + error
+    assert list((run / "checkpoints").glob("*.sha256"))
 
 
 def worker_pid(agent: int, rank: int) -> int:

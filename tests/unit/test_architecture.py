@@ -18,7 +18,7 @@ RANKS = {
     **dict.fromkeys(("training", "serving", "reporting", "aws"), 2),
     "model": 3,
     **dict.fromkeys(("data", "kernels"), 4),
-    **dict.fromkeys(("config", "errors", "streams", "strict_json", "tensors"), 5),
+    **dict.fromkeys(("config", "errors", "signals", "streams", "strict_json", "tensors"), 5),
     **dict.fromkeys(("filesystem", "wrapping"), 6),
 }
 """A room may import rooms with a higher number; `config` may import `errors`."""

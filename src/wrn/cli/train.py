@@ -36,12 +36,11 @@ def main(arguments: Sequence[str]) -> int:
 
             stop.check()  # torch swallows exceptions raised inside some of its optional imports
             torchrun = several_processes(resolved.config, arguments)
-            if not torchrun:
-                if place().local_rank == 0 and (old := failure_file()) is not None:
-                    old.unlink(missing_ok=True)
-                result = train(resolved, stop)
-        if torchrun:
-            return launch(torchrun)
+            if torchrun:
+                return launch(torchrun)
+            if place().local_rank == 0 and (old := failure_file()) is not None:
+                old.unlink(missing_ok=True)
+            result = train(resolved, stop)
     except Interrupted:
         raise
     except Exception as error:

@@ -26,6 +26,7 @@ from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
 from wrn.errors import ConfigError
 from wrn.filesystem import is_file
+from wrn.signals import STOP_SIGNALS
 
 
 def load_transform(file: Path | None) -> Any:
@@ -191,5 +192,5 @@ def _begin_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -6,6 +6,7 @@ It runs torchrun inside this process: signals to this process reach all of them,
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch
 import wrn
 from wrn.config import Config
 from wrn.config.launch import cluster, in_rehearsal, torchrun_arguments, under_torchrun
-from wrn.errors import BUG, DONE, INTERRUPTED, USER, ConfigError
+from wrn.errors import BUG, DONE, INTERRUPTED, USER, ConfigError, Interrupted
+from wrn.signals import STOP_SIGNALS, hangup_ignored
 from wrn.training.machine import unusable_driver
 
 SHUTDOWN_SECONDS = "100"
@@ -59,7 +61,10 @@ def check_gpu() -> None:
 
 
 def launch(torchrun: Sequence[str]) -> int:
-    """Start the processes and wait for them to finish; returns the exit code."""
+    """Start the processes and wait for them to finish; returns the exit code.
+
+    STOP_SIGNALS are forwarded to them. To be called inside a StopSignal, for those that torchrun does not handle (yet).
+    """
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     processes = int(next(flag for flag in torchrun if flag.startswith("--nproc-per-node=")).partition("=")[2])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
@@ -78,11 +83,15 @@ def launch(torchrun: Sequence[str]) -> int:
     # Slow to import, and not needed for one process.
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig
     from torch.distributed.run import parse_args, run
 
+    if hasattr(LaunchConfig, "signals_to_handle"):  # older versions always handle SIGHUP and never SIGUSR1
+        handled = {*STOP_SIGNALS, signal.SIGQUIT} - ({signal.SIGHUP} if hangup_ignored() else set())
+        torchrun = [f"--signals-to-handle={','.join(sorted(number.name for number in handled))}", *torchrun]
     try:
         run(parse_args(list(torchrun)))  # type: ignore[no-untyped-call]
-    except SignalException:
+    except (SignalException, Interrupted):
         return INTERRUPTED
     except ChildFailedError as error:
         codes = {failure.exitcode for failure in error.failures.values()}

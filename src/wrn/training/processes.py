@@ -46,6 +46,8 @@ class Processes:
     """The processes that train together, as seen from one of them. This base class is a single process."""
 
     place = Place()
+    stop_reason = "a signal to another process"
+    """Why `agree` returned stop in a process that did not ask for it."""
 
     @property
     def is_first(self) -> bool:
@@ -139,7 +141,10 @@ class DistributedProcesses(Processes):
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
         self._step = step
-        self._publish("step", step)
+        try:
+            self._publish("step", step)
+        except RuntimeError:  # torchrun keeps the store: with it gone, nothing would end these processes
+            stop, self.stop_reason = True, "the end of torchrun"
         wishes = torch.tensor([stop, save and self.is_first], dtype=torch.uint8)
         if self._takes_long:
             self.wait()

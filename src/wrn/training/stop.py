@@ -1,7 +1,7 @@
-"""Requests to stop. SIGTERM or a first Ctrl-C ends a run after the current step, or at once if no step has been taken.
+"""Requests to stop. The first signal ends a run after the current step, or at once if no step has been taken.
 
-A Ctrl-C after either ends it at once: the user has waited long enough. Another SIGTERM does not: a launcher forwards
-signals that the whole process group has already received, and the run still has to save.
+A Ctrl-C after it ends the run at once: the user has waited long enough. Other signals do not: a launcher forwards
+those that the whole process group has already received, and the run still has to save.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from wrn.config.launch import under_torchrun
 from wrn.errors import Interrupted
+from wrn.signals import STOP_SIGNALS, hangup_ignored
 
 
 class StopSignal:
-    """Inside its `with` block, SIGTERM and SIGINT raise Interrupted, or are only recorded once there is work to save.
+    """Inside its `with` block, STOP_SIGNALS raise Interrupted, or are only recorded once there is work to save.
+
+    SIGHUP stays ignored if it is, as nohup asks for, but not under torchrun: what that forwards has to be obeyed.
 
     there_is_work: whether there is work to save.
     received: the name of the signal, or None.
@@ -29,7 +33,9 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
+                if number == signal.SIGHUP and hangup_ignored() and not under_torchrun():
+                    continue
                 self._previous[number] = signal.signal(number, self._record)
         return self
 

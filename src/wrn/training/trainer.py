@@ -217,7 +217,7 @@ class Trainer:
         due = (self._save_pending or self._clock.due(self.store.write_seconds)) and not self.store.busy
         stopping, saving = self._processes.agree(self._step, self._stop.received is not None, due)
         if stopping and self._stop.received is None:
-            self._stop.received = "a signal to another process"
+            self._stop.received = self._processes.stop_reason
         if stopping or saving:
             self._save(stopping=stopping)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from wrn.training import machine, parts
 from wrn.training.launcher import launch, several_processes
 from wrn.training.processes import DistributedProcesses, Processes
 from wrn.training.run import find_data, for_processes, prepare
+from wrn.training.stop import StopSignal
 
 HERE: dict[str, str] = {"SAGEMAKER_BASE_DIR": "/nowhere"}
 
@@ -171,6 +173,28 @@ def test_hosts_connect_over_the_interface_that_sagemaker_names(
     assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 0
     assert (environ.get("GLOO_SOCKET_IFNAME"), environ["NCCL_SOCKET_IFNAME"]) == (interface, "mine")
     assert environ.get("SM_CURRENT_HOST") == (interface and "b"), "else all would have the name that each calls itself"
+
+
+@pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN])
+def test_torchrun_forwards_what_stops_a_run(hangup: signal.Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    seen: list[str] = []
+    monkeypatch.setattr("torch.distributed.run.run", lambda arguments: seen.append(arguments.signals_to_handle))
+    before = signal.signal(signal.SIGHUP, hangup)
+    try:
+        assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    (handled,) = seen
+    assert ("SIGHUP" in handled.split(",")) == (hangup is signal.SIG_DFL), "nohup would be in vain"
+    assert {"SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1"} <= set(handled.split(","))
+
+
+def test_a_signal_that_torchrun_does_not_handle_ends_it_as_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr("torch.distributed.run.run", lambda arguments: os.kill(os.getpid(), signal.SIGUSR1))
+    with StopSignal():
+        assert launch(["--standalone", "--nproc-per-node=3", "x.py"]) == 3
 
 
 def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,33 +167,41 @@ class Session:
             if self._boto is not used:
                 return True  # another thread has just read them
             latest = boto_session(self.profile, self._region)
-            if latest is not used:
-                self._boto, self._clients = latest, {}  # the session of another region has just read them
-                return True
-            old = used.get_credentials()
-            if old is None or old.method not in FROM_FILES:
+            if latest is used:  # else the session of another region has just read them
+                latest = self._read_keys(used)
+            if latest is None or not self._is_of_this_account(latest):
                 return False
-            if old.method == "assume-role":
-                evict(old)
-            try:
-                # Nobody may be there to enter a code; another command may have got the credentials of a new one.
-                other = Session(
-                    region=self._region,
-                    profile=self.profile,
-                    boto=new_session(self.profile, self._region, may_ask=False),
-                )
-                other.log_in()
-                new = other._boto.get_credentials()
-                if new is None or (old.method != "assume-role" and _same_keys(old, new)):
-                    return False
-                known = self.__dict__.get("caller")
-                if known and other._send("sts", "GetCallerIdentity")["Account"] != known["account"]:
-                    return False
-            except AwsError:
-                return False
-            use_session(self.profile, other._boto)
-            self._boto, self._clients = other._boto, {}
+            use_session(self.profile, latest)
+            self._boto, self._clients = latest, {}
             return True
+
+    def _read_keys(self, used: Any) -> Any:
+        """boto3's session with the keys that AWS's files hold now; None if they are those of `used`."""
+        old = used.get_credentials()
+        if old is None or old.method not in FROM_FILES:
+            return None
+        if old.method == "assume-role":
+            evict(old)
+        try:
+            # Nobody may be there to enter a code; another command may have got the credentials of a new one.
+            boto = new_session(self.profile, self._region, may_ask=False)
+            Session(region=self._region, profile=self.profile, boto=boto).log_in()
+        except AwsError:
+            return None
+        new = boto.get_credentials()
+        same = new is None or (old.method != "assume-role" and _same_keys(old, new))
+        return None if same else boto
+
+    def _is_of_this_account(self, boto: Any) -> bool:
+        """Whether keys are those of the account that is in use, if that is known."""
+        known = self.__dict__.get("caller")
+        if not known:
+            return True
+        other = Session(region=self._region, profile=self.profile, boto=boto)
+        try:
+            return bool(other._send("sts", "GetCallerIdentity")["Account"] == known["account"])
+        except AwsError:
+            return False
 
     def _count(self, service: str) -> Any:
         def count(event_name: str, **_: Any) -> None:

@@ -102,6 +102,15 @@ def test_keys_of_another_account_are_not_used(faults: Faults, files: Path, monke
     with pytest.raises(CredentialsRefused):
         list(session.pages(*LISTED))
     assert key_of(session) == "AKIAOLDOLDOLDOLD"
+    # Nor where another region's session, which does not know the account, has taken them.
+    elsewhere = session.in_region("us-west-2")
+    faults.refuse("ListTrainingJobs", "ExpiredToken")
+    assert list(elsewhere.pages(*LISTED)) == []
+    assert key_of(elsewhere) == "AKIANEWNEWNEWNEW"
+    faults.refuse("ListTrainingJobs", "ExpiredToken")
+    with pytest.raises(CredentialsRefused):
+        list(session.pages(*LISTED))
+    assert key_of(session) == "AKIAOLDOLDOLDOLD"
 
 
 def test_keys_of_the_environment_stay(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,11 @@ def _short(error: Exception) -> str:
     if response is not None:
         return f"HTTP {response.status_code}"
     text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            "its certificate could not be verified; if a proxy here inspects TLS, set REQUESTS_CA_BUNDLE to a file "
+            "with its CA certificate"
+        )
     return text if len(text) < 80 else type(error).__name__
 
 

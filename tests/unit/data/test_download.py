@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 from filelock import FileLock
 
 from wrn.data import download
@@ -264,3 +265,12 @@ def test_a_folder_that_is_a_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         fetch(server.archive("/a"), tmp_path / "file")
+
+
+def test_a_proxy_that_inspects_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+
+    monkeypatch.setattr(requests, "get", refused)
+    with pytest.raises(Unreachable, match="REQUESTS_CA_BUNDLE"):
+        fetch(Archive("x.tar.gz", MD5, ("https://example.com/x",)), tmp_path)

@@ -84,6 +84,9 @@ def _download(requirements: Path, python: str, folder: Path) -> None:
         # Not the whole output: it may contain an index address with a password.
         reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR:")), "ERROR: unknown")
         reason = re.sub(r"\w+://\S+", "<address>", reason.removeprefix("ERROR:").strip())
+        if "CERTIFICATE_VERIFY_FAILED" in done.stderr:
+            reason = "the index's certificate could not be verified; if a proxy here inspects TLS, set PIP_CERT to a "
+            reason += "file with its CA certificate"
         raise AwsError(
             f"packages: those for Python {python} cannot be fetched by pip ({reason}); "
             "give an image that has them as --image-uri, or leave out --network-isolation"

@@ -67,6 +67,9 @@ def test_what_pip_cannot_have(pip: Pip, tmp_path: Path) -> None:
         fetch_wheels(ROOT, OPTIONS, tmp_path)
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+    pip.complaint = "WARNING: broken by 'SSLError([SSL: CERTIFICATE_VERIFY_FAILED])'\nERROR: No matching distribution\n"
+    with pytest.raises(AwsError, match="set PIP_CERT"):
+        fetch_wheels(ROOT, OPTIONS, tmp_path)
 
 
 @pytest.mark.parametrize(("isolated", "fit"), [(False, True), (True, True), (True, False)])

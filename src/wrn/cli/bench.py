@@ -62,10 +62,13 @@ def train(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(rest):
         parser.print_help()
         return DONE
-    config = parse_config(parser, rest).config
+    resolved = parse_config(parser, rest)
+    sys.stderr.write("".join(f"{line}\n" for line in resolved.changes))
     from wrn.benchmarking import train as benchmark
 
-    return report(benchmark.measure(config, rounds=options.rounds, round_s=options.round_seconds), benchmark, options)
+    return report(
+        benchmark.measure(resolved.config, rounds=options.rounds, round_s=options.round_seconds), benchmark, options
+    )
 
 
 def inference(arguments: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     add_config_flags(parser)
     arguments = list(arguments)
     resolved = parse_config(parser, arguments)
-    sys.stderr.write("".join(f"{line}\n" for line in idle_keys(resolved)))
+    sys.stderr.write("".join(f"{line}\n" for line in (*resolved.changes, *idle_keys(resolved))))
     if "--json" in arguments:
         sys.stdout.write(to_json(resolved.config.model_dump(mode="json"), indent=2) + "\n")
     else:

@@ -20,12 +20,15 @@ def with_dataset_size(config: Config, *, elsewhere: bool = False) -> tuple[Confi
         return config, [f"estimated for {config.train_images:,} training images (train_images)"]
     if number is None:
         return config, [f"assumed: the folder has {TRAIN_IMAGES:,} training images; --train-images sets another number"]
-    used = min(config.train_images or number, number)
+    held = round(config.val_fraction * number)
+    used = min(config.train_images or number, number - held)
     lines = [f"estimated for the {number:,} training images in the folder"]
-    if used < number:
+    if held:
+        lines = [f"{lines[0]}, {held:,} of them held out"]
+    if used < number - held:
         lines = [f"estimated for {used:,} of the {number:,} training images in the folder (train_images)"]
     lines.append(f"evaluations are estimated for {TEST_IMAGES:,} test images, as in CIFAR-100")
-    return config.model_copy(update={"train_images": used}), lines
+    return config.model_copy(update={"train_images": used, "val_fraction": held / TRAIN_IMAGES}), lines
 
 
 def count_training_images(config: Config) -> int | None:

@@ -24,7 +24,7 @@ from wrn.aws.planning.estimate import Estimate, estimate, expected_times
 from wrn.aws.prices import SAME_PRICES, Price, live_prices
 from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
-from wrn.aws.requests.request import code_prefix, data_uri, wheels_prefix
+from wrn.aws.requests.request import code_prefix, data_uri, job_base, wheels_prefix
 from wrn.aws.session import Session, configured_region
 from wrn.cli.aws_flags import may_run
 from wrn.cli.dataset_size import with_dataset_size
@@ -32,7 +32,7 @@ from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import code_line, expectations, facts, outcome, policy_notes, progress_line
 from wrn.cli.report import say
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
-from wrn.config.layers import recipe_names, recipe_root, resolve
+from wrn.config.layers import recipe_names, recipe_root
 from wrn.config.paths import data_search
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
@@ -55,6 +55,8 @@ class Task:
     sized: Config
     """The configuration with the number of training images, for estimates only."""
     size_notes: Sequence[str]
+    changes: Sequence[str]
+    """A line for each default that adapted to a flag."""
 
     @property
     def options(self) -> DeployOptions:
@@ -122,7 +124,8 @@ def read_task(arguments: Sequence[str]) -> Task:
     # What the container finds under the recipe's name; keys in which a local file of that name differs are sent.
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
     sized, size_notes = with_dataset_size(resolved.config, elsewhere=bool(options.data_uri))
-    task = Task(resolved.config, resolve(recipe, {}).config, recipe, bundle, wishes, flags, sized, size_notes)
+    base = job_base(resolved.config, recipe)
+    task = Task(resolved.config, base, recipe, bundle, wishes, flags, sized, size_notes, resolved.changes)
     if not flags["local"]:  # this machine is none of those whose speed is estimated
         expected = expected_times(sized, task.places, today=date.today())
         task = task.with_options(replace(options, expected=expected))
@@ -366,7 +369,7 @@ def monitor(launched: Launched, *, json_lines: bool) -> int:
 
 def _expected(task: Task) -> list[str]:
     attempts = [(place, estimate(task.sized, place, today=date.today())) for place in task.places]
-    return [*expectations(attempts), *task.size_notes]
+    return [*task.changes, *expectations(attempts), *task.size_notes]
 
 
 def _first_file(data: Parcel) -> str:

@@ -54,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     group.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_config_flags(parser)
     arguments = [hyphenated(argument) for argument in arguments]
-    config, size_notes = with_dataset_size(parse_config(parser, arguments).config)
+    resolved = parse_config(parser, arguments)
+    config, size_notes = with_dataset_size(resolved.config)
     options, _ = parser.parse_known_args(arguments)
 
     region = options.region or known_region(configured_region(options.profile) or BUNDLED_REGION)
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = within(plan.rows, max_hours=options.max_hours, max_cost=options.max_cost)
     if foreign_prices(rows, region):
         notes.append(f"these are prices of {BUNDLED_REGION}; those of {region} may differ: --live asks AWS")
-    notes += size_notes
+    notes += [*resolved.changes, *size_notes]
     if config.budget_minutes:
         notes.append(f"budget_minutes sets the epochs during training; this plan is for {config.epochs} epochs")
     nothing = "" if rows else nothing_left(plan.rows, options.max_hours, options.max_cost)

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from wrn.config.adapt import adapt, change, word
 from wrn.config.files import SECTION_NAMES, canonical, entries, nearest, read_mapping, shown
-from wrn.config.schema import ALIASES, Config
+from wrn.config.schema import ALIASES, Config, Fields
 from wrn.errors import ConfigError
 from wrn.filesystem import is_dir, is_file, user_path
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings from one place, in sections or flat; `name` is what an error or `wrn config` calls that place."""
+    """Settings from one place, in sections or flat; `name` is what an error or `wrn config` calls that place.
+
+    given: by a person, as a flag or in a file of their own. What ships with the program is a default.
+    """
 
     name: str
     values: Mapping[str, Any]
+    given: bool = True
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration, the origin of each value, and the name of the recipe."""
+    """A configuration, the origin of each value, and the name of the recipe.
+
+    changes: a line for each default that adapted to what was given.
+    """
 
     config: Config
     origins: Mapping[str, str]
     recipe: str
+    changes: tuple[str, ...] = ()
 
 
 def recipe_root() -> Path:
@@ -53,14 +62,14 @@ def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
     layers = []
     base = recipe_root() / "config.yaml"
     if is_file(base):
-        layers.append(read_layer(base, "config.yaml"))
+        layers.append(replace(read_layer(base, "config.yaml"), given=False))
     name = "standard"
     problems = []
     if recipe is not None and recipe != "standard":
         try:
             path = find_recipe(recipe)
             name = path.stem
-            layers.append(read_layer(path, path.name))
+            layers.append(replace(read_layer(path, path.name), given=not ships(path)))
         except ConfigError as error:
             problems = [str(error)]
     layers.append(Layer("flag", flags))
@@ -88,19 +97,32 @@ def find_recipe(recipe: str) -> Path:
     return path
 
 
+def ships(path: Path) -> bool:
+    """Whether a recipe file is one of the program's own."""
+    return path.resolve().parent == (recipe_root() / "configs").resolve()
+
+
 def read_layer(path: Path, name: str) -> Layer:
     """The settings of a YAML file. Raises ConfigError if it cannot be read or is not a mapping."""
     return Layer(name, read_mapping(path))
 
 
-def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) -> Resolved:
-    """Later layers win. Raises ConfigError with the known problems and one line per unknown key or wrong value."""
+def merge(layers: Sequence[Layer], recipe: str, known_problems: Sequence[str] = ()) -> Resolved:
+    """Later layers win, and what is only a default adapts to what was given.
+
+    Raises ConfigError with the known problems and one line per unknown key, wrong value or contradiction.
+    """
     values: dict[str, Any] = {}
     origins = dict.fromkeys(Config.model_fields, "default")
+    levels: list[Mapping[str, Any]] = [dict(Fields())]
+    level_of = dict.fromkeys(Config.model_fields, 0)
+    top = 1 + sum(not layer.given for layer in layers)
+    given: set[str] = set()
     problems = list(known_problems)
     for layer in layers:
         found, misplaced = entries(layer.values, layer.name)
         problems += misplaced
+        keys = set()
         for entry in found:
             key = canonical(entry.key)
             if key not in Config.model_fields:
@@ -111,35 +133,50 @@ def merge(layers: list[Layer], recipe: str, known_problems: Sequence[str] = ()) 
                 continue
             values[key] = None if unset(key, entry.value) else entry.value
             origins[key] = layer.name
+            keys.add(key)
+        if layer.given:
+            given |= keys
+            level_of |= dict.fromkeys(keys, top)
+        else:
+            level = _valid(values) or levels[-1]
+            # A file that repeats a default does not insist on it: config.yaml repeats all of them.
+            level_of |= {key: len(levels) for key in keys if level[key] != levels[-1][key]}
+            levels.append(level)
+    wrong: set[str] = set()
     try:
-        config = Config.model_validate(values)
+        fields = Fields.model_validate(values)
     except ValidationError as error:
         problems += _sentences(error, origins)
-        problems += _misfits(values, error, origins)
+        wrong = {str(detail["loc"][0]) for detail in error.errors()}
+        fields = Fields.model_validate({key: value for key, value in values.items() if key not in wrong})
+    adapted = adapt([*levels, dict(fields)], level_of)
+    # A sentence names both of its keys; with an invalid one, it may change.
+    problems += [line for line in adapted.problems if not wrong & set(re.findall(r"\w+", line))]
     if problems:
         raise ConfigError("\n".join(problems))
-    return Resolved(config, origins, recipe)
+    try:
+        config = Config.model_validate(adapted.values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentences(error, origins))) from None
+    changes = []
+    for key, reason in adapted.reasons.items():
+        because = f"{reason} is {word(getattr(config, reason))}"
+        changes.append(change(key, getattr(fields, key), getattr(config, key), because))
+        origins[key] = "adapted"
+    return Resolved(Config.model_construct(_fields_set=given, **dict(config)), origins, recipe, tuple(changes))
+
+
+def _valid(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Every key with its value, or None if one is not valid: a later layer may replace it."""
+    try:
+        return dict(Fields.model_validate(values))
+    except ValidationError:
+        return None
 
 
 def unset(key: str, value: Any) -> bool:
     """Whether a text means "no value", for a key that may be unset."""
     return Config.model_fields[key].default is None and str(value).lower() in ("", "none", "null")
-
-
-def _misfits(values: Mapping[str, Any], error: ValidationError, origins: Mapping[str, str]) -> list[str]:
-    """Conflicts among the valid keys, to be reported together with the invalid ones.
-
-    The schema compares keys only once each is valid, so it is validated again without the invalid ones. A sentence
-    names every key that it concerns; one that names an invalid key may change with it and is left out.
-    """
-    wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
-    if not wrong:
-        return []  # the conflicts were found already
-    try:
-        Config.model_validate({key: value for key, value in values.items() if key not in wrong})
-    except ValidationError as rest:
-        return [line for line in _sentences(rest, origins) if not wrong & set(re.findall(r"\w+", line))]
-    return []
 
 
 def _sentences(error: ValidationError, origins: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wrn.config.architecture import nearest_depths
-from wrn.config.conflicts import conflicts
+from wrn.config.conflicts import MOST_EPOCHS, conflicts
 from wrn.config.stages import as_text, format_stages, parse_milestones, parse_stages
 from wrn.filesystem import user_path
 
@@ -155,7 +155,7 @@ class OptimizerSection(Section):
 
     name = "training"
 
-    epochs: int = Field(100, ge=1, le=100_000)
+    epochs: int = Field(100, ge=1, le=MOST_EPOCHS)
     """Number of passes over the training images."""
 
     batch_size: int = Field(256, ge=1)
@@ -170,13 +170,13 @@ class OptimizerSection(Section):
     lr: float = Field(0.1, gt=0, le=1000)
     """Peak learning rate."""
 
-    min_lr: float = Field(0.0, ge=0)
+    min_lr: float = Field(0.0, ge=0, le=1000)
     """Learning rate at the end of the schedule."""
 
     schedule: Literal["cosine", "linear", "step"] = "cosine"
     """How the learning rate decays after the warm-up, updated every step."""
 
-    warmup_epochs: float = Field(5.0, ge=0)
+    warmup_epochs: float = Field(5.0, ge=0, le=MOST_EPOCHS)
     """Linear warm-up from 0, in epochs (fractions allowed)."""
 
     milestones: str = ""
@@ -238,7 +238,7 @@ class StoppingSection(Section):
     budget_minutes: float = Field(0.0, ge=0)
     """Train as many epochs as fit into this time less 5%, estimated from the first seconds (0: use epochs)."""
 
-    budget_epochs: int = Field(0, ge=0, le=100_000)
+    budget_epochs: int = Field(0, ge=0, le=MOST_EPOCHS)
     """With budget_minutes: at most this many epochs (0: as many as fit)."""
 
     patience: int = Field(15, ge=0)
@@ -345,7 +345,7 @@ class OutputSection(Section):
         return value if value in ("auto", "never") else str(user_path(value))
 
 
-class Config(
+class Fields(
     OutputSection,
     MachineSection,
     StoppingSection,
@@ -354,14 +354,26 @@ class Config(
     AugmentSection,
     DataSection,
 ):
-    """A complete configuration. config.yaml explains the same keys."""
+    """Every key, each valid by itself. config.yaml explains the same keys."""
+
+
+class Config(Fields):
+    """A complete configuration, whose values fit together."""
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
-        problems = conflicts(self)
-        if problems:
+        if problems := [conflict.problem for conflict in conflicts(dict(self)) if conflict.problem]:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The keys that a person set. All others are defaults, which adapt where they do not fit."""
+        return frozenset(self.model_fields_set)
+
+    def adapted(self, **values: Any) -> Config:
+        """A copy with other values. It does not count them as given, unless they were before."""
+        return self.model_construct(_fields_set=set(self.given), **{**dict(self), **values})
 
 
 SECTIONS: tuple[type[Section], ...] = (

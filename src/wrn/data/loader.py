@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from wrn.config.fit import smallest_batch, too_small
 from wrn.config.schema import AugmentSection
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.crop import Windows
@@ -142,8 +143,8 @@ def make_loader(
 
     Raises ConfigError if albumentations is requested but not installed, or if a batch is too small to be shared.
     """
-    smallest = len(split) % batch_size or batch_size
-    if world_size > (smallest + 1) // 2:
+    if too_small(len(split), batch_size, world_size):
+        smallest = smallest_batch(len(split), batch_size)
         raise ConfigError(
             f"batch_size: {len(split)} images in batches of {batch_size} leave a last batch of {smallest}, too few for "
             f"{world_size} processes (two images each); give another --batch-size or fewer processes"

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wrn.config.fit import held_out
 from wrn.data.dataset import Split
 from wrn.data.random import generator
 from wrn.errors import DataError
@@ -17,8 +18,8 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     Raises DataError if a part would be empty.
     """
     keep, held = [], []
-    for index in _by_class(split.labels, seed, "validation"):
-        count = round(fraction * len(index))
+    classes = _by_class(split.labels, seed, "validation")
+    for index, count in zip(classes, held_out(fraction, list(map(len, classes))), strict=True):
         held.append(index[:count])
         keep.append(index[count:])
     training, validation = _in_order(keep), _in_order(held)
@@ -39,6 +40,11 @@ def subset(split: Split, images: int, seed: int) -> Split:
         rounds += enumerate(index.tolist())
     chosen = sorted(rounds)[:images]
     return split.take(_in_order([np.array([position for _, position in chosen])]))
+
+
+def class_sizes(labels: Tensor) -> list[int]:
+    """The number of images of each class up to the last that has any."""
+    return np.bincount(labels.cpu().numpy()).tolist()
 
 
 def _by_class(labels: Tensor, seed: int, purpose: str) -> list[np.ndarray]:

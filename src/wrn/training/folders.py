@@ -23,8 +23,19 @@ one exit a few seconds later."""
 
 
 def has_own_folder(config: Config) -> bool:
-    """Whether each start gets a new folder under runs/."""
-    return config.output_dir is None and sagemaker_base(os.environ) is None
+    """Whether each command gets a new folder under runs/."""
+    unset = config.output_dir is None or "output_dir" not in config.given
+    return unset and sagemaker_base(os.environ) is None
+
+
+def folder_of_torchrun() -> Path | None:
+    """The same folder for this start and all restarts by the same torchrun; None if its start time is not known."""
+    torchrun = os.getppid()
+    try:
+        started = Path(f"/proc/{torchrun}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):  # not Linux
+        return None
+    return Path("runs", f"torchrun-{torchrun}-{started}")
 
 
 def writable_paths(config: Config, recipe: str, new: list[Path]) -> RunPaths:
@@ -34,7 +45,7 @@ def writable_paths(config: Config, recipe: str, new: list[Path]) -> RunPaths:
     """
     paths = run_paths(config, recipe)
     new += missing(paths)
-    if has_own_folder(config):
+    if config.output_dir is None and has_own_folder(config):
         while taken(paths.run):
             paths = run_paths(config, recipe)
             new += missing(paths)

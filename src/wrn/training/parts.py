@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from wrn.config import Config, RunPaths
+from wrn.config.fit import fit_to_data
 from wrn.config.launch import Place
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
@@ -12,7 +13,7 @@ from wrn.data.locate import OutOfReach
 from wrn.data.order import steps_in_epoch
 from wrn.data.random import generator
 from wrn.data.sources import open_dataset
-from wrn.data.split import hold_out, subset
+from wrn.data.split import class_sizes, hold_out, subset
 from wrn.errors import DataError
 from wrn.model import WideResNet
 from wrn.training.reporters import Reporter
@@ -21,8 +22,10 @@ from wrn.training.schedule import make_schedule
 SYNTHETIC = "NOTE: this is the synthetic data set, not CIFAR-100; its results say nothing about CIFAR-100"
 
 
-def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) -> tuple[Dataset, Split | None]:
-    """The named data set, and the validation split held out of its training images if one is asked for.
+def load_data(
+    config: Config, name: str, paths: RunPaths, reporter: Reporter, world_size: int = 1
+) -> tuple[Config, Dataset, Split | None]:
+    """The configuration that fits the named data set, the data set, and what is held out of its training images.
 
     Raises DataError if the data is not available or does not fit the configuration.
     """
@@ -44,6 +47,7 @@ def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) ->
             "omit --num-classes"
         )
     train, validation = dataset.train, None
+    config = fit_to_data(config, class_sizes(train.labels), world_size, reporter.note)
     if config.val_fraction:
         train, validation = hold_out(train, config.val_fraction, config.seed)
     if config.train_images:
@@ -56,7 +60,7 @@ def load_data(config: Config, name: str, paths: RunPaths, reporter: Reporter) ->
     reporter.note(f"data: {dataset.name} ({dataset.origin}), {len(train):,} images to train on{held}")
     if dataset.name == "synthetic":
         reporter.note(SYNTHETIC)
-    return dataset.with_splits(train, dataset.test), validation
+    return config, dataset.with_splits(train, dataset.test), validation
 
 
 def load_batches(config: Config, dataset: Dataset, device: torch.device, here: Place) -> Loader:

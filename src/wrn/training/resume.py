@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,29 @@ def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint]
     return found
 
 
-def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> None:
-    """Raises CheckpointError listing the keys that differ and may not."""
+def as_begun(config: Config, checkpoint: Checkpoint) -> Config:
+    """With more epochs than the run began with: its warm-up and milestones, unless they are given now.
+
+    They may have adapted to the epochs that were given then; that must not keep anyone from giving more.
+    """
+    before = checkpoint.state["config"]
+    kept = {key: before[key] for key in ("warmup_epochs", "milestones") if key not in config.given}
+    if config.epochs <= before["epochs"] or all(getattr(config, key) == value for key, value in kept.items()):
+        return config
+    return config.adapted(**kept)
+
+
+def check_configuration(
+    config: Config, checkpoint: Checkpoint, path: Path | None, unsettled: Collection[str] = frozenset()
+) -> None:
+    """Raises CheckpointError listing the keys that differ and may not.
+
+    unsettled: keys that may still adapt to the data.
+    """
     before: Mapping[str, Any] = checkpoint.state["config"]
     now = config.model_dump(mode="json")
-    changed = [key for key in now if before.get(key, now[key]) != now[key] and key not in FREE_KEYS]
+    settled = [key for key in now if key not in FREE_KEYS and key not in unsettled]
+    changed = [key for key in settled if before.get(key, now[key]) != now[key]]
     shape = [key for key in SHAPE_KEYS if key in changed]
     if shape:
         raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 
 from wrn.config import Config, Resolved, RunPaths
+from wrn.config.adapt import instead
 from wrn.config.files import to_yaml
+from wrn.config.fit import FITTED_KEYS
 from wrn.config.idle import idle_keys
 from wrn.config.launch import Place, place
 from wrn.config.stages import parse_stages
@@ -23,7 +26,14 @@ from wrn.strict_json import to_json
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
 from wrn.training.evaluation import Evaluation
-from wrn.training.folders import has_own_folder, held, remove_empty, set_results_aside, writable_paths
+from wrn.training.folders import (
+    folder_of_torchrun,
+    has_own_folder,
+    held,
+    remove_empty,
+    set_results_aside,
+    writable_paths,
+)
 from wrn.training.machine import choose_kernels, device_name, provenance, unusable_driver
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
@@ -36,7 +46,7 @@ from wrn.training.reporters import (
     duration,
     make_reporter,
 )
-from wrn.training.resume import SCALED_KEYS, check_configuration, check_data, find_checkpoint
+from wrn.training.resume import SCALED_KEYS, as_begun, check_configuration, check_data, find_checkpoint
 from wrn.training.schedule import make_schedule
 from wrn.training.speed import long_run
 from wrn.training.step import out_of_memory
@@ -73,7 +83,8 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
     """
     started = time.perf_counter()
     here = place()
-    config = for_processes(resolved.config, here)
+    lines = [*resolved.changes, *idle_keys(resolved)]
+    config = for_processes(resolved.config, here, lines.append)
     if config.tensorboard:
         check_tensorboard()
     tune_cpu()
@@ -86,7 +97,7 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
     stages = parse_stages(config.resolutions)
     reporter: Reporter = make_reporter(config.progress, stages) if processes.is_first else SilentReporter()
     try:
-        for line in idle_keys(resolved):
+        for line in lines:
             reporter.note(line)
         with processes.watched(), ExitStack() as locks:
             new: list[Path] = []
@@ -118,32 +129,49 @@ def train(resolved: Resolved, stop: StopSignal) -> Result:
         reporter.close()
 
 
-def for_processes(config: Config, here: Place) -> Config:
-    """The configuration of all processes together. Raises ConfigError for what needs a single process."""
+def for_processes(config: Config, here: Place, on_message: Callable[[str], None] = lambda line: None) -> Config:
+    """The configuration of all processes together; defaults that need a single process adapt.
+
+    on_message: receives a line for each that does. Raises ConfigError for given values that need a single process.
+    """
+    if here.may_restart and has_own_folder(config):
+        problem = "output_dir: is unset, but a run restarted by torchrun has to find it; give --output-dir"
+        if (folder := folder_of_torchrun()) is None:
+            raise ConfigError(problem)
+        config = instead(config, "output_dir", folder, "torchrun may restart this run", problem, on_message)
     if here.world_size == 1:
         return config
-    if here.may_restart and has_own_folder(config):
-        raise ConfigError("output_dir: is unset, but a run restarted by torchrun has to find it; give --output-dir")
     if here.may_restart and config.resume != "auto":
         raise ConfigError(
             f"resume: with {config.resume}, each restart by torchrun would start from there again; give --resume auto, "
             "or torchrun --max-restarts 0"
         )
+    several = f"there are {here.world_size} processes"
     if config.device.startswith("cuda:"):
-        raise ConfigError(f"device: {config.device} is one GPU; give --device cuda for several processes")
+        problem = f"device: {config.device} is one GPU; give --device cuda for several processes"
+        config = instead(config, "device", "cuda", several, problem, on_message)
     if config.compile == "graphs":
-        raise ConfigError("compile: graphs works with one process only; give --compile true")
+        problem = "compile: graphs works with one process only; give --compile true"
+        config = instead(config, "compile", True, several, problem, on_message)
     if pick_device(config.device).type == "mps":
-        raise ConfigError("processes: MPS works with one process only; give --device cpu")
+        problem = "processes: MPS works with one process only; give --device cpu"
+        config = instead(config, "device", "cpu", several, problem, on_message)
     if config.sync_bn and pick_device(config.device).type != "cuda":
-        raise ConfigError("sync_bn: needs GPUs; omit it")
-    if config.sync_bn and (config.sam_rho or config.micro_batch != "auto"):
-        # It waits for all processes in every forward pass, whose number may differ when a batch is split.
-        raise ConfigError("sync_bn: works with whole batches only; omit --sam-rho and --micro-batch")
+        problem = "sync_bn: needs GPUs; omit it"
+        config = instead(config, "sync_bn", False, "there is no GPU", problem, on_message)
+    # It waits for all processes in every forward pass, whose number may differ when a batch is split.
+    problem = "sync_bn: works with whole batches only; omit --sam-rho and --micro-batch"
+    whole = {"sam_rho": 0.0, "micro_batch": "auto"}
+    for key, value in whole.items():
+        if config.sync_bn and getattr(config, key) != value:
+            if "sync_bn" in config.given:
+                config = instead(config, key, value, "sync_bn works with whole batches only", problem, on_message)
+            else:
+                config = instead(config, "sync_bn", False, f"{key} splits batches", problem, on_message)
     if config.scale_lr == "none":
         return config
     # The linear scaling rule (arXiv:1706.02677): the same warm-up, with rates proportional to the batch.
-    return config.model_copy(update={key: getattr(config, key) * here.world_size for key in SCALED_KEYS})
+    return config.adapted(**{key: getattr(config, key) * here.world_size for key in SCALED_KEYS})
 
 
 def prepare(
@@ -164,7 +192,7 @@ def prepare(
         )
     elif wanted and config.compile:
         reporter.note("compile: on a CPU, compiled steps cannot use wrn's own kernels and are slower; omit --compile")
-    dataset, validation = find_data(config, checkpoint, paths, reporter, processes)
+    config, dataset, validation = find_data(config, checkpoint, paths, reporter, processes)
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes and checkpoint is None:
         first = config
@@ -225,8 +253,9 @@ def _note_jump_of_rate(trainer: Trainer, checkpoint: Checkpoint, reporter: Repor
 
 def find_data(
     config: Config, checkpoint: Checkpoint | None, paths: RunPaths, reporter: Reporter, processes: Processes
-) -> tuple[Dataset, Split | None]:
+) -> tuple[Config, Dataset, Split | None]:
     """The data: the same in all processes and as before an interruption, even if `dataset: auto` would now differ.
+    And the configuration, whose defaults fit the data.
 
     The first process finds or downloads it, and the others use what it found.
     Raises CheckpointError if the run began with other data, and DataError if this process has other data than the
@@ -234,23 +263,25 @@ def find_data(
     """
     before = checkpoint.state["data"] if checkpoint is not None else None
     name = str(before["name"]) if before and config.dataset == "auto" else config.dataset
-    found: list[tuple[Dataset, Split | None]] = []
+    size = processes.place.world_size
+    found: list[tuple[Config, Dataset, Split | None]] = []
 
     def look() -> dict[str, Any]:
-        found.append(load_data(config, name, paths, reporter))
-        return found[0][0].identity()
+        found.append(load_data(config, name, paths, reporter, size))
+        return found[0][1].identity()
 
     first = processes.first_does(look)
-    dataset, validation = found[0] if found else load_data(config, first["name"], paths, reporter)
+    fitted, dataset, validation = found[0] if found else load_data(config, first["name"], paths, reporter, size)
     if (identity := dataset.identity()) != first:
         raise DataError(
             f"{dataset.origin}: is not the data of the first process ({identity['train']} training images here, "
             f"{first['train']} there); give every host the same files"
         )
     if before and checkpoint is not None:
+        check_configuration(fitted, checkpoint, checkpoint.path)
         check_data(config, before, dataset.identity(), checkpoint.path)
     processes.wait()
-    return dataset, validation
+    return fitted, dataset, validation
 
 
 def find_start(
@@ -271,7 +302,10 @@ def find_start(
     line = None
     if config.budget_minutes:
         config, line = as_chosen_before(config, checkpoint)
-    check_configuration(config, checkpoint, path)
+    elif (begun := as_begun(config, checkpoint)) is not config:
+        line = f"warm-up and milestones: as the run began, with {checkpoint.state['config']['epochs']} epochs"
+        config = begun
+    check_configuration(config, checkpoint, path, unsettled=FITTED_KEYS - config.given)
     if line is not None:
         reporter.note(line)
     return config, checkpoint

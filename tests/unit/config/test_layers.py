@@ -43,14 +43,19 @@ def test_all_errors_are_reported_at_once_with_key_origin_value_and_range() -> No
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"min_lr": 1}, "min_lr: 1 is above lr (0.1)"),
+        ({"min_lr": 1, "lr": 0.1}, "min_lr: 1 is above lr (0.1)"),
         ({"processes": 4, "device": "cuda:1"}, "device: cuda:1 is one GPU; give --device cuda for several processes"),
-        ({"epochs": 2}, "warmup_epochs: 5 is longer than the run (2 epochs); give --warmup-epochs 0.2"),
-        ({"schedule": "step", "milestones": "50 100"}, "milestones: 100 is never reached"),
-        ({"schedule": "step"}, "milestones: is empty"),
-        ({"target_accuracy": 0.5}, "target_accuracy: needs a validation split"),
-        ({"momentum": 0}, "nesterov: needs momentum"),
-        ({"micro_batch": 512}, "micro_batch: 512 is above batch_size (256)"),
+        (
+            {"epochs": 2, "warmup_epochs": 5},
+            "warmup_epochs: 5 is longer than the run (2 epochs); give --warmup-epochs 0.2",
+        ),
+        ({"schedule": "step", "milestones": "50 100", "epochs": 100}, "milestones: 100 is never reached"),
+        ({"schedule": "step", "milestones": ""}, "milestones: is empty"),
+        ({"target_accuracy": 0.5, "val_fraction": 0}, "target_accuracy: needs a validation split"),
+        ({"momentum": 0, "nesterov": True}, "nesterov: needs momentum"),
+        ({"micro_batch": 512, "batch_size": 256}, "micro_batch: 512 is above batch_size (256)"),
+        ({"compile": "graphs", "processes": 2}, "compile: graphs works with one process only"),
+        ({"amp_dtype": "fp16", "device": "cpu"}, "amp_dtype: fp16 needs a GPU, but device is cpu"),
         ({"device": "gpu"}, "device (flag): 'gpu' is not allowed; must be auto, cpu, cuda, cuda:1 or mps"),
         ({"device": "CPU"}, "'CPU' is not allowed; must be auto, cpu"),
         ({"output_dir": "~nobody-here/x"}, "there is no such user; give the full path"),
@@ -232,7 +237,13 @@ def test_a_wrong_recipe_and_wrong_flags_are_reported_together() -> None:
 
 def test_conflicting_keys_are_reported_together_with_wrong_ones() -> None:
     with pytest.raises(ConfigError) as caught:
-        resolve(None, {"widen_factor": "wide", "target_accuracy": "0.9", "schedule": "step", "warmup_epochs": "200"})
+        resolve(
+            None,
+            {
+                **{"widen_factor": "wide", "target_accuracy": "0.9", "val_fraction": "0", "schedule": "step"},
+                **{"milestones": "", "warmup_epochs": "200", "epochs": "100"},
+            },
+        )
     lines = str(caught.value).split("\n")
     assert [line.partition(":")[0] for line in lines] == [
         "widen_factor (flag)",

@@ -16,6 +16,7 @@ from wrn.config import Config, run_paths
 from wrn.config.launch import Place
 from wrn.errors import ConfigError, DataError
 from wrn.training import machine, parts
+from wrn.training.folders import has_own_folder
 from wrn.training.launcher import launch, several_processes
 from wrn.training.processes import DistributedProcesses, Processes
 from wrn.training.run import find_data, for_processes, prepare
@@ -200,7 +201,10 @@ def test_a_signal_that_torchrun_does_not_handle_ends_it_as_interrupted(monkeypat
 def test_mps_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("mps"))
     with pytest.raises(ConfigError, match="processes: MPS works with one process only; give --device cpu"):
-        for_processes(Config(), Place(world_size=2))
+        for_processes(Config(device="mps"), Place(world_size=2))
+    lines: list[str] = []
+    assert for_processes(Config(), Place(world_size=2), lines.append).device == "cpu"
+    assert lines == ["device: cpu instead of auto, as there are 2 processes"]
 
 
 @pytest.mark.parametrize("parts", [{"sam_rho": 0.05}, {"micro_batch": 4}])
@@ -208,6 +212,10 @@ def test_sync_bn_takes_whole_batches_only(parts: dict[str, Any], monkeypatch: py
     monkeypatch.setattr("wrn.training.run.pick_device", lambda name: torch.device("cuda"))
     with pytest.raises(ConfigError, match="sync_bn: works with whole batches only"):
         for_processes(Config(sync_bn=True, **parts), Place(world_size=2))
+    default = Config(sync_bn=True).adapted(**parts)
+    adapted = for_processes(default, Place(world_size=2))
+    assert (adapted.sync_bn, adapted.sam_rho, adapted.micro_batch) == (True, 0.0, "auto")
+    assert not for_processes(Config(**parts).adapted(sync_bn=True), Place(world_size=2)).sync_bn
 
 
 def test_what_several_processes_cannot_do() -> None:
@@ -215,10 +223,38 @@ def test_what_several_processes_cannot_do() -> None:
         for_processes(Config(sync_bn=True), Place(world_size=2))
     with pytest.raises(ConfigError, match="device: cuda:1 is one GPU; give --device cuda for several processes"):
         for_processes(Config(device="cuda:1"), Place(world_size=2))
-    with pytest.raises(ConfigError, match="output_dir: is unset"):
-        for_processes(Config(), Place(world_size=2, may_restart=True))
+    with pytest.raises(ConfigError, match="compile: graphs works with one process only"):
+        for_processes(Config(compile="graphs"), Place(world_size=2))
     with pytest.raises(ConfigError, match="resume: with never, each restart by torchrun would start from there again"):
         for_processes(Config(output_dir=Path("x"), resume="never"), Place(world_size=2, may_restart=True))
+
+
+def test_defaults_adapt_to_several_processes() -> None:
+    lines: list[str] = []
+    default = Config(lr=0.2).adapted(device="cuda:1", compile="graphs", sync_bn=True)
+    adapted = for_processes(default.adapted(device="cpu"), Place(world_size=2), lines.append)
+    assert (adapted.compile, adapted.sync_bn, adapted.given) == (True, False, {"lr"})
+    assert lines == [
+        "compile: true instead of graphs, as there are 2 processes",
+        "sync_bn: false instead of true, as there is no GPU",
+    ]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_run_that_torchrun_restarts_finds_its_folder(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(epochs=20)
+    first, second = (
+        for_processes(config, Place(world_size=world_size, may_restart=True, attempt=attempt)) for attempt in (0, 1)
+    )
+    assert first.output_dir == second.output_dir
+    assert first.output_dir is not None
+    assert first.output_dir.parent == Path("runs")
+    assert has_own_folder(first), "so that the hint to resume names the folder"
+    given = Config(output_dir=Path("x"))
+    assert for_processes(given, Place(world_size=world_size, may_restart=True)) is given
+    monkeypatch.setattr("wrn.training.run.folder_of_torchrun", lambda: None)  # as on macOS
+    with pytest.raises(ConfigError, match="output_dir: is unset"):
+        for_processes(config, Place(world_size=world_size, may_restart=True))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

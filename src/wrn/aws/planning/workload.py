@@ -105,16 +105,17 @@ def global_batch(config: Config, gpus: int) -> int:
     return config.batch_size * (gpus if config.scale_lr == "linear" else 1)
 
 
+def validation_images(config: Config) -> int:
+    """Images held out."""
+    return round(TRAIN_IMAGES * config.val_fraction)
+
+
 def train_images(config: Config) -> int:
-    """Images of one epoch."""
-    return round(_labelled(config) * (1 - config.val_fraction))
-
-
-def _labelled(config: Config) -> int:
-    """Images of the training split, before any are held out. Only an image folder may have more than CIFAR."""
+    """Images of one epoch: `train_images` counts those that are not held out. Only a folder may have more."""
+    left = TRAIN_IMAGES - validation_images(config)
     if config.dataset == "folder":
-        return config.train_images or TRAIN_IMAGES
-    return min(config.train_images, TRAIN_IMAGES) or TRAIN_IMAGES
+        return config.train_images or left
+    return min(config.train_images or left, left)
 
 
 def flop_per_image(config: Config, side: int = 32) -> int:
@@ -129,10 +130,13 @@ def epoch_flop(config: Config) -> float:
 
 
 def evaluation_flop(config: Config) -> float:
-    """FLOP of all evaluations: each due epoch on the validation split, or on the test split if there is none."""
+    """FLOP of all evaluations: each due epoch on the validation split, or on the test split if there is none.
+
+    With a validation split, the last and the best weights are scored on the test split in the end.
+    """
     every = config.eval_epochs
     times = -(-config.epochs // every) if every else 1
     scored = times * TEST_IMAGES
     if config.val_fraction:
-        scored = times * round(_labelled(config) * config.val_fraction) + TEST_IMAGES
+        scored = times * validation_images(config) + 2 * TEST_IMAGES
     return scored * FLOP_PER_MULTIPLY_ADD * multiply_adds(config) * (2 if config.tta else 1)

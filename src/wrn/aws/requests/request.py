@@ -21,6 +21,7 @@ from wrn.aws.options import (
     training_minutes,
 )
 from wrn.aws.prices import PRICE_VARIABLE, price_text
+from wrn.config.layers import resolve
 from wrn.config.schema import Config
 from wrn.errors import AwsError
 
@@ -44,6 +45,8 @@ COMMAND = (
 handles it. SageMaker's own launcher does not pass it on (sagemaker-training-toolkit, issue 125)."""
 
 LOCAL_PATHS = ("output_dir", "model_dir", "checkpoint_dir", "albumentations_file")
+NOT_SENT = (*LOCAL_PATHS, "data_dir")
+
 LONGEST_VALUE = 256
 """Characters of a hyperparameter's value, by the API documentation; its service model says 2500."""
 
@@ -51,7 +54,7 @@ LONGEST_VALUE = 256
 def training_job(config: Config, base: Config, recipe: str, options: DeployOptions) -> dict[str, Any]:
     """The body of CreateTrainingJob.
 
-    base: what the container would resolve from the recipe alone; recipe: its name there ("standard": none).
+    base: see `job_base`. recipe: its name in the container ("standard": none).
     Raises AwsError listing everything that does not suit a job.
     """
     config = within_cost(config, options)
@@ -139,9 +142,16 @@ def within_cost(config: Config, options: DeployOptions) -> Config:
     return config.model_copy(update={"budget_minutes": training_minutes(options), "budget_epochs": config.epochs})
 
 
-def hyperparameters(config: Config, base: Config, recipe: str) -> dict[str, str]:
-    """The recipe and every key that differs from it, as texts that the flags of `wrn train` take.
+def job_base(config: Config, recipe: str) -> Config:
+    """What the container resolves from a recipe that it has and the keys that were given."""
+    sent = {key: getattr(config, key) for key in config.given if key not in NOT_SENT}
+    return resolve(recipe, sent).config
 
+
+def hyperparameters(config: Config, base: Config, recipe: str) -> dict[str, str]:
+    """The recipe, and every key that was given or differs from it, as texts that the flags of `wrn train` take.
+
+    A given key is sent even if the recipe has the same value: in the job, too, it must not adapt like a default.
     `data_dir` is the local path of the data; in the container it is the channel. Raises AwsError for other local paths,
     which mean nothing there.
     """
@@ -157,8 +167,9 @@ def hyperparameters(config: Config, base: Config, recipe: str) -> dict[str, str]
         )
     values = {} if recipe == "standard" else {"recipe": recipe}
     for key in Config.model_fields:
-        if key not in (*LOCAL_PATHS, "data_dir") and getattr(config, key) != getattr(base, key):
-            values[key] = _text(getattr(config, key))
+        value = getattr(config, key)
+        if key not in NOT_SENT and (key in config.given or value != getattr(base, key)):
+            values[key] = _text(value)
     problems += [
         f"{key}: is {len(value)} characters long, but a hyperparameter may have at most {LONGEST_VALUE}; "
         "put it into a recipe in configs/"

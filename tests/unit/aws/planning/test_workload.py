@@ -52,6 +52,8 @@ def test_images_of_an_epoch() -> None:
     assert workload.train_images(configured()) == 50_000
     assert workload.train_images(configured(val_fraction=0.1)) == 45_000
     assert workload.train_images(configured(train_images=2_000)) == 2_000
+    assert workload.train_images(configured(train_images=2_000, val_fraction=0.1)) == 2_000  # of those that are left
+    assert workload.train_images(configured(train_images=48_000, val_fraction=0.1)) == 45_000
 
 
 def test_evaluations() -> None:
@@ -65,7 +67,7 @@ def test_evaluations() -> None:
     assert passes(eval_epochs=0) == 10_000
     assert passes(eval_epochs=30) == 4 * 10_000
     assert passes(eval_epochs=0, tta=True) == 20_000
-    assert passes(val_fraction=0.1) == 100 * 5_000 + 10_000
+    assert passes(val_fraction=0.1) == 100 * 5_000 + 2 * 10_000  # the last and the best weights, in the end
 
 
 def test_activations_by_hand() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wrn.aws.metrics import FIELDS, metric_definitions
 from wrn.aws.options import LOCAL_STORAGE, DeployOptions, family, job_name, limits, training_minutes
-from wrn.aws.requests.request import COMMAND, data_name, hyperparameters, training_job
+from wrn.aws.requests.request import COMMAND, data_name, hyperparameters, job_base, training_job
 from wrn.aws.requests.validate import check_request
 from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.launch import hyperparameter_flags
@@ -185,6 +185,37 @@ def test_a_recipe_arrives_as_it_left(recipe: str, tmp_path: Path) -> None:
     arrived = parsed(hyperparameter_flags({"SAGEMAKER_BASE_DIR": str(tmp_path)}))
     assert arrived.config == asked.config.model_copy(update={"data_dir": None})
     assert arrived.recipe == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags"),
+    [
+        ("standard", {"epochs": "2"}),
+        ("standard", {"epochs": "5", "warmup_epochs": "5"}),  # legal, but as a default it would adapt
+        ("standard", {"val_fraction": "0.05", "batch_size": "256"}),  # given, so that they do not adapt to the data
+        ("standard", {"compile": "graphs", "micro_batch": "512"}),
+        ("paper", {"epochs": "50", "target_accuracy": "0.8"}),
+        ("quickstart", {"zero_init_residual": "true", "momentum": "0"}),
+    ],
+)
+def test_an_adapted_configuration_arrives_as_it_left(recipe: str, flags: dict[str, str]) -> None:
+    asked = resolve(recipe, flags)
+    values = hyperparameters(asked.config, job_base(asked.config, recipe), recipe)
+    assert set(values) - {"recipe"} == set(flags)
+    arrived = parsed([f"--{key}={value}" for key, value in values.items()])
+    assert arrived.config == asked.config
+    assert (arrived.config.given, arrived.changes) == (asked.config.given, asked.changes)
+
+
+def test_a_file_of_one_s_own_with_the_name_of_a_recipe(tmp_path: Path) -> None:
+    """The container has another under that name."""
+    own = tmp_path / "quickstart.yaml"
+    own.write_text("epochs: 3\n")
+    asked = resolve(str(own), {"lr": "0.2"})
+    values = hyperparameters(asked.config, job_base(asked.config, "quickstart"), "quickstart")
+    arrived = parsed([f"--{key}={value}" for key, value in values.items()])
+    assert arrived.config == asked.config
+    assert (asked.config.depth, asked.config.warmup_epochs) == (28, 0.15)
 
 
 def test_the_metrics_read_the_epoch_line(capsys: pytest.CaptureFixture[str]) -> None:

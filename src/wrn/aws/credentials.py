@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from wrn.aws import waiting
 from wrn.aws.faults import NoCredentials, explain
 from wrn.errors import AwsError
 
@@ -54,19 +55,25 @@ def new_session(profile: str | None, region: str | None, *, may_ask: bool = True
     """A session that has just read AWS's files. may_ask: whether a person is asked for a code, if one is needed."""
     try:
         import boto3
+        from botocore.config import Config
         from botocore.credentials import create_credential_resolver
         from botocore.session import Session
     except ImportError:
         raise AwsError("boto3 is not installed; install it with: pip install 'wrn-cifar[aws]'") from None
     try:
         session = Session(profile=profile)
+        # For the clients that botocore makes to log in, too.
+        limits = Config(connect_timeout=waiting.CONNECT_SECONDS, read_timeout=waiting.READ_SECONDS)
+        session.set_default_client_config(limits)
         place = session.get_config_variable("region") or region
         resolver = create_credential_resolver(session, cache=_cache(), region_name=place)
         # getpass without a terminal ends in a warning and an EOFError; no argument of botocore's takes another prompt.
         prompt = functools.partial(ask_for_code, profile=profile)
         resolver.get_provider("assume-role")._prompter = prompt if may_ask else no_code
         session.register_component("credential_provider", resolver)
-        return boto3.Session(botocore_session=session)
+        made = boto3.Session(botocore_session=session)
+        waiting.WATCH.register(made.events)
+        return made
     except Exception as error:
         raise explain(error, "log in") from None
 

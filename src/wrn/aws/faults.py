@@ -51,6 +51,10 @@ class NoAnswer(AwsError):
     """The network or the service gave no answer."""
 
 
+class Unreachable(NoAnswer):
+    """Nothing came back from the network, in any attempt."""
+
+
 class Conflict(AwsError):
     """Someone else is changing the same thing right now; a retry succeeds."""
 
@@ -162,7 +166,8 @@ def explain(error: Exception, operation: str) -> AwsError:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return _from_answer(response.get("Error", {}), operation, status)
     if type(error).__module__.partition(".")[0] in ("botocore", "boto3", "urllib3", "s3transfer"):
-        return NoAnswer(f"{operation}: AWS did not answer ({reason}); check the network and --region, then try again")
+        fix = "check the network and --region, then try again"
+        return Unreachable(f"{operation}: AWS did not answer ({reason}); {fix}")
     raise error
 
 

@@ -273,6 +273,8 @@ def stop(session: Session, job: Job) -> bool:
         return False
     try:
         session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": job.name})
+    except NoAnswer:
+        raise
     except AwsError:
         if describe(session, job.name).is_over:
             return False  # it ended just now, and AWS refuses to stop it

@@ -6,14 +6,17 @@ here), so that retries, the endpoint for tests (AWS_ENDPOINT_URL, which boto3 re
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from wrn.aws import waiting
 from wrn.aws.credentials import boto_session, evict, new_session, use_session
-from wrn.aws.faults import CredentialsRefused, certificate_reason, explain
+from wrn.aws.faults import CredentialsRefused, Unreachable, certificate_reason, explain
 from wrn.aws.options import user_of
 from wrn.config.paths import aws_region
 from wrn.errors import AwsError
@@ -21,7 +24,8 @@ from wrn.errors import AwsError
 ATTEMPTS, RETRIES = 8, "adaptive"
 """Per request, with growing waits in between; the request rate drops when throttled, which is normal."""
 
-CONNECT_SECONDS, READ_SECONDS = 5, 60
+AGAIN_SECONDS = 30.0
+"""So long no request is sent to where one has just got no answer, after all of its attempts."""
 
 FROM_FILES = ("shared-credentials-file", "config-file", "assume-role")
 """botocore's names for credentials that are keys in AWS's files, or a role that such keys assume. botocore reads the
@@ -46,8 +50,8 @@ class Session:
         self.sent: list[tuple[str, str]] = []
         self._config = Config(
             retries={"mode": RETRIES, "total_max_attempts": ATTEMPTS},
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
+            connect_timeout=waiting.CONNECT_SECONDS,
+            read_timeout=waiting.READ_SECONDS,
             max_pool_connections=CONNECTIONS,
             user_agent_extra="wrn",
             # Checksums on every upload; SHA-256 is requested where the content matters.
@@ -57,6 +61,7 @@ class Session:
         self.profile = profile
         self._clients: dict[str, Any] = {}
         self._elsewhere: dict[str, Session] = {}
+        self._unreachable: dict[tuple[str, str | None], tuple[float, Unreachable]] = {}
         self._lock = threading.RLock()
 
     @property
@@ -73,6 +78,7 @@ class Session:
         if region not in self._elsewhere:
             other = Session(region=region, profile=self.profile)
             other.sent = self.sent
+            other._unreachable = self._unreachable
             self._elsewhere[region] = other
         return self._elsewhere[region]
 
@@ -145,17 +151,36 @@ class Session:
 
     def _send(self, service: str, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         method = getattr(self.client(service), snake_case(operation))
-        try:
+        with self._explained(service, operation):
             return dict(method(**(request or {})))
-        except Exception as error:
-            raise explain(error, operation) from None
 
     def _entries(self, service: str, operation: str, key: str, request: dict[str, Any] | None) -> Iterator[Any]:
+        pages = iter(self.client(service).get_paginator(snake_case(operation)).paginate(**(request or {})))
+        while True:
+            with self._explained(service, operation):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from page.get(key) or ()
+
+    @contextlib.contextmanager
+    def _explained(self, service: str, operation: str) -> Iterator[None]:
+        """Raises botocore's errors as those of `wrn.aws.faults`. What has just got no answer is not tried again."""
+        place = service, self._region
+        failed, error = self._unreachable.get(place, (float("-inf"), None))
+        if error is not None and time.monotonic() < failed + AGAIN_SECONDS:
+            raise Unreachable(f"{operation}: not tried, as AWS has just not answered; {error}")
         try:
-            for page in self.client(service).get_paginator(snake_case(operation)).paginate(**(request or {})):
-                yield from page.get(key) or ()
-        except Exception as error:
-            raise explain(error, operation) from None
+            yield
+        except Exception as raised:
+            found = explain(raised, operation)
+            if isinstance(found, Unreachable):
+                self._unreachable[place] = (time.monotonic(), found)
+            raise found from None
+        except BaseException:
+            waiting.WATCH.abandon()
+            raise
+        self._unreachable.pop(place, None)
 
     def _has_new_keys(self, used: Any) -> bool:
         """Whether there are other keys than those of `used`, boto3's session whose request was refused.

@@ -141,8 +141,15 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         from wrn.config.launch import under_torchrun  # slow to import: not for `wrn --help`
 
         if under_torchrun():
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError):
-                    stream.flush()
-            os._exit(code)
+            _exit_now(code)
+    waiting = sys.modules.get("wrn.aws.waiting")
+    if waiting is not None and waiting.WATCH.is_late:
+        _exit_now(code)  # an ordinary exit would wait for the threads that AWS does not answer
     sys.exit(code)
+
+
+def _exit_now(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)

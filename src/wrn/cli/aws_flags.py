@@ -10,6 +10,7 @@ from collections.abc import Callable
 from wrn.aws.options import DeployOptions
 from wrn.aws.requests.policy import Document
 from wrn.aws.session import Session, configured_region
+from wrn.aws.waiting import WATCH
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT, account
 from wrn.cli.values import refusal
 from wrn.config.flags import Parser
@@ -67,12 +68,20 @@ def region_of(options: Namespace) -> str:
 
 def with_session(options: Namespace, run: Callable[[Namespace, Session], int]) -> int:
     """Run a command in the account that its flags name. With --debug, report its requests however it ends."""
+    WATCH.on_message = notice
     session = open_session(options)
     try:
         session.log_in()
         return run(options, session)
     finally:
         report_requests(options, session)
+
+
+def notice(text: str) -> None:
+    """A line for whoever waits, from any thread; a line of progress is redrawn below it."""
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{start}{text}\n")
+    sys.stderr.flush()
 
 
 def where(session: Session) -> str:

@@ -18,6 +18,7 @@ from wrn.aws.deploying.deployer import deployer_policy
 from wrn.aws.deploying.launch import Launch, Launched, Order, with_key
 from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
 from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
+from wrn.aws.faults import NoAnswer
 from wrn.aws.imaging.ecr import check_gpu, check_pushed, content_tag
 from wrn.aws.options import HOUR, USER_TAG, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.planning.estimate import Estimate, estimate, expected_times
@@ -26,7 +27,8 @@ from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
 from wrn.aws.requests.request import code_prefix, data_uri, job_base, wheels_prefix
 from wrn.aws.session import Session, configured_region
-from wrn.cli.aws_flags import may_run
+from wrn.aws.waiting import WATCH
+from wrn.cli.aws_flags import may_run, notice
 from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import code_line, expectations, facts, outcome, policy_notes, progress_line
@@ -92,6 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     if task.flags["dry_run"] or task.flags["write_json"]:
         return show(task)
     session = Session(region=task.options.region, profile=task.flags["profile"])
+    WATCH.on_message = notice
     try:
         session.log_in()
         return send(task, session)
@@ -262,7 +265,8 @@ def real_prices(options: DeployOptions, ways: Sequence[Choice], flags: dict[str,
         if region in SAME_PRICES or ((region, kind) == home and (options.own_price or not options.price_per_hour)):
             continue
         if region not in lists:
-            lists[region] = _price_list(region, flags["profile"])
+            unreachable = [found for found in lists.values() if isinstance(found, NoAnswer)]
+            lists[region] = unreachable[0] if unreachable else _price_list(region, flags["profile"])
         known = lists[region]
         if isinstance(known, dict) and kind in known:
             prices[region, kind] = replace(known[kind], region=region)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wrn.aws.faults import reason_of_failure
@@ -16,6 +16,7 @@ from wrn.aws.following.progress import Money, Progress, duration, interruptions,
 from wrn.aws.jobs import Job, describe, stop
 from wrn.aws.prices import GIVEN
 from wrn.aws.session import Session
+from wrn.aws.waiting import WATCH
 from wrn.cli.aws_flags import at_terminal, aws_parser, where, with_session
 from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text, price_json
 from wrn.cli.report import percent
@@ -60,8 +61,8 @@ def follow_job(
     view = make_view(json_lines)
     try:
         follower = Follower(session, name, view, ceiling=ceiling, look=look, settle=settle)
-        with CtrlC() as ctrl_c:
-            while not follower.run(ctrl_c.wait):
+        with CtrlC(lambda: WATCH.is_late) as ctrl_c:
+            while not _is_over(follower, ctrl_c):
                 view.close()
                 if ask_what_to_do(session, follower.job) == "leave":
                     return INTERRUPTED
@@ -73,10 +74,26 @@ def follow_job(
     return tell_end(follower, ceiling=ceiling, json_lines=json_lines, place=where(session))
 
 
-class CtrlC:
-    """Handles the first Ctrl-C between two polls, so that no line is cut off; the second interrupts at once."""
+def _is_over(follower: Follower, ctrl_c: CtrlC) -> bool:
+    """Follow until the job is over, or until Ctrl-C."""
+    try:
+        return follower.run(ctrl_c.wait)
+    except Leave:
+        return False
 
-    def __init__(self) -> None:
+
+class Leave(KeyboardInterrupt):
+    """Ctrl-C while AWS does not answer a poll: the poll is given up, and can be repeated."""
+
+
+class CtrlC:
+    """Handles the first Ctrl-C between two polls, so that no line is cut off; the second interrupts at once.
+
+    is_late: whether a poll gets no answer. Then the first Ctrl-C raises Leave.
+    """
+
+    def __init__(self, is_late: Callable[[], bool] = lambda: False) -> None:
+        self._is_late = is_late
         self._pressed = threading.Event()
         self._before: Any = None
 
@@ -93,6 +110,8 @@ class CtrlC:
         if self._pressed.is_set():
             raise KeyboardInterrupt
         self._pressed.set()
+        if self._is_late():
+            raise Leave
 
     def wait(self, seconds: float) -> bool:
         """Sleep; True as soon as Ctrl-C was pressed."""

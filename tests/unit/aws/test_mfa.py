@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from wrn.aws import credentials
+from wrn.aws import credentials, waiting
 from wrn.aws.credentials import boto_session, forget_sessions
 from wrn.aws.faults import CredentialsRefused, NoCredentials
 from wrn.aws.prices import live_prices
@@ -93,6 +94,20 @@ def test_a_code_that_was_mistyped_is_asked_for_again(prompts: Prompts, faults: F
     prompts.codes = ["12345", "abcdef", " 123456 "]
     assert Session(region="eu-west-1", profile="mfa").account
     assert len(prompts) == 3
+
+
+def test_who_is_asked_for_a_code_is_not_waiting_for_aws(prompts: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "NOTICE_SECONDS", 0.02)
+    late = []
+
+    def think(prompt: str) -> str:
+        time.sleep(0.1)
+        late.append(waiting.WATCH.is_late)
+        return "123456"
+
+    monkeypatch.setattr(credentials.getpass, "getpass", think)
+    assert Session(region="eu-west-1", profile="mfa").account
+    assert late == [False]
 
 
 def test_no_code(prompts: Prompts, faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:

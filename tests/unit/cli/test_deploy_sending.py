@@ -14,6 +14,7 @@ import pytest
 
 from data_files import accept_stand_ins, write_archive
 from wrn.aws.deploying.parcel import Parcel
+from wrn.aws.faults import NoAnswer
 from wrn.aws.prices import Price, Source
 from wrn.cli import deploy, main
 from wrn.cli.deploy import agree
@@ -254,6 +255,20 @@ def test_a_limit_in_money_holds_by_the_price_of_the_region(
     assert main([*SYNTHETIC, "--max-cost", "5", "--price-per-hour", "1.5"]) == 0
     assert main(SYNTHETIC) == 0
     assert "at us-west-2's price; give that of eu-west-1 as --price-per-hour" in capsys.readouterr().err
+
+
+def test_a_price_list_that_does_not_answer_is_asked_once(
+    faults: Faults, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def unreachable(region: str, **_: Any) -> dict[str, Price]:
+        asked.append(region)
+        raise NoAnswer("prices: AWS did not answer")
+
+    monkeypatch.setattr(deploy, "live_prices", unreachable)
+    assert main([*SYNTHETIC, "--fallback", "eu-north-1:g6.xlarge,sa-east-1:g6.xlarge"]) == 0
+    assert asked == ["eu-west-1"]
 
 
 def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -320,6 +321,21 @@ def test_ctrl_c_without_a_terminal_leaves_the_job_running(
     assert len(waits) == 3
     assert "wrn-a is left running; `wrn logs -f wrn-a` follows it again" in capsys.readouterr().err
     assert ("sagemaker", "StopTrainingJob") not in job.sent
+
+
+def test_ctrl_c_while_aws_does_not_answer_leaves_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = FakeJob()
+
+    def unanswered(*_: Any) -> None:
+        monkeypatch.setattr(logs_command, "WATCH", SimpleNamespace(is_late=True))
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the request goes on")
+
+    monkeypatch.setattr(job, "pages", unanswered)
+    assert logs_command.follow_job(job, "wrn-a", ceiling=None) == 3  # type: ignore[arg-type]
+    assert "wrn-a is left running" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

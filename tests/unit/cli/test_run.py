@@ -24,3 +24,11 @@ def test_one_of_several_that_ends_with_a_mistake_tears_nothing_down(
     assert done.returncode == code
     assert ("torn down" in done.stdout) is torn_down
     assert ("is not a command" in done.stderr) is (code == 2)
+
+
+def test_the_end_does_not_wait_for_threads_that_aws_does_not_answer() -> None:
+    late = "from wrn.aws.waiting import WATCH; WATCH._late[0] = None; " + PROGRAM.format(word="--version")
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("wrn ")
+    assert "torn down" not in done.stdout

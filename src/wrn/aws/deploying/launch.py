@@ -218,6 +218,8 @@ class Launch:
     def _stop(session: Session, options: DeployOptions) -> None:
         try:
             session.call("sagemaker", "StopTrainingJob", {"TrainingJobName": options.name})
+        except NoAnswer:
+            raise
         except AwsError:
             if not describe(session, options.name).is_over:  # it ended just now, and AWS refuses to stop it
                 raise

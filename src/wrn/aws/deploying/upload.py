@@ -17,6 +17,7 @@ from typing import Any
 
 from wrn.aws.faults import Denied, NoAnswer, NotThere, Throttled
 from wrn.aws.session import CONNECTIONS, Session
+from wrn.aws.waiting import WATCH
 from wrn.errors import AwsError
 
 PART = 8 * 2**20
@@ -251,7 +252,8 @@ def _together(work: Callable[[Any], Any], items: Sequence[Any], at_a_time: int) 
         for future in as_completed(futures):
             yield future.result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # What AWS does not answer is not waited for: that is what Ctrl-C is to stop.
+        pool.shutdown(wait=not WATCH.is_late, cancel_futures=True)
 
 
 def _base64(digest: bytes) -> str:

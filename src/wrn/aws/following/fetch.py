@@ -18,6 +18,7 @@ from wrn.aws.faults import Denied, NotThere, reason_of_failure
 from wrn.aws.jobs import Job, owner_guard, split_uri
 from wrn.aws.session import Session
 from wrn.aws.unpack import unpack
+from wrn.aws.waiting import WATCH
 from wrn.errors import AwsError
 from wrn.filesystem import exists, is_dir, is_file
 from wrn.strict_json import to_json
@@ -141,7 +142,8 @@ def download(
             last = min(have + PART, size) - 1
             request = {"Bucket": bucket, "Key": key, "Range": f"bytes={have}-{last}", "IfMatch": etag}
             part = session.call("s3", "GetObject", {**request, **(guard or {})})["Body"]
-            content = _body(part, f"s3://{bucket}/{key}")
+            with WATCH.reading("s3", session.region, "GetObject", last - have + 1):
+                content = _body(part, f"s3://{bucket}/{key}")
             if len(content) != last - have + 1:
                 raise AwsError(f"s3://{bucket}/{key}: the connection broke; repeat the command to resume")
             path.parent.mkdir(parents=True, exist_ok=True)  # only now: a refused download leaves nothing behind

@@ -177,7 +177,8 @@ class Follower:
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
-            self._view.warn(f"{error}; the job keeps running, and following continues")
+            until = time.strftime("%H:%M:%S", time.localtime(now + PATIENCE_SECONDS))
+            self._view.warn(f"{error}; the job keeps running, and AWS is asked again until {until}; Ctrl-C leaves")
         elif now - self._failing_since > PATIENCE_SECONDS:
             raise AwsError(f"{error}; the job keeps running: `wrn logs -f {self.name}` follows it again")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
+from wrn.aws import session as session_module
 from wrn.aws.deploying import upload as upload_module
 from wrn.aws.deploying.upload import Bucket, Content, upload, upload_files
 from wrn.aws.faults import NoAnswer, NotThere
@@ -31,6 +33,7 @@ def session(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.setattr(upload_module, "PART", PART)
     monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
     monkeypatch.setattr(upload_module, "AT_A_TIME", 1)
+    monkeypatch.setattr(session_module, "AGAIN_SECONDS", 0)  # the repeated command is another process
     session = Session(region="us-east-1")
     session.call("s3", "CreateBucket", {"Bucket": "there"})
     session.sent.clear()
@@ -97,6 +100,23 @@ def test_ctrl_c_loses_nothing(session: Session, large: Path, faults: Faults) -> 
     with pytest.raises(KeyboardInterrupt):
         upload(session, BUCKET, "k", large)
     assert upload(session, BUCKET, "k", large) == 1000
+
+
+def test_ctrl_c_does_not_wait_for_what_aws_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_module, "WATCH", SimpleNamespace(is_late=True))
+    answer = threading.Event()
+
+    def work(item: str) -> None:
+        if item == "interrupted":
+            raise KeyboardInterrupt
+        assert answer.wait(60)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(upload_module._together(work, ["silent", "interrupted"], 2))
+        assert not answer.is_set()
+    finally:
+        answer.set()
 
 
 def test_parts_of_other_content_are_replaced(session: Session, large: Path, faults: Faults, tmp_path: Path) -> None:

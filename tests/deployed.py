@@ -12,6 +12,8 @@ from pathlib import Path
 from standin import StandIn
 
 ROOT = Path(__file__).resolve().parents[1]
+AWS = Path(sys.executable).with_name("aws")
+"""The aws command of this environment."""
 
 TINY = (
     *("--instance-type", "m5.large", "--max-runtime", "10m", "--device", "cpu", "--progress", "plain"),

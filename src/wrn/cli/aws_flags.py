@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -88,7 +89,7 @@ def where(session: Session) -> str:
     """The flags, each after a space, that point another command at the same place; empty if the defaults do."""
     usual = configured_region(session.profile) or DeployOptions.region
     region = f" --region {session.region}" if session.region != usual else ""
-    return region + (f" --profile {session.profile}" if session.profile else "")
+    return region + (f" --profile {shlex.quote(session.profile)}" if session.profile else "")
 
 
 def may_run(name: str, session: Session) -> str:

@@ -20,16 +20,17 @@ from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
 from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
 from wrn.aws.faults import NoAnswer
 from wrn.aws.imaging.ecr import check_gpu, check_pushed, content_tag
-from wrn.aws.options import HOUR, USER_TAG, DeployOptions, bucket_name, image_uri, limits
+from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.planning.estimate import Estimate, estimate, expected_times
 from wrn.aws.prices import SAME_PRICES, Price, live_prices
 from wrn.aws.requests.bundle import Bundle, build_bundle
 from wrn.aws.requests.deployment import Call, calls_of
-from wrn.aws.requests.request import code_prefix, data_uri, job_base, wheels_prefix
+from wrn.aws.requests.request import data_uri, job_base
 from wrn.aws.session import Session, configured_region
 from wrn.aws.waiting import WATCH
 from wrn.cli.aws_flags import may_run, notice
 from wrn.cli.dataset_size import with_dataset_size
+from wrn.cli.deploy_files import next_steps, write_files
 from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import code_line, expectations, facts, outcome, policy_notes, progress_line
 from wrn.cli.report import say
@@ -158,7 +159,7 @@ def show(task: Task) -> int:
             f"prices: those of the US here; a real deployment uses and records AWS's prices for {', '.join(foreign)}"
         )
     if task.flags["write_json"]:
-        notes += write_files(task.flags["write_json"], calls[-1].request, task, options, data)
+        notes += by_hand(task.flags["write_json"], calls[-1].request, task, options, data)
     if task.flags["dry_run"]:
         shown = [{"service": call.service, "operation": call.operation, "request": call.request} for call in calls]
         sys.stdout.write(to_json(shown, indent=2) + "\n")
@@ -180,28 +181,17 @@ def data_here(task: Task) -> tuple[Parcel | None, list[str]]:
     return data, [f"data: {_first_file(data)} ({data.size / 1e6:.1f} MB), sent once", *remarks]
 
 
-def write_files(
+def by_hand(
     target: Path, request: dict[str, Any], task: Task, options: DeployOptions, data: Parcel | None
 ) -> list[str]:
-    """The job's request and the code as files, and what to do with them."""
-    archive = target.with_name(task.bundle.name)
-    try:
-        target.write_text(to_json(request, indent=2) + "\n", encoding="utf-8")
-        archive.write_bytes(task.bundle.content)
-    except OSError as error:
-        raise AwsError(f"write_json: {target} cannot be written ({error.strerror}); give another file") from None
-    lines = [
-        f"wrote {target} and the code, {archive} ({len(task.bundle.content) / 1000:.0f} kB)",
-        f"next: aws s3 cp {archive} {code_prefix(options)}",
-    ]
-    if data and len(data.files) == 1:
-        lines.append(f"then: aws s3 cp {data.files[0][1]} {data_uri(task.config, options)}")
-    if options.wheels_name:
-        lines.append(f"then: upload the wheels of requirements.txt (pip download) to {wheels_prefix(options)}")
+    """The files of --write-json, and what to do with them."""
+    files = write_files(target, request, task.bundle, options)
+    elsewhere = task.config.dataset == "synthetic" or bool(options.data_uri)
+    data_to = "" if elsewhere else data_uri(task.config, options)
+    size = len(task.bundle.content) / 1000
     return [
-        *lines,
-        f"then: aws sagemaker create-training-job --region {options.region} --cli-input-json file://{target}",
-        f"add a tag {USER_TAG} to the request to say whose job it is; without it `wrn teardown` needs --everyones",
+        f"wrote {target}, the code {files.archive} ({size:.0f} kB), {files.trust.name} and {files.rights.name}",
+        *next_steps(files, options, data, data_to, profile=task.flags["profile"]),
     ]
 
 

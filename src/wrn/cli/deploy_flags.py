@@ -34,7 +34,7 @@ def add_deploy_flags(parser: Parser) -> None:
         "--write-json",
         type=reachable,
         metavar="FILE",
-        help="write the job's request, for the aws command, and the code",
+        help="write request, code and role's policies, and print the aws commands",
     )
     group.add_argument(
         "--print-policy", action="store_true", help="print the IAM policy that this deployment needs, as JSON"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -138,7 +139,7 @@ def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None
     """The started job, and the commands for it."""
     name, options = launched.name, launched.options
     money = "" if ceiling is None else f", at most ${ceiling:.2f}"
-    where = f" --region {options.region}" + (f" --profile {profile}" if profile else "")
+    where = f" --region {options.region}" + (f" --profile {shlex.quote(profile)}" if profile else "")
     commands = (
         (f"  wrn logs -f {name}{where}", "follow its output"),
         (f"  wrn status {name}{where}", "phase, epoch, top-1, cost so far"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import subprocess
 import tarfile
 import time
@@ -22,7 +21,7 @@ pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
 
 from aws_account import LOG_GROUP, client, keys_of
 from data_files import write_pictures
-from deployed import Desk, Said, folder_flags
+from deployed import AWS, Desk, Said, folder_flags
 from iam_rights import missing, unused
 from standin import StandIn
 from standin.wire import Call
@@ -94,14 +93,14 @@ def _live(desk: Desk, pictures: tuple[str, ...], record: Record) -> None:
         "evaluate", "--model-dir", "run/model", "--data-dir", pictures[3], "--device", "cpu", "--json"
     )
     record.calls["use"] = list(aws.calls)
-    if shutil.which("aws"):
+    if AWS.exists():
         stream = client("logs").describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix="first/")
         name = stream["logStreams"][0]["logStreamName"]
         for key, words in {
             "job": ["sagemaker", "describe-training-job", "--training-job-name", "first"],
             "log": ["logs", "get-log-events", "--log-group-name", LOG_GROUP, "--log-stream-name", name],
         }.items():
-            done = subprocess.run(["aws", *words], env=desk.environment, capture_output=True, text=True, timeout=60)
+            done = subprocess.run([AWS, *words], env=desk.environment, capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stderr
             record.by_cli[key] = json.loads(done.stdout)
     for key in keys_of(BUCKET):
@@ -183,7 +182,7 @@ def test_few_calls(life: Record) -> None:
     assert first.count("logs DescribeLogStreams") <= life.followed / 2 + 2
 
 
-@pytest.mark.skipif(shutil.which("aws") is None, reason="needs the aws command")
+@pytest.mark.skipif(not AWS.exists(), reason="needs awscli, of the extra dev")
 def test_the_aws_command_sees_the_job_and_its_log(life: Record) -> None:
     assert life.by_cli["job"]["TrainingJobStatus"] == "Completed"
     messages = [event["message"] for event in life.by_cli["log"]["events"]]

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -93,31 +92,6 @@ def test_the_region_of_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv("AWS_REGION", "here; rm -rf /")
     assert main(["deploy", "--dry-run"]) == 2
     assert "region: 'here; rm -rf /' is not a region" in capsys.readouterr().err
-
-
-def test_files_for_the_aws_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    target = tmp_path / "job.json"
-    assert main(["deploy", "--write-json", str(target), "--dataset", "synthetic"]) == 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    request = json.loads(target.read_text())
-    (archive,) = tmp_path.glob("wrn-*.tar.gz")
-    (channel,) = request["InputDataConfig"]
-    where = channel["DataSource"]["S3DataSource"]["S3Uri"]
-    assert where.endswith(f"/wrn/code/{archive.name.removesuffix('.tar.gz')}/")
-    assert f"aws s3 cp {archive} {where}" in err
-    assert "add a tag wrn-user to the request to say whose job it is" in err
-    with tarfile.open(archive) as code:
-        assert "src/wrn/aws/container.sh" in code.getnames()
-    assert main(["deploy", "--write-json", str(tmp_path / "no/job.json")]) == 2
-    assert "cannot be written (No such file or directory)" in capsys.readouterr().err
-    subnet = ["--vpc-config", "subnet-1,sg-1", "--dataset", "synthetic"]
-    assert main(["deploy", "--write-json", str(target), *subnet]) == 0
-    wheels = json.loads(target.read_text())["InputDataConfig"][1]
-    assert wheels["ChannelName"] == "wheels"
-    assert f"to {wheels['DataSource']['S3DataSource']['S3Uri']}\n" in capsys.readouterr().err
-    assert main(["deploy", "--write-json", str(target), *subnet, "--image-uri", "auto"]) == 0
-    assert [channel["ChannelName"] for channel in json.loads(target.read_text())["InputDataConfig"]] == ["code"]
 
 
 def test_the_data_here_goes_by_its_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,10 @@ def role_calls(options: DeployOptions) -> list[Call]:
         Call("iam", "PutRolePolicy", {**name, "PolicyName": policy_name(options), "PolicyDocument": rights}),
     ]
     if options.full_access:
-        full = f"arn:{partition(options.region)}:iam::aws:policy/AmazonSageMakerFullAccess"
-        calls.append(Call("iam", "AttachRolePolicy", {**name, "PolicyArn": full}))
+        calls.append(Call("iam", "AttachRolePolicy", {**name, "PolicyArn": full_access_arn(options)}))
     return calls
+
+
+def full_access_arn(options: DeployOptions) -> str:
+    """AWS's own policy for --full-access."""
+    return f"arn:{partition(options.region)}:iam::aws:policy/AmazonSageMakerFullAccess"

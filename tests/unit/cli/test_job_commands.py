@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
 from moto.sagemaker.models import sagemaker_backends
 
 import wrn.cli.logs as logs_command
@@ -31,7 +30,7 @@ from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_tex
 from wrn.errors import AwsError
 
 if TYPE_CHECKING:
-    from mocked_aws import Faults
+    pass
 
 LINES = ["fresh start: no checkpoint in /opt/ml/checkpoints", epoch_line(1), epoch_line(2, top1=0.25)]
 
@@ -216,38 +215,6 @@ def test_resume_starts_no_second_job_on_the_same_checkpoints(job: Any, capsys: p
     assert "wrn-a-r2 has already resumed from these checkpoints; `wrn logs -f wrn-a-r2`" in capsys.readouterr().err
     set_state(running, "Stopped", "Stopped")
     assert main(["resume", "wrn-a", "--yes"]) == 0
-
-
-def test_a_resumed_job_of_which_nothing_was_heard(faults: Faults, capsys: pytest.CaptureFixture[str]) -> None:
-    """The request arrives and its answer does not, so that the retry finds the name in use; or nothing is known."""
-    make_bucket(BUCKET, ours=True)
-    make_job("wrn-a")
-    found = sagemaker_backends[ACCOUNT][REGION].training_jobs["wrn-a"]
-    found.algorithm_specification = {"TrainingImage": "1.example/x", "TrainingInputMode": "File"}
-    set_state(found, "Stopped", "Stopped")
-    resume = ["resume", "wrn-a", "--yes", "--region", REGION, "--name"]
-    assert main([*resume, "mine"]) == 0
-    capsys.readouterr()
-    lost = ReadTimeoutError(endpoint_url="x")
-    faults.fail("CreateTrainingJob", lost)
-    assert main([*resume, "mine"]) == 0
-    assert "mine started; it starts from scratch" in capsys.readouterr().err
-    for more, fault in ([], None), (["--instance-type", "ml.g6.xlarge"], lost):
-        if fault:
-            faults.fail("CreateTrainingJob", fault)
-        assert main([*resume, "mine", *more]) == 2
-        err = capsys.readouterr().err
-        assert "name: a job mine exists in eu-west-1 already; give another --name, or see it with: wrn status" in err
-        assert "may be running" not in err
-    for error, code in (lost, 2), (KeyboardInterrupt(), 3):
-        faults.fail("CreateTrainingJob", error, times=3 if error is lost else 1)
-        assert main([*resume, "other"]) == code
-        told = "the job other may be running: see wrn status other --region eu-west-1, or wrn stop it"
-        assert told in capsys.readouterr().err.splitlines()
-    faults.fail("CreateTrainingJob", lost)
-    faults.fail("DescribeTrainingJob", lost, after=1, times=3)
-    assert main([*resume, "mine"]) == 2
-    assert "the job mine may be running" in capsys.readouterr().err, "its owner could not be determined"
 
 
 @pytest.mark.parametrize(

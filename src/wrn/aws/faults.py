@@ -260,18 +260,3 @@ def _role_refused(said: str) -> str:
         "ask the account's administrator to let you assume the role, or, if it requires an MFA code, set mfa_serial in "
         "the profile to the ARN of your device"
     )
-
-
-def reason_of_failure(job: str, instance_type: str, reason: str) -> AwsError:
-    """The exception for a failed job, from its FailureReason."""
-    said = " ".join(reason.split()) or "SageMaker gave no reason; see `wrn logs`"
-    if "CapacityError" in said or "Insufficient capacity" in said or "ran out of capacity" in said:
-        return NoCapacity(
-            f"{job}: AWS has no {instance_type} available at the moment; wait, or name others with --fallback"
-        )
-    if "DataDownload" in said or "Unable to download" in said or "connect timeout" in said.lower():
-        return AwsError(
-            f"{job}: the job could not reach S3 ({said}); a private subnet needs a gateway endpoint for S3, and the "
-            "role must be allowed to read the bucket"
-        )
-    return AwsError(f"{job}: failed: {said}")

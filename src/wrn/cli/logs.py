@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wrn.aws.faults import reason_of_failure
+from wrn.aws.failures import failed
 from wrn.aws.following.events import LogFollower
 from wrn.aws.following.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
 from wrn.aws.following.progress import Money, Progress, duration, interruptions, money, spot_savings
@@ -20,6 +20,7 @@ from wrn.aws.waiting import WATCH
 from wrn.cli.aws_flags import at_terminal, aws_parser, where, with_session
 from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text, price_json
 from wrn.cli.report import percent
+from wrn.cli.status import advice_json, next_step
 from wrn.errors import DONE, INTERRUPTED
 from wrn.strict_json import to_json
 
@@ -147,19 +148,19 @@ def ask_what_to_do(session: Session, job: Job) -> str:
 def tell_end(follower: Follower, *, ceiling: float | None, json_lines: bool, place: str = "") -> int:
     """Report how the job ended and what comes next. Raises AwsError if it failed."""
     job = follower.job
-    result = end_of_job(job, follower.state().progress, ceiling)
-    result["next"] += place
+    result = end_of_job(job, follower.state().progress, ceiling, place)
     if json_lines:
         sys.stdout.write(to_json({"type": "end", **result}) + "\n")
     elif job.status != "Failed":
         sys.stderr.write("".join(f"{line}\n" for line in end_lines(job, result)))
     if job.status == "Failed":
-        raise reason_of_failure(job.name, job.instance_type, job.failure)
+        error = failed(job)
+        raise type(error)("\n".join([str(error), *bill_lines(job, result), f"next: {result['next']}"]))
     return DONE if job.status == "Completed" else INTERRUPTED
 
 
-def end_of_job(job: Job, progress: Progress, ceiling: float | None) -> dict[str, Any]:
-    """The figures of a job that is over."""
+def end_of_job(job: Job, progress: Progress, ceiling: float | None, place: str = "") -> dict[str, Any]:
+    """The figures of a job that is over. place: the flags for commands on it."""
     costs = money(job, job.ended or job.created, ceiling=ceiling)
     return {
         "job": job.name,
@@ -177,14 +178,9 @@ def end_of_job(job: Job, progress: Progress, ceiling: float | None) -> dict[str,
         "spot_savings": spot_savings(job),
         "interruptions": interruptions(job),
         "failure": job.failure or None,
-        "next": next_command(job),
+        "advice": advice_json(job),
+        "next": next_step(job, place, log_is_shown=True),
     }
-
-
-def next_command(job: Job) -> str:
-    if job.status == "Completed":
-        return f"wrn fetch {job.name} --output-dir runs/{job.name}"
-    return f"wrn resume {job.name}"
 
 
 def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
@@ -201,15 +197,23 @@ def end_lines(job: Job, result: dict[str, Any]) -> list[str]:
         lines.append(result["result"])  # in its own words: the final model may not be that of the last epoch
     elif scores:
         lines.append(f"epoch {figures['epoch']:.0f} of {figures['epochs']:.0f}: {', '.join(scores)}")
+    return [*lines, *bill_lines(job, result), f"next: {result['next']}"]
+
+
+def bill_lines(job: Job, result: dict[str, Any]) -> list[str]:
+    """What the job cost, as far as it is known."""
+    lines = []
     costs = money(job, job.ended or job.created, ceiling=result["ceiling_usd"])
     if job.billable_seconds is not None:
         many = f" on each of {job.instances} instances" if job.instances > 1 else ""
         lines.append(f"billed: {duration(job.billable_seconds)}{many}; {money_text(costs, over=True)}{_source(costs)}")
+    elif job.status == "Failed":
+        lines.append("billed: nothing" if costs.so_far == 0 else f"billed: {money_text(costs, over=True)}")
     saved = result["spot_savings"]
     if saved is not None:
         times = result["interruptions"]
         lines.append(f"spot saved {saved:.0%} of the cost, with {times} interruption{'' if times == 1 else 's'}")
-    return [*lines, f"next: {result['next']}"]
+    return lines
 
 
 def _source(costs: Money) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from wrn.aws.failures import advice_for
 from wrn.aws.faults import NoAnswer
 from wrn.aws.following.progress import Money, Progress, money
 from wrn.aws.following.resume import check_bucket, free_name, refuse_a_second, resume_request, tags_of
@@ -74,6 +75,8 @@ def start(options: Namespace, session: Session) -> int:
     begins = f"resumes from {job.checkpoints}" if found else f"starts from scratch: {job.checkpoints} is empty"
     price = f"for at most {span(Job(request).max_runtime)}"
     price += ", at an unknown price" if ceiling is None else f" and ${ceiling:.2f}{price_words(costs)}"
+    if doubt := would_fail_again(job, kind):
+        sys.stderr.write(f"careful: {job.name} failed, and may fail again: {doubt}\n")
     question = f"{name} {begins}, {price}. Start it?"
     if not confirm(question, yes=options.yes, otherwise="give --yes, or --dry-run to only look"):
         raise AwsError("nothing was started; give --yes to skip the question")
@@ -129,6 +132,15 @@ def seconds(text: str) -> int:
 
 def minutes(text: str) -> int:
     return 60 * whole(text)
+
+
+def would_fail_again(job: Job, instance_type: str) -> str:
+    """Why the same request would end as before; empty if it need not. instance_type: the one that was given."""
+    advice = advice_for(job)
+    if advice is None or (advice.again == "resume" and (instance_type or not advice.instance_type)):
+        return ""
+    other = f"; --instance-type {advice.instance_type} has more memory" if advice.instance_type else ""
+    return f"{advice.cause}; {advice.fix}{other}"
 
 
 def most(request: Mapping[str, Any], before: Job) -> Money:

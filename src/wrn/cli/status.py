@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
+from wrn.aws.failures import advice_for
 from wrn.aws.faults import NotThere
 from wrn.aws.following.events import GROUP, LogEvent
 from wrn.aws.following.follow import State
@@ -74,6 +75,7 @@ def as_json(state: State) -> dict[str, Any]:
         "secondary_status": job.secondary,
         "doing": phase_text(job),
         "failure": job.failure or None,
+        "advice": advice_json(job),
         "instance_type": job.instance_type,
         "instances": job.instances,
         "spot": job.spot,
@@ -122,9 +124,11 @@ def as_lines(state: State, place: str = "") -> list[str]:
         rows.append(("checkpoints", job.checkpoints + (f", newest {duration(age)} old" if age is not None else "")))
     if job.failure:
         rows.append(("failed", " ".join(job.failure.split())))
+    if (advice := advice_for(job)) is not None:
+        rows += [("cause", advice.cause), ("fix", advice.fix)]
     lines = [*table(rows).split("\n"), "", *(f"  {phase_line(phase)}" for phase in phases(job)), ""]
     lines += [f"warning: {text}" for text in state.warnings]
-    return [*lines, f"next: {next_step(job)}{place}"]
+    return [*lines, f"next: {next_step(job, place)}"]
 
 
 def _by_which_price(costs: Money) -> str:
@@ -134,9 +138,32 @@ def _by_which_price(costs: Money) -> str:
     return f"{estimated}, at the US price: that of {costs.foreign} was not recorded with the job"
 
 
-def next_step(job: Job) -> str:
+def advice_json(job: Job) -> dict[str, str | None] | None:
+    """Why the job failed; None if it did not."""
+    advice = advice_for(job)
+    if advice is None:
+        return None
+    return {
+        "kind": advice.kind,
+        "cause": advice.cause,
+        "fix": advice.fix,
+        "instance_type": advice.instance_type or None,
+    }
+
+
+def next_step(job: Job, place: str = "", *, log_is_shown: bool = False) -> str:
+    """The command to go on with; resuming is named only where it can help.
+
+    place: the flags that point a command at the same account and region.
+    """
     if not job.is_over:
-        return f"wrn logs -f {job.name}"
+        return f"wrn logs -f {job.name}{place}"
     if job.status == "Completed":
-        return f"wrn fetch {job.name} --output-dir runs/{job.name}"
-    return f"wrn resume {job.name}"
+        return f"wrn fetch {job.name} --output-dir runs/{job.name}{place}"
+    advice = advice_for(job)
+    if advice is None or advice.again == "resume":
+        larger = f" --instance-type {advice.instance_type}" if advice and advice.instance_type else ""
+        return f"wrn resume {job.name}{larger}{place}"
+    if advice.again == "log" and not log_is_shown:
+        return f"wrn logs {job.name}{place}"
+    return "wrn deploy again, with that changed"

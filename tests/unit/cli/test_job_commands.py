@@ -91,12 +91,54 @@ def test_following_to_the_end(job: Any, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_following_a_job_that_fails(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
     set_state(job, "Failed", "Failed")
-    job.failure_reason = "AlgorithmError: DataError: there is no such file"
-    with pytest.raises(AwsError, match="wrn-a: failed: AlgorithmError: DataError: there is no such file"):
-        logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=None, settle=0)
+    job.failure_reason = "AlgorithmError: DataError: there is no such file, exit code: 2"
+    job.billable_time_in_seconds = 90
+    with pytest.raises(AwsError) as caught:
+        logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=5.0, settle=0)
+    reason, advice, bill, then = str(caught.value).split("\n")
+    assert reason == "wrn-a: failed: AlgorithmError: DataError: there is no such file, exit code: 2"
+    assert "change what its message names" in advice
+    assert bill.startswith("billed: 2 min; $0.04 of at most $5.00")
+    assert then == "next: wrn deploy again, with that changed"
     set_state(job, "Stopped", "MaxRuntimeExceeded")
     assert logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=None, settle=0) == 3
     assert "next: wrn resume wrn-a" in capsys.readouterr().err
+
+
+def test_a_failed_job_is_explained_with_its_bill_and_the_next_step(
+    job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_state(job, "Failed", "Failed")
+    job.failure_reason = "AlgorithmError: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB, exit code: 1"
+    job.billable_time_in_seconds = 90
+    assert main(["status", "wrn-a"]) == 0
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.strip())
+    assert rows["failed"] == job.failure_reason
+    assert "the memory of the GPU was too small" in rows["cause"]
+    assert "--micro-batch" in rows["fix"]
+    assert rows["cost"].startswith("$0.04 of at most")
+    assert rows["next:"] == "wrn resume wrn-a --instance-type ml.g6e.xlarge"
+    assert main(["status", "wrn-a", "--json"]) == 0
+    advice = json.loads(capsys.readouterr().out)["advice"]
+    assert (advice["kind"], advice["instance_type"]) == ("gpu memory", "ml.g6e.xlarge")
+    assert main(["logs", "-f", "wrn-a", "--json"]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out.splitlines()[-1])["advice"] == advice
+    assert told.err.splitlines()[-1] == "wrn logs: next: wrn resume wrn-a --instance-type ml.g6e.xlarge"
+
+
+def test_resume_says_that_it_cannot_help(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    set_state(job, "Failed", "Failed")
+    job.failure_reason = "AlgorithmError: TrainingError: the loss or its gradient was not finite, exit code: 2"
+    assert main(["resume", "wrn-a", "--yes"]) == 0
+    assert "careful: wrn-a failed, and may fail again: the training diverged" in capsys.readouterr().err
+    job.failure_reason = "ClientError: Please use an instance type with more memory"
+    assert main(["resume", "wrn-a", "--yes", "--name", "a"]) == 0
+    assert "--instance-type ml.g6.2xlarge has more memory" in capsys.readouterr().err
+    assert main(["resume", "wrn-a", "--yes", "--name", "b", "--instance-type", "g6.2xlarge"]) == 0
+    job.failure_reason = "InternalServerError: We encountered an internal error.  Please try again."
+    assert main(["resume", "wrn-a", "--yes", "--name", "c"]) == 0
+    assert "careful" not in capsys.readouterr().err
 
 
 def test_status_for_people_and_programs(job: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,8 @@ from wrn.aws.deploying.parcel import Parcel
 from wrn.aws.deploying.quota import check_quota
 from wrn.aws.deploying.role import Role, ensure_role
 from wrn.aws.deploying.upload import Bucket, Content, Progress, all_there, is_there, upload, upload_files
-from wrn.aws.faults import NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled, reason_of_failure
+from wrn.aws.failures import advise
+from wrn.aws.faults import NoAnswer, NoCapacity, QuotaReached, RoleNotReady, Throttled
 from wrn.aws.jobs import describe, start
 from wrn.aws.options import DeployOptions, bucket_name, span
 from wrn.aws.requests.bundle import Bundle
@@ -201,9 +202,9 @@ class Launch:
                 job = {"SecondaryStatus": WAITING[0]}
             if job.get("TrainingJobStatus") == "Failed":
                 self.started = ""
-                failure = reason_of_failure(options.name, options.instance_type, str(job.get("FailureReason", "")))
-                if isinstance(failure, NoCapacity):
-                    raise failure
+                advice = advise(str(job.get("FailureReason", "")), instance_type=options.instance_type)
+                if advice.kind == "capacity":
+                    raise NoCapacity(f"{options.name}: {advice.cause}; wait, or name others with --fallback")
                 return True  # it had an instance and failed for another reason: not to be retried
             if job.get("SecondaryStatus") not in WAITING:
                 return True

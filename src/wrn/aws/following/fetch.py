@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.faults import Denied, NotThere, reason_of_failure
+from wrn.aws.failures import failed
+from wrn.aws.faults import Denied, NotThere
 from wrn.aws.jobs import Job, owner_guard, split_uri
 from wrn.aws.session import Session
 from wrn.aws.unpack import unpack
@@ -102,7 +103,7 @@ def _archive(
         if not key.endswith("/model.tar.gz"):
             raise
         if job.status == "Failed":
-            raise reason_of_failure(job.name, job.instance_type, job.failure) from None
+            raise failed(job) from None
         raise NotThere(f"{job.name} left no model at {uri}; `wrn resume {job.name}` resumes the job") from None
     except Denied as error:
         if not guard:

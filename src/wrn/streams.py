@@ -1,12 +1,36 @@
-"""What becomes of output that nobody reads any more."""
+"""Output that its encoding cannot hold, or that nobody reads any more."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
+
+from wrn.text import printable
+
+ESCAPE = "wrn.escape"
+"""Name of the way to write what an encoding cannot hold."""
+
+
+def escape_output() -> None:
+    """From now on, stdout and stderr take any text: what their encoding cannot hold is written as `\\xe9` or `\\u20ac`.
+
+    The terminal's encoding, or PYTHONIOENCODING, may be ASCII or Latin-1, and file names need not be UTF-8.
+    """
+    codecs.register_error(ESCAPE, _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPE)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = printable(error.object[error.start : error.end])
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def drop(stream: TextIO) -> None:

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
+
+from wrn.text import printable
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """`json.dumps`, which would also write NaN and Infinity: no JSON, and refused by most other parsers.
 
-    Raises ValueError for these. Whoever may hold one decides what it means: see `without_nan`.
+    Raises ValueError for these. Whoever may hold one decides what it means: see `without_nan`. Names that are no
+    Unicode, as files may have them, are written as `printable` gives them: others refuse half of a character, too.
     """
-    return json.dumps(value, indent=indent, allow_nan=False)  # noqa: TID251
+    text = json.dumps(value, indent=indent, allow_nan=False)  # noqa: TID251
+    if "\\ud" not in text:  # half of a character, which may be one of a pair
+        return text
+    return json.dumps(with_printable_text(value), indent=indent, allow_nan=False)  # noqa: TID251
+
+
+def with_printable_text(value: Any) -> Any:
+    """The same JSON value with `printable` text alone, as older versions of wrn and other programs may not have it."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {with_printable_text(key): with_printable_text(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_printable_text(entry) for entry in value]
+    return value
 
 
 def without_nan(value: Any) -> Any:

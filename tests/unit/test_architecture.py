@@ -19,7 +19,7 @@ RANKS = {
     "model": 3,
     **dict.fromkeys(("data", "kernels"), 4),
     **dict.fromkeys(("config", "errors", "signals", "streams", "strict_json", "tensors"), 5),
-    **dict.fromkeys(("filesystem", "wrapping"), 6),
+    **dict.fromkeys(("filesystem", "text", "wrapping"), 6),
 }
 """A room may import rooms with a higher number; `config` may import `errors`."""
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import io
 import sys
 
 import pytest
 
 from dead_streams import DEAD, dead_stream
-from wrn.streams import droppable_output
+from wrn.streams import droppable_output, escape_output
 
 
 @pytest.mark.parametrize("kind", DEAD)
@@ -52,3 +53,21 @@ def test_a_stream_that_is_no_file_is_left_alone(capsys: pytest.CaptureFixture[st
     before = sys.stdout
     with droppable_output():
         assert sys.stdout is before
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("ascii", r"caf\xe9 \xe9 \u20ac"),
+        ("latin-1", "caf\\xe9 \xe9 \\u20ac"),
+        ("utf-8", "caf\\xe9 \xe9 \u20ac"),
+    ],
+)
+def test_any_text_can_be_written_in_any_encoding(encoding: str, written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(content, encoding=encoding))
+    escape_output()
+    sys.stdout.write("caf\udce9 \xe9 \u20ac")
+    sys.stdout.flush()
+    assert content.getvalue().decode(encoding) == written

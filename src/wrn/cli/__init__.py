@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from wrn import __version__
 from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
-from wrn.streams import drop, droppable_output
+from wrn.streams import drop, droppable_output, escape_output
 from wrn.wrapping import entry, paragraph
 
 COMMANDS = {
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
+    escape_output()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     label = f"wrn {name}" if name in COMMANDS else "wrn"

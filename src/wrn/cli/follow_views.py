@@ -9,9 +9,10 @@ from typing import Any
 
 from wrn.aws.following.events import LogEvent
 from wrn.aws.following.follow import State, View
-from wrn.aws.following.progress import Money, Phase, duration, parse_epoch, phase_text
+from wrn.aws.following.progress import Money, Phase, parse_epoch, phase_text
 from wrn.cli.report import percent
 from wrn.strict_json import to_json
+from wrn.text import duration
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Escape sequences and control characters that could affect the terminal; tabs stay."""

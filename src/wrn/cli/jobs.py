@@ -8,13 +8,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from wrn.aws.following.progress import WORDS, duration
+from wrn.aws.following.progress import WORDS
 from wrn.aws.jobs import NEWEST, moment, our_jobs
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.report import table
 from wrn.errors import DONE
 from wrn.strict_json import to_json
+from wrn.text import duration
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from wrn.aws.failures import failed
 from wrn.aws.following.events import LogFollower
 from wrn.aws.following.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
-from wrn.aws.following.progress import Money, Progress, duration, interruptions, money, spot_savings
+from wrn.aws.following.progress import Money, Progress, interruptions, money, spot_savings
 from wrn.aws.jobs import Job, describe, stop
 from wrn.aws.prices import GIVEN
 from wrn.aws.session import Session
@@ -23,6 +23,7 @@ from wrn.cli.report import percent
 from wrn.cli.status import advice_json, next_step
 from wrn.errors import DONE, INTERRUPTED
 from wrn.strict_json import to_json
+from wrn.text import duration
 
 
 def main(arguments: Sequence[str]) -> int:

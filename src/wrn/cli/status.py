@@ -13,7 +13,7 @@ from wrn.aws.faults import NotThere
 from wrn.aws.following.events import GROUP, LogEvent
 from wrn.aws.following.follow import State
 from wrn.aws.following.freshness import checkpoint_freshness
-from wrn.aws.following.progress import Money, Progress, duration, interruptions, money, phase_text, phases, spot_savings
+from wrn.aws.following.progress import Money, Progress, interruptions, money, phase_text, phases, spot_savings
 from wrn.aws.jobs import Job, describe
 from wrn.aws.session import Session
 from wrn.cli.aws_flags import aws_parser, where, with_session
@@ -21,6 +21,7 @@ from wrn.cli.follow_views import clock, figures_text, money_text, phase_line, pr
 from wrn.cli.report import table
 from wrn.errors import DONE, AwsError
 from wrn.strict_json import to_json
+from wrn.text import duration
 
 LAST_LINES = 2000
 """Read from the end of each stream: enough for the last epochs, whatever else was written."""

@@ -12,6 +12,7 @@ from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.launch import hyperparameter_flags, place
 from wrn.config.paths import failure_file
 from wrn.errors import DONE, Interrupted
+from wrn.text import command
 from wrn.training.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         lines.append(f"with mirrored test-time augmentation: top-1 {percent(result.scores.mirrored.top1)}")
     if result.dataset == "synthetic":
         lines.append(SYNTHETIC)
-    lines += [f"run: {result.run}", f"next: wrn predict --model-dir {result.model} IMAGE"]
+    lines += [f"run: {result.run}", f"next: {command('wrn', 'predict', '--model-dir', result.model, 'IMAGE')}"]
     sys.stdout.write("\n".join(lines) + "\n")
     return DONE
 
@@ -81,7 +82,7 @@ def leave_reason(path: Path | None, error: Exception) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{type(error).__name__}: {error}"[:1024])
     except OSError:
         pass  # a reason is there already, or the file cannot be written; standard error has the message too

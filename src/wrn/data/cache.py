@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from wrn.config.paths import data_cache_dirs
 from wrn.data.dataset import Dataset, Split
 from wrn.filesystem import exists
 from wrn.strict_json import to_json
-from wrn.tensors import save_tensors
+from wrn.tensors import open_tensors, save_tensors
+from wrn.text import printable
 
 FORMAT = 3
 ABANDONED_SECONDS = 3600
@@ -42,7 +43,7 @@ class Cache:
         near: the folder of the files. The cache goes into `.wrn-cache` there, or if that is not writable, into the
             user's cache folder; with $WRN_CACHE_DIR always into that.
         """
-        self._identity = f"{FORMAT} {source} {_state(files, near)}"
+        self._identity = f"{FORMAT} {printable(source)} {_state(files, near)}"
         self._name = f"{hashlib.sha256(source.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.safetensors"
         self._folders = data_cache_dirs(near)
         self.folder: Path | None = None
@@ -138,7 +139,7 @@ def _unpacked(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Dataset | No
 def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The cached tensors and facts, or None if there are no intact ones with this identity."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             facts: dict[str, Any] = json.loads(file.metadata()["wrn"])
             if facts.pop("identity") != identity:
                 return None
@@ -153,14 +154,13 @@ def _write(path: Path, identity: str, tensors: Mapping[str, Tensor], facts: Mapp
     # Two processes may write at once: each has its own temporary file, and the last rename wins; both are correct.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        str(path).encode()  # safetensors writes to a path that is not UTF-8, but cannot read it: a ValueError
         if not _may_write(path.parent):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         save_tensors(temporary, tensors, {"wrn": to_json(facts)})
         temporary.replace(path)
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError):
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         return False

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from wrn.errors import DataError
 from wrn.filesystem import is_dir
+from wrn.text import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TEST_NAMES = ("test", "val", "valid", "validation")
@@ -87,8 +88,11 @@ def list_test_pictures(directory: Path, classes: Sequence[str]) -> Listing:
 
 
 def composed(name: str) -> str:
-    """A class name in the form in which names are compared: some systems write é as one character, others as two."""
-    return unicodedata.normalize("NFC", name)
+    """A class name in the form in which names are compared: some systems write é as one character, others as two.
+
+    A folder's name that is not UTF-8 becomes text that every file can hold.
+    """
+    return unicodedata.normalize("NFC", printable(name))
 
 
 def some(names: list[str]) -> str:

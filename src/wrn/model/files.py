@@ -18,14 +18,13 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from wrn.config.architecture import Architecture
 from wrn.errors import ModelError
 from wrn.filesystem import is_dir, is_file
 from wrn.model.wide_resnet import WideResNet
-from wrn.strict_json import to_json
-from wrn.tensors import flush, save_tensors
+from wrn.strict_json import to_json, with_printable_text
+from wrn.tensors import flush, open_tensors, save_tensors
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1
@@ -97,7 +96,8 @@ def load_model(directory: Path) -> tuple[WideResNet, ModelInfo]:
     """
     info = read_info(directory)
     try:
-        weights = load_file(directory / WEIGHTS)
+        with open_tensors(directory / WEIGHTS) as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read ({error}); copy or train the model again") from None
     shape = info.architecture
@@ -131,7 +131,7 @@ def read_info(directory: Path) -> ModelInfo:
     except OSError as error:
         raise ModelError(f"{directory}: cannot be read ({error.strerror}); give another --model-dir") from None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = with_printable_text(json.loads(path.read_text(encoding="utf-8")))
         version = values.pop("format")
         if version != FORMAT:
             raise ModelError(f"{path}: has format {version}, but this wrn reads {FORMAT}; install the matching version")

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from wrn.errors import CheckpointError
 from wrn.filesystem import exists, is_file
 from wrn.strict_json import to_json
-from wrn.tensors import flush, save_tensors
+from wrn.tensors import flush, open_tensors, save_tensors
 
 BACKGROUND_NICENESS = 19
 """Of the writer thread, so that it yields the CPU to training.
@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         if _sha256(path) != expected:
             raise CheckpointError(f"{path}: does not match its checksum, so it is damaged")
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         if not isinstance(state, dict) or not isinstance(state.get("step"), int):

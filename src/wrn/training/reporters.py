@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from wrn.config.stages import Stage
 from wrn.errors import ConfigError
+from wrn.text import duration, printable
 from wrn.training.remaining import Remaining
 
 FIELDS = (
@@ -67,15 +68,6 @@ class Reporter(Protocol):
 
     def close(self) -> None:
         """No more events follow."""
-
-
-def duration(seconds: float) -> str:
-    """Short, for people: 45 s, 12 min, 3.4 h, 2.0 days."""
-    for unit, size, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < limit * size:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
-    return f"{seconds / 86400:.1f} days"
 
 
 def clock(seconds: float | None) -> str:
@@ -281,11 +273,17 @@ class TensorBoardReporter:
     """Passes everything on, and also writes each epoch's figures as TensorBoard events.
 
     directory: created when training begins, so that a run that never began leaves none.
+    Raises ConfigError if its path is not UTF-8.
     """
 
     def __init__(self, inner: Reporter, directory: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        if printable(str(directory)) != str(directory):
+            raise ConfigError(
+                f"tensorboard: cannot write to {directory}, whose name is not UTF-8; give another --output-dir, or "
+                "omit --tensorboard"
+            )
         self._inner = inner
         self._make_writer = partial(SummaryWriter, str(directory))
         self._writer: Any = None

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from wrn.config.paths import sagemaker_base
 from wrn.config.schema import Config, OutputSection, StoppingSection
 from wrn.errors import CheckpointError
 from wrn.filesystem import is_dir, is_file
+from wrn.strict_json import to_json
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from wrn.training.folders import has_own_folder
 
@@ -111,7 +113,7 @@ def check_configuration(
     unsettled: keys that may still adapt to the data.
     """
     before: Mapping[str, Any] = checkpoint.state["config"]
-    now = config.model_dump(mode="json")
+    now = json.loads(to_json(config.model_dump(mode="json")))  # as the checkpoint holds it
     settled = [key for key in now if key not in FREE_KEYS and key not in unsettled]
     changed = [key for key in settled if before.get(key, now[key]) != now[key]]
     shape = [key for key in SHAPE_KEYS if key in changed]

@@ -23,6 +23,7 @@ from wrn.errors import ConfigError, DataError, TrainingError
 from wrn.kernels import use_own_kernels
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu
 from wrn.strict_json import to_json
+from wrn.text import duration
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
 from wrn.training.evaluation import Evaluation
@@ -43,7 +44,6 @@ from wrn.training.reporters import (
     SilentReporter,
     TensorBoardReporter,
     check_tensorboard,
-    duration,
     make_reporter,
 )
 from wrn.training.resume import SCALED_KEYS, as_begun, check_configuration, check_data, find_checkpoint

@@ -11,9 +11,9 @@ import torch
 from wrn.config import Config
 from wrn.config.architecture import Architecture, multiply_adds, training_flops
 from wrn.data.augment.batch import Batch
+from wrn.text import duration
 from wrn.training.history import Row
 from wrn.training.machine import peak_memory
-from wrn.training.reporters import duration
 from wrn.training.schedule import Schedule, steps_by_side
 
 LONG_S = 86_400.0

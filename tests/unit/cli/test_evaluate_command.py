@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from wrn.data import locate
 from wrn.data.download import ARCHIVES
 from wrn.kernels import use_own_kernels
 from wrn.model import ModelInfo, WideResNet, load_model, save_model
+
+NAMES = (r"caf\xe9", "\u20ac")
 
 
 @pytest.fixture
@@ -108,3 +112,35 @@ def test_test_images_without_training_images(folder: Path, capsys: pytest.Captur
     assert (figures["images"], figures["per_class"]["eel"]) == (6, None)
     assert "pictures/test has no images of eel" in shown.err
     assert ".wrn-cache" in shown.err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_name_in_any_encoding_of_the_output(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class and its images are named in Latin-1 on disk, another class in UTF-8."""
+    monkeypatch.chdir(tmp_path)
+    model = WideResNet(10, 1, 0.0, 2)
+    save_model(Path("m"), model, ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, NAMES, (), (), "folder"))
+    write_pictures(Path("pictures"), ("caf\udce9", "\u20ac"), each=1)
+    image = Path("pictures/test/caf\udce9/0.png").rename("pictures/test/caf\udce9/\udcff.png")
+    shown = {}
+    for name, *flags in (
+        ["evaluate", "--data-dir", "pictures", "--per-class"],
+        ["evaluate", "--data-dir", "pictures", "--per-class", "--json"],
+        ["predict", str(image)],
+        ["predict", str(image), "--json"],
+    ):
+        content = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding=encoding))
+        assert main([name, "--model-dir", "m", "--device", "cpu", *flags]) == 0
+        sys.stdout.flush()
+        shown[name, "--json" in flags] = content.getvalue().decode(encoding)
+    use_own_kernels(False)
+    assert {line.split()[0] for line in shown["evaluate", False].splitlines()[-2:]} == {
+        r"caf\xe9",
+        "\u20ac" if encoding == "utf-8" else r"\u20ac",
+    }
+    assert set(json.loads(shown["evaluate", True])["per_class"]) == set(NAMES)
+    assert shown["predict", False].startswith("pictures/test/caf\\xe9/\\xff.png\n")
+    (answer,) = json.loads(shown["predict", True])
+    assert answer["image"] == "pictures/test/caf\\xe9/\\xff.png"
+    assert {entry["class"] for entry in answer["predictions"]} == set(NAMES)

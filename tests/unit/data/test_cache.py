@@ -183,4 +183,5 @@ def test_a_path_that_is_not_utf8(tmp_path: Path, user_cache: Path) -> None:
     for _ in range(2):
         load_cached(f"what is in {folder}", [folder / "x"], folder, build)
     assert build.calls == 1
-    assert len(list(user_cache.rglob("*.safetensors"))) == 1
+    assert len(list((folder / ".wrn-cache").glob("*.safetensors"))) == 1
+    assert not user_cache.exists()

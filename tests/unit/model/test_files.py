@@ -176,3 +176,14 @@ def test_names_that_do_not_fit_the_network(tmp_path: Path, model: WideResNet, in
     save_model(tmp_path, model, replace(info, classes=info.classes[1:]))
     with pytest.raises(ModelError, match=r"is damaged \(\d+ class names and \d+ superclasses for \d+ classes\)"):
         load_model(tmp_path)
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, model: WideResNet, info: ModelInfo) -> None:
+    """Neither the folder's nor a class's has to be, and what is written is Unicode."""
+    folder = tmp_path / "caf\udce9"
+    save_model(folder, model, replace(info, classes=("a", "b", "caf\udce9")))
+    assert load_model(folder)[1].classes == ("a", "b", r"caf\xe9")
+    text = (folder / "model.json").read_text(encoding="utf-8")
+    (folder / "model.json").write_text(text.replace(r"caf\\xe9", r"caf\udce9"), encoding="utf-8")  # of earlier versions
+    assert r'"caf\udce9"' in (folder / "model.json").read_text(encoding="utf-8")
+    assert load_model(folder)[1].classes == ("a", "b", r"caf\xe9")

@@ -11,6 +11,7 @@ from wrn.aws.requests.request import data_name
 from wrn.config.schema import Config
 from wrn.errors import DataError
 from wrn.filesystem import is_dir, is_file
+from wrn.text import printable
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def find_parcel(config: Config, search: Sequence[Path], *, download: bool = True
     if config.dataset == "folder":
         folder = locate_folder(config.data_dir, places)
         listing = list_pictures(folder)
-        files = [(path.relative_to(folder).as_posix(), path) for path, _ in listing.train + listing.test]
+        files = [(printable(path.relative_to(folder).as_posix()), path) for path, _ in listing.train + listing.test]
         return replace(_parcel(files), remarks=listing.remarks)
     found = locate_cifar(config.dataset, places, download=config.download and download)
     if is_dir(found.path):

@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from wrn.aws.following.progress import Progress, duration, phases
+from wrn.aws.following.progress import Progress, phases
 from wrn.aws.jobs import Job, split_uri
 from wrn.aws.session import Session
 from wrn.config.layers import resolve
 from wrn.errors import WrnError
+from wrn.text import duration
 
 CHECKPOINT_MINUTES = 2.0
 """The default of the configuration's `checkpoint_minutes`."""

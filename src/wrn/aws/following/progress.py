@@ -234,15 +234,5 @@ def spot_savings(job: Job) -> float | None:
     return 1 - job.billable_seconds / job.training_seconds
 
 
-def duration(seconds: float) -> str:
-    """For people: 45 s, 12 min, 3 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min"
-
-
 def _times(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"

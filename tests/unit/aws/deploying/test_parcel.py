@@ -13,6 +13,7 @@ from data_files import accept_stand_ins, write_archive, write_folder, write_pict
 from wrn.aws.deploying.parcel import find_parcel, official_key
 from wrn.config.layers import resolve
 from wrn.config.schema import Config
+from wrn.data.layout import list_pictures
 from wrn.data.locate import OutOfReach
 from wrn.errors import DataError
 
@@ -65,6 +66,15 @@ def test_pictures_of_ones_own(tmp_path: Path) -> None:
     assert find_parcel(config(dataset="folder", data_dir=str(moved)), []).key == parcel.key
     with pytest.raises(DataError, match="--data-dir"):
         find_parcel(config(dataset="folder"), [tmp_path])
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """An object's key is UTF-8. A job lists the class under the name that it has here."""
+    write_pictures(tmp_path, ("caf\udce9", "dog"), each=1)
+    parcel = find_parcel(Config(dataset="folder", data_dir=tmp_path), [])
+    assert {name for name, _ in parcel.files} >= {r"train/caf\xe9/0.png", "test/dog/0.png"}
+    assert all(path.exists() for _, path in parcel.files)
+    assert list_pictures(tmp_path).classes == (r"caf\xe9", "dog")
 
 
 def test_what_is_not_sent_is_said_and_what_cannot_be_read_is_refused(

@@ -11,7 +11,7 @@ from wrn.aws.faults import NoAnswer, NoCredentials, NotThere, Throttled
 from wrn.aws.following.events import LogEvent
 from wrn.aws.following.follow import PATIENCE_SECONDS, Follower, State
 from wrn.aws.following.freshness import checkpoint_freshness, freshness_limit
-from wrn.aws.following.progress import Phase, Progress, duration, money, parse_epoch, phase_text, spot_savings
+from wrn.aws.following.progress import Phase, Progress, money, parse_epoch, phase_text, spot_savings
 from wrn.aws.following.resume import next_name, resume_request
 from wrn.aws.jobs import Job, describe, our_jobs
 from wrn.aws.requests.validate import check_request
@@ -277,8 +277,3 @@ def test_names_of_resumed_jobs() -> None:
     assert next_name("job", []) == "job-r2"
     assert next_name("job-r2", ["job", "job-r2", "job-r3"]) == "job-r4"
     assert len(next_name("x" * 63, [])) == 63
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (600, "10 min"), (11100, "3 h 05 min")])
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -17,7 +17,6 @@ from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
 from wrn.data.order import steps_in_epoch
-from wrn.kernels import use_own_kernels
 from wrn.model import WideResNet, pick_device, pick_precision, tune_cpu
 from wrn.training.machine import choose_kernels
 from wrn.training.optimizer import Optimizers
@@ -66,7 +65,6 @@ class Workload:
         choose_kernels(config.deterministic)
         self.config = config
         self.device = pick_device(config.device)
-        use_own_kernels(config.cpu_kernels and self.device.type == "cpu")
         self.precision = pick_precision(self.device, amp=config.amp, amp_dtype=config.amp_dtype)
         # Full batches only: the smaller last one of an epoch would be compiled or planned again.
         self._data = noise(config.batch_size * max(1, math.ceil(4000 / config.batch_size)))

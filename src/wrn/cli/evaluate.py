@@ -32,14 +32,14 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
 
     from wrn.data.sources import open_dataset
-    from wrn.kernels import use_own_kernels
+    from wrn.kernels import pick_kernels
     from wrn.model import NOT_FINITE, load_model, pick_device, pick_precision, tune_cpu
     from wrn.training.evaluation import evaluate
 
     model, info = load_model(options.model_dir)
     precision = pick_precision(pick_device(options.device), amp=not options.no_amp)
     tune_cpu()
-    use_own_kernels(precision.device.type == "cpu")
+    model.use_kernels(pick_kernels(precision.device))
     dataset = open_dataset(
         options.dataset or info.dataset,
         data_dir=options.data_dir,

@@ -1,13 +1,15 @@
-"""The slowest operations of a network on CPUs, faster than torch's: C++ kernels and when to use them.
+"""The slowest operations of a network on CPUs, computed faster: operators of torch, written in C++.
 
+choice          which of them a network uses: `Kernels`, held by the network; picked for a machine by `pick_kernels`
 norm_act        BN followed by an activation, forward and backward
-convolve        3x3 convolutions, by the fastest of: torch's; in fp32, `winograd`; in bf16, torch's with wrn's
-                weight gradients
+convolve        3x3 convolutions by the fastest of: torch's operation; in fp32, `winograd`; in bf16, torch's with
+                faster weight gradients
 winograd        Winograd's algorithm, forward and backward
-native          compiles the C++ files on the machine that runs them; the switch between wrn's kernels and torch's
-instructions    the instructions that this machine's CPU has
+operator        registers a function as torch.ops.wrn.*, which torch.compile and torch.export see
+native          compiles the C++ files on the machine that runs them, and calls their functions
+instructions    which instructions this machine's CPU has
 """
 
-from wrn.kernels.native import own_kernels_in_use, use_own_kernels
+from wrn.kernels.choice import Kernels, pick_kernels
 
-__all__ = ["own_kernels_in_use", "use_own_kernels"]
+__all__ = ["Kernels", "pick_kernels"]

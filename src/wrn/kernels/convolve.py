@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wrn.kernels import native
-from wrn.kernels.instructions import cpu_computes_bf16, cpu_has_amx
+from wrn.kernels.choice import Kernels
 from wrn.kernels.operator import operator
 from wrn.kernels.winograd import winograd, winograd_pays
 
@@ -16,12 +16,10 @@ WIDEST = 8
 """Pixels. In wider feature maps, a single row fills enough of AMX's tiles."""
 IN_A_STRIP = 16
 """Number of images side by side in a strip."""
-MOST_THREADS = 8
-"""The most threads that wrn's kernel can keep busy: `TASKS` in convolve.cpp."""
 BF16 = (torch.bfloat16,)
 
 
-def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def convolve(conv: nn.Conv2d, x: Tensor, kernels: Kernels) -> Tensor:
     """conv(x), computed by faster methods where they pay; the result is the same up to rounding.
 
     In fp32 that is Winograd's algorithm. In bf16 it concerns the weight gradient, which oneDNN accumulates row by row.
@@ -29,19 +27,19 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     images, copies included, twice as long. With AVX512-BF16 oneDNN reaches three quarters of the forward pass's rate,
     wrn's kernel nine tenths.
     """
-    if torch.compiler.is_compiling() or not _is_plain(conv, x):
+    if not kernels.active or not _is_plain(conv, x):
         return conv(x)
-    if _use_winograd(conv, x):
+    if kernels.compiled and _use_winograd(conv, x):
         return winograd(x, conv.weight)
-    if _own_gradient_pays(conv, x):
-        y, _ = convolve_bf16(x, conv.weight, cpu_has_amx())
+    if _own_gradient_pays(conv, x, kernels):
+        y, _ = convolve_bf16(x, conv.weight, kernels.bf16_gradients == "strips")
         return y
     return conv(x)
 
 
 def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
     return (
-        native.own_kernels_wanted()
+        x.device.type == "cpu"
         and (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1))
         and (conv.dilation, conv.groups, conv.bias) == ((1, 1), 1, None)
         and x.is_contiguous(memory_format=torch.channels_last)
@@ -57,17 +55,16 @@ def _use_winograd(conv: nn.Conv2d, x: Tensor) -> bool:
     )
 
 
-def _own_gradient_pays(conv: nn.Conv2d, x: Tensor) -> bool:
-    if x.dtype is not torch.bfloat16 or not torch.is_grad_enabled():
+def _own_gradient_pays(conv: nn.Conv2d, x: Tensor, kernels: Kernels) -> bool:
+    if kernels.bf16_gradients == "torch" or x.dtype is not torch.bfloat16 or not torch.is_grad_enabled():
         return False
-    if cpu_has_amx():
+    if kernels.bf16_gradients == "strips":
         return x.shape[-1] <= WIDEST and x.shape[0] % IN_A_STRIP == 0
-    return cpu_computes_bf16() and torch.get_num_threads() <= MOST_THREADS and _kernels_fit(conv)
+    return _kernels_fit(conv)
 
 
 def _kernels_fit(conv: nn.Conv2d) -> bool:
-    channels = (conv.in_channels, conv.out_channels)
-    return native.own_kernels_in_use() and not any(count % native.LANES for count in channels)
+    return conv.in_channels % native.LANES == 0 and conv.out_channels % native.LANES == 0
 
 
 def strips(x: Tensor) -> Tensor:

@@ -30,22 +30,10 @@ COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: NaN must stay NaN, and sums and rounding must be done as written.
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 
-_wanted = False
 
-
-def use_own_kernels(wanted: bool) -> bool:
-    """Use wrn's kernels from now on, or torch's. Returns whether wrn's are in use; they need Linux and a compiler."""
-    global _wanted
-    _wanted = wanted
-    return own_kernels_in_use()
-
-
-def own_kernels_wanted() -> bool:
-    return _wanted
-
-
-def own_kernels_in_use() -> bool:
-    return _wanted and _built() is not None
+def available() -> bool:
+    """Whether this machine can run the kernels; the first call compiles them, which takes seconds."""
+    return _built() is not None
 
 
 def checked(x: Tensor, dtypes: Collection[torch.dtype]) -> Tensor:

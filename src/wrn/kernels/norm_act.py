@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wrn.config.architecture import Activation
 from wrn.kernels import native
+from wrn.kernels.choice import Kernels
 from wrn.kernels.operator import operator
 
 
@@ -24,11 +25,10 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"relu": _relu, "sil
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
-def norm_act(bn: nn.Module, activation: Activation, x: Tensor) -> Tensor:
+def norm_act(bn: nn.Module, activation: Activation, x: Tensor, kernels: Kernels) -> Tensor:
     """activation(bn(x)) for x (B, C, H, W); in training, updates the running statistics as nn.BatchNorm2d does."""
-    if torch.compiler.is_compiling():  # checked first: the compiler cannot trace the kernel lookup
-        return ACTIVATIONS[activation](bn(x))
-    if not native.own_kernels_in_use() or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
+    usable = kernels.active and kernels.compiled
+    if not usable or not isinstance(bn, nn.BatchNorm2d) or not _fits(bn, x):
         return ACTIVATIONS[activation](bn(x))
     assert bn.running_mean is not None
     assert bn.running_var is not None

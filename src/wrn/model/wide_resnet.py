@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wrn.config.architecture import Activation, Architecture, Downsampling, nearest_depths
 from wrn.errors import ModelError
+from wrn.kernels import Kernels
 from wrn.kernels.convolve import convolve
 from wrn.kernels.norm_act import norm_act
 
@@ -28,6 +29,7 @@ class Block(nn.Module):
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if pooled else nn.Identity()
         stride = 1 if pooled else stride
         self.activation: Activation = shape.activation
+        self.kernels = Kernels()
         self.bn1 = nn.BatchNorm2d(inputs, momentum=bn_momentum)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs, momentum=bn_momentum)
@@ -36,11 +38,11 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.pool(norm_act(self.bn1, self.activation, x))
+        y = self.pool(norm_act(self.bn1, self.activation, x, self.kernels))
         skip = x if self.shortcut is None else self.shortcut(y)
-        y = convolve(self.conv1, y)
-        y = self.dropout(norm_act(self.bn2, self.activation, y))
-        return skip + convolve(self.conv2, y)
+        y = convolve(self.conv1, y, self.kernels)
+        y = self.dropout(norm_act(self.bn2, self.activation, y, self.kernels))
+        return skip + convolve(self.conv2, y, self.kernels)
 
 
 class WideResNet(nn.Module):
@@ -86,6 +88,7 @@ class WideResNet(nn.Module):
         self.groups = nn.Sequential(*groups)
         self.bn = nn.BatchNorm2d(inputs, momentum=bn_momentum)
         self.activation: Activation = activation
+        self.kernels = Kernels()
         self.fc = nn.Linear(inputs, num_classes)
         self._initialise(zero_init_residual)
 
@@ -103,8 +106,14 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.groups(self.conv1(x))
-        x = norm_act(self.bn, self.activation, x)
+        x = norm_act(self.bn, self.activation, x, self.kernels)
         return self.fc(x.mean(dim=(2, 3)))
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Compute with these from now on; a new network uses torch's operations. The weights stay as they are."""
+        self.kernels = kernels
+        for block in self.blocks():
+            block.kernels = kernels
 
     def blocks(self) -> Iterator[Block]:
         for group in self.groups:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wrn.data.pictures import read_pictures
 from wrn.errors import DataError, ModelError
-from wrn.kernels import use_own_kernels
+from wrn.kernels import pick_kernels
 from wrn.model import NOT_FINITE, load_model, pick_device, pick_precision, predict_logits, tune_cpu
 
 Answer = list[tuple[str, float]]
@@ -20,7 +20,7 @@ Answer = list[tuple[str, float]]
 class Predictor:
     """Loads a model directory once and classifies batches of pictures.
 
-    On a CPU this makes the whole process use wrn's own kernels (wrn.kernels) and keep the memory that it frees.
+    On a CPU it computes with wrn's own kernels, and the whole process keeps the memory that it frees.
 
     Raises ModelError if the directory cannot be used, or later if an answer is not finite.
     """
@@ -30,7 +30,7 @@ class Predictor:
         self._model_dir = model_dir
         self._precision = pick_precision(pick_device(device), amp=True)
         tune_cpu()
-        use_own_kernels(self._precision.device.type == "cpu")
+        model.use_kernels(pick_kernels(self._precision.device))
         self._model = model.to(self._precision.device)
 
     def predict(self, images: Tensor, top: int = 5) -> list[Answer]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import wrn
-from wrn.kernels import own_kernels_in_use
+from wrn.kernels import Kernels
 from wrn.model import Precision
 
 
@@ -57,13 +57,13 @@ def peak_memory(device: torch.device) -> int:
     return used if sys.platform == "darwin" else used * 1024  # Linux counts in KiB
 
 
-def provenance(precision: Precision) -> dict[str, Any]:
+def provenance(precision: Precision, kernels: Kernels) -> dict[str, Any]:
     """When and where a model was made, in which precision and with which versions."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": device_name(precision.device),
         "precision": precision.name,
-        "kernels": "ours" if own_kernels_in_use() else "torch",
+        "kernels": kernels.name,
         "platform": platform.platform(),
         **versions(),
     }

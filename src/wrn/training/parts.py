@@ -15,6 +15,7 @@ from wrn.data.random import generator
 from wrn.data.sources import open_dataset
 from wrn.data.split import class_sizes, hold_out, subset
 from wrn.errors import DataError
+from wrn.kernels import pick_kernels
 from wrn.model import WideResNet
 from wrn.training.reporters import Reporter
 from wrn.training.schedule import make_schedule
@@ -81,7 +82,7 @@ def load_batches(config: Config, dataset: Dataset, device: torch.device, here: P
 
 
 def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideResNet:
-    """The network with its initial weights, which depend on the seed."""
+    """The network with its initial weights, which depend on the seed, and the kernels to compute it with."""
     torch.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
     model = WideResNet(
         config.depth,
@@ -93,5 +94,6 @@ def build_model(config: Config, dataset: Dataset, device: torch.device) -> WideR
         zero_init_residual=config.zero_init_residual,
         bn_momentum=config.bn_momentum,
     )
+    model.use_kernels(pick_kernels(device, config.cpu_kernels))
     # The layout of the images: convolutions are fastest this way, on GPUs and CPUs.
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

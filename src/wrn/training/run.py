@@ -20,7 +20,7 @@ from wrn.config.launch import Place, place
 from wrn.config.stages import parse_stages
 from wrn.data.dataset import Dataset, Split
 from wrn.errors import ConfigError, DataError, TrainingError
-from wrn.kernels import use_own_kernels
+from wrn.kernels import pick_kernels
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu
 from wrn.strict_json import to_json
 from wrn.text import duration
@@ -185,13 +185,13 @@ def prepare(
             f"training on the CPU: torch cannot use this machine's NVIDIA GPU ({reason}); install a torch built for "
             "this driver, or give --device cpu"
         )
-    wanted = config.cpu_kernels and device.type == "cpu"
-    if not use_own_kernels(wanted) and wanted:
+    kernels = pick_kernels(device, config.cpu_kernels)
+    if config.cpu_kernels and device.type == "cpu" and not kernels.compiled:
         reporter.note(
             "using torch's kernels, which are slower: wrn's own need Linux, a C++ compiler and a writable cache folder"
         )
-    elif wanted and config.compile:
-        reporter.note("compile: on a CPU, compiled steps cannot use wrn's own kernels and are slower; omit --compile")
+    elif kernels.compiled and config.compile:
+        reporter.note("compile: on a CPU, it gains nothing on top of wrn's own kernels; omit --compile")
     config, dataset, validation = find_data(config, checkpoint, paths, reporter, processes)
     loader = load_batches(config, dataset, device, processes.place)
     if config.budget_minutes and checkpoint is None:
@@ -333,7 +333,7 @@ def finish(
         superclass_of=dataset.superclass_of,
         dataset=dataset.name,
         config=trainer.config.model_dump(mode="json"),
-        provenance=provenance(precision),
+        provenance=provenance(precision, model.kernels),
     )
     if trainer.selection.best_epoch:
         last = replace(info, metrics=metrics(dataset, trainer.test_scores()))

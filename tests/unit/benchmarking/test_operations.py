@@ -9,7 +9,6 @@ from compiling import COMPILING
 from wrn.benchmarking.operations import kind_of, shares, shares_of_operations
 from wrn.benchmarking.workload import Workload
 from wrn.config.layers import resolve
-from wrn.kernels import own_kernels_in_use
 
 
 @dataclass
@@ -74,7 +73,7 @@ def test_the_operations_of_steps_by_kind(cpu_kernels: bool) -> None:
     work.run(batches, 1)
     found = shares_of_operations(work, batches, 2)
     assert sum(found.values()) == pytest.approx(1.0)
-    norm = {"batch norm with activation"} if own_kernels_in_use() else {"batch norm", "activations"}
+    norm = {"batch norm with activation"} if work.model.kernels.compiled else {"batch norm", "activations"}
     assert {"convolutions", *norm, "dropout", "optimizer", "data"} <= set(found)
     assert list(found.values()) == sorted(found.values(), reverse=True)
 

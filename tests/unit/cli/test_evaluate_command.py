@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,22 +16,20 @@ from wrn.cli import main
 from wrn.cli.evaluate import difference
 from wrn.data import locate
 from wrn.data.download import ARCHIVES
-from wrn.kernels import use_own_kernels
 from wrn.model import ModelInfo, WideResNet, load_model, save_model
 
 NAMES = (r"caf\xe9", "\u20ac")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an untrained model of cats and dogs, and their images."""
     model = WideResNet(10, 1, 0.0, 2)
     info = ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, ("cat", "dog"), (), (), "folder")
     save_model(tmp_path / "m", model, info)
     write_pictures(tmp_path / "pictures")
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    use_own_kernels(False)
+    return tmp_path
 
 
 def evaluate(*flags: str) -> int:
@@ -134,7 +131,6 @@ def test_any_name_in_any_encoding_of_the_output(encoding: str, tmp_path: Path, m
         assert main([name, "--model-dir", "m", "--device", "cpu", *flags]) == 0
         sys.stdout.flush()
         shown[name, "--json" in flags] = content.getvalue().decode(encoding)
-    use_own_kernels(False)
     assert {line.split()[0] for line in shown["evaluate", False].splitlines()[-2:]} == {
         r"caf\xe9",
         "\u20ac" if encoding == "utf-8" else r"\u20ac",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,17 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wrn.kernels import native, own_kernels_in_use, use_own_kernels
+from wrn.kernels import Kernels
 from wrn.kernels.norm_act import ACTIVATIONS, Activation, norm_act
-from wrn.model import WideResNet
 
-
-@pytest.fixture(autouse=True, scope="module")
-def own_kernels() -> Iterator[None]:
-    if not use_own_kernels(True):
-        pytest.skip("no C++ compiler here")
-    yield
-    use_own_kernels(False)
+pytestmark = pytest.mark.usefixtures("compiled")
+OWN = Kernels(compiled=True)
 
 
 def images(count: int, channels: int, side: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -50,7 +42,7 @@ def both_ways(x: Tensor, activation: Activation) -> tuple[list[Tensor], list[Ten
     results = []
     for bn, value in ((ours, x), (theirs, x.double())):
         value = value.clone(memory_format=torch.preserve_format).requires_grad_()
-        y = norm_act(bn, activation, value) if bn is ours else ACTIVATIONS[activation](bn(value))
+        y = norm_act(bn, activation, value, OWN) if bn is ours else ACTIVATIONS[activation](bn(value))
         (y * weight_of_loss.to(y.dtype)).sum().backward()
         parts = (y.detach(), value.grad, bn.weight.grad, bn.bias.grad, bn.running_mean, bn.running_var)
         results.append([part.double() for part in parts if part is not None])
@@ -84,7 +76,7 @@ def test_evaluation_uses_the_running_statistics(activation: Activation, dtype: t
     with torch.inference_mode():
         exact = ACTIVATIONS[activation](copy.deepcopy(bn).double()(x.double()))
         before = copy.deepcopy(bn.state_dict())
-        y = norm_act(bn, activation, x)
+        y = norm_act(bn, activation, x, OWN)
     assert y.dtype is dtype
     assert (y.double() - exact).norm() <= (2**-8 if dtype is torch.bfloat16 else 1e-5) * exact.norm()
     assert all(torch.equal(value, before[name]) for name, value in bn.state_dict().items())
@@ -98,7 +90,7 @@ def test_silu_of_very_large_and_very_small_numbers(dtype: torch.dtype) -> None:
     x[0, :, 0] = values
     bn = nn.BatchNorm2d(16, eps=0.0).eval()
     with torch.inference_mode():
-        y = norm_act(bn, "silu", x.to(dtype))[0, 0, 0].double()
+        y = norm_act(bn, "silu", x.to(dtype), OWN)[0, 0, 0].double()
     exact = torch.nn.functional.silu(values.to(dtype).double())
     assert torch.allclose(y, exact, rtol=2**-8 if dtype is torch.bfloat16 else 1e-6, atol=1e-7, equal_nan=True)
 
@@ -125,7 +117,7 @@ def test_unsupported_cases_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) ->
     calls: list[Tensor] = []
     monkeypatch.setitem(ACTIVATIONS, "relu", lambda x: calls.append(x) or x.relu())  # type: ignore[func-returns-value]
     x = images(2, 32, 4)
-    norm_act(batch_norm(32), "relu", x)
+    norm_act(batch_norm(32), "relu", x, OWN)
     assert not calls
     left = {
         "another layout": (batch_norm(32), x.contiguous()),
@@ -136,49 +128,10 @@ def test_unsupported_cases_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) ->
         "no running statistics": (nn.BatchNorm2d(32, track_running_stats=False), x),
     }
     for number, (what, (bn, value)) in enumerate(left.items(), start=1):
-        norm_act(bn, "relu", value)
+        norm_act(bn, "relu", value, OWN)
         assert len(calls) == number, what
 
 
 def test_one_value_in_each_channel_is_refused_as_torch_does() -> None:
     with pytest.raises(ValueError, match="more than 1 value"):
-        norm_act(batch_norm(16), "relu", images(1, 16, 1))
-
-
-def test_torch_s_compiler_sees_the_whole_network() -> None:
-    """It cannot trace wrn's kernels, so it gets torch's operations, in one graph."""
-    torch._dynamo.reset()
-    model = WideResNet(10, 2).to(memory_format=torch.channels_last)
-    x = images(2, 3, 8)
-    compiled = torch.compile(model, backend="eager", fullgraph=True)(x)
-    twin = copy.deepcopy(model)
-    assert torch.allclose(compiled, twin(x), atol=1e-4)
-
-
-def test_without_a_compiler_torch_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    native._built.cache_clear()
-    try:
-        assert not use_own_kernels(True)
-        assert not own_kernels_in_use()
-        y = norm_act(batch_norm(16), "silu", images(2, 16, 4))
-        assert torch.isfinite(y).all()
-    finally:
-        native._built.cache_clear()
-
-
-def test_a_failing_compiler_falls_back_to_torch_and_leaves_no_files(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    broken = tmp_path / "c++"
-    broken.write_text("#!/bin/sh\n[ $1 = --version ] || exit 1\n", encoding="utf-8")
-    broken.chmod(0o755)
-    monkeypatch.setenv("CXX", str(broken))
-    monkeypatch.setattr(native, "compile_cache", lambda: tmp_path / "cache")
-    native._built.cache_clear()
-    try:
-        assert not use_own_kernels(True)
-        assert list((tmp_path / "cache").iterdir()) == []
-    finally:
-        native._built.cache_clear()
+        norm_act(batch_norm(16), "relu", images(1, 16, 1), OWN)

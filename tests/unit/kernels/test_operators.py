@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,18 +10,12 @@ import torch
 from torch import Tensor
 
 from compiling import COMPILING
-from wrn.kernels import native, use_own_kernels
+from wrn.kernels import native
 from wrn.kernels.convolve import convolve_bf16, weight_gradient_bf16
 from wrn.kernels.norm_act import norm_act_backward, norm_act_eval, norm_act_train
 from wrn.kernels.winograd import winograd, winograd_weight_gradient
 
-
-@pytest.fixture(autouse=True, scope="module")
-def own_kernels() -> Iterator[None]:
-    if not use_own_kernels(True):
-        pytest.skip("no C++ compiler here")
-    yield
-    use_own_kernels(False)
+pytestmark = pytest.mark.usefixtures("compiled")
 
 
 def noise(*shape: int, dtype: torch.dtype = torch.float32, nchw: bool = False, gradient: bool = False) -> Tensor:

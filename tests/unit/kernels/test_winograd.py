@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,20 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wrn.kernels import use_own_kernels
+from wrn.kernels import Kernels
 from wrn.kernels.convolve import convolve
 from wrn.kernels.winograd import winograd
 
+pytestmark = pytest.mark.usefixtures("compiled")
+OWN = Kernels(compiled=True)
 CHANNELS = st.sampled_from([16, 32, 48, 80])
 SIDES = st.integers(1, 13)
-
-
-@pytest.fixture(autouse=True)
-def own_kernels() -> Iterator[None]:
-    if not use_own_kernels(True):
-        pytest.skip("no C++ compiler here")
-    yield
-    use_own_kernels(False)
 
 
 def plain(inputs: int, outputs: int) -> nn.Conv2d:
@@ -90,7 +82,7 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
 def test_nan_and_infinity_show_and_stay_in_their_image(value: float) -> None:
     x = noise(24, 16, 4, 4)
     x[3, 5, 1, 2] = value
-    y = convolve(plain(16, 16), x)
+    y = convolve(plain(16, 16), x, OWN)
     assert "winograd" in type(y.grad_fn).__name__
     assert not y[3, :, :3, 1:].isfinite().any()
     assert y[:3].isfinite().all()
@@ -99,10 +91,10 @@ def test_nan_and_infinity_show_and_stay_in_their_image(value: float) -> None:
 
 def test_it_is_used_with_and_without_gradients() -> None:
     conv, x = plain(16, 16), noise(24, 16, 4, 4)
-    y = convolve(conv, x)
+    y = convolve(conv, x, OWN)
     assert "winograd" in type(y.grad_fn).__name__
     with torch.no_grad():
-        assert torch.equal(convolve(conv, x), y)
+        assert torch.equal(convolve(conv, x, OWN), y)
         assert not torch.equal(conv(x), y)  # rounding tells which it was
 
 
@@ -127,7 +119,7 @@ OTHER_CASES = {
 @pytest.mark.parametrize("case", OTHER_CASES)
 def test_other_cases_are_left_to_torch(case: str) -> None:
     conv, x = OTHER_CASES[case]
-    y = convolve(conv, x)
+    y = convolve(conv, x, OWN)
     assert "winograd" not in type(y.grad_fn).__name__
     assert torch.equal(y, conv(x))
 
@@ -135,6 +127,5 @@ def test_other_cases_are_left_to_torch(case: str) -> None:
 def test_it_is_left_to_torch_under_autocast_and_where_torchs_kernels_are_wanted() -> None:
     conv = plain(16, 16)
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve(conv, FITTING).dtype is torch.bfloat16
-    use_own_kernels(False)
-    assert torch.equal(convolve(conv, FITTING), conv(FITTING))
+        assert convolve(conv, FITTING, OWN).dtype is torch.bfloat16
+    assert torch.equal(convolve(conv, FITTING, Kernels()), conv(FITTING))

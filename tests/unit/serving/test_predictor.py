@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,27 +7,26 @@ import torch
 from PIL import Image
 
 from wrn.errors import DataError
-from wrn.kernels import native, use_own_kernels
+from wrn.kernels import Kernels, pick_kernels
 from wrn.model import ModelInfo, WideResNet, load_model, save_model
 from wrn.serving.predictor import Predictor
 
 
 @pytest.fixture
-def predictor(tmp_path: Path) -> Iterator[Predictor]:
+def predictor(tmp_path: Path) -> Predictor:
     torch.manual_seed(0)
     model = WideResNet(10, 1, 0.0, 3)
     names = ("red", "green", "blue")
     info = ModelInfo(model.architecture, (0.5,) * 3, (0.2,) * 3, names, (), (), "folder")
     save_model(tmp_path / "m", model, info)
-    yield Predictor(tmp_path / "m", device="cpu")
-    use_own_kernels(False)
+    return Predictor(tmp_path / "m", device="cpu")
 
 
 def test_our_kernels_answer_on_a_cpu_as_torchs_do(predictor: Predictor) -> None:
     images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8)
-    assert native.own_kernels_wanted()
+    assert predictor._model.kernels == pick_kernels(torch.device("cpu"))
     ours = [dict(answer) for answer in predictor.predict(images)]
-    use_own_kernels(False)
+    predictor._model.use_kernels(Kernels())
     theirs = [dict(answer) for answer in predictor.predict(images)]
     for one, other in zip(ours, theirs, strict=True):
         assert one == pytest.approx(other, abs=0.01)  # as near as bf16 allows, where the CPU has it

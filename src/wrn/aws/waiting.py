@@ -29,11 +29,12 @@ _KEY = "wrn_waiting"
 
 @dataclass
 class _Request:
-    """A request on its way; times by the watch's clock."""
+    """A request on its way; times by the watch's clock. attempts: how many it gets, however long each takes."""
 
     service: str
     operation: str
     region: str
+    attempts: int
     begun: float
     until: float
     attempt: float
@@ -79,7 +80,7 @@ class Watch:
     def reading(self, service: str, region: str, operation: str, size: int) -> Iterator[None]:
         """While the body of an answer, of so many bytes, is read."""
         now = self._clock()
-        request = _Request(service, operation, region, now, now + size / SLOWEST + READ_SECONDS, now)
+        request = _Request(service, operation, region, 1, now, now + size / SLOWEST + READ_SECONDS, now)
         self._expect(request, size)
         try:
             yield
@@ -101,14 +102,19 @@ class Watch:
         service, operation = event_name.split(".")[1:]
         config = context["client_config"]
         attempts = min(1 if self._unanswered else ATTEMPTS, (config.retries or {}).get("total_max_attempts", ATTEMPTS))
-        until = now + attempts * (config.connect_timeout + config.read_timeout)
-        context[_KEY] = _Request(service, operation, context.get("client_region") or "", now, until, now)
-        self._expect(context[_KEY], _size(request.data))
+        size = _size(request)
+        until = now + attempts * (config.connect_timeout + config.read_timeout + size / SLOWEST)
+        context[_KEY] = _Request(service, operation, context.get("client_region") or "", attempts, now, until, now)
+        self._expect(context[_KEY], size)
 
-    def _attempted(self, request_dict: dict[str, Any], caught_exception: Exception | None = None, **_: Any) -> None:
+    def _attempted(
+        self, request_dict: dict[str, Any], attempts: int, caught_exception: Exception | None = None, **_: Any
+    ) -> None:
         """Raises the error of an attempt without an answer if another one like it would last beyond the limit."""
         waiting, now = request_dict.get("context", {}).get(_KEY), self._clock()
-        if caught_exception is not None and waiting is not None and now + (now - waiting.attempt) > waiting.until:
+        if caught_exception is None or waiting is None or attempts < waiting.attempts:
+            return
+        if now + (now - waiting.attempt) > waiting.until:
             raise caught_exception
 
     def _answered(self, context: dict[str, Any], **_: Any) -> None:
@@ -158,9 +164,12 @@ class Watch:
             self.on_message(text)
 
 
-def _size(data: Any) -> int:
-    """Bytes of a request's body; a guess for one that is a stream."""
-    return len(data) if hasattr(data, "__len__") else 2**23
+def _size(request: Any) -> int:
+    """Bytes of a request's body, also of one that botocore wraps to add a checksum."""
+    from botocore.utils import determine_content_length
+
+    wrapped = request.headers.get("X-Amz-Decoded-Content-Length")
+    return int(wrapped or determine_content_length(request.data) or 0)
 
 
 WATCH = Watch()

@@ -9,6 +9,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -167,13 +169,44 @@ def test_many_requests_to_one_place_are_one_notice(endpoint: Endpoint, messages:
     assert len(messages) == 1
 
 
-def test_a_body_on_its_way_is_not_late(
-    endpoint: Endpoint, messages: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_body_on_its_way_is_not_late(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Timer:
+        """Rings never, and remembers when it should have."""
+
+        seconds: ClassVar[list[float]] = []
+
+        def __init__(self, seconds: float, *_: Any) -> None:
+            self.seconds.append(seconds)
+
+        def start(self) -> None:
+            pass
+
+        cancel = start
+
+    endpoint.answer = b""
     monkeypatch.setattr(waiting, "SLOWEST", 1000)
-    with pytest.raises(Unreachable):
-        Session(region="eu-west-1").call("s3", "PutObject", {**BUCKET, "Key": "k", "Body": b"x" * 5000})
-    assert messages == []
+    monkeypatch.setattr(waiting.threading, "Timer", Timer)
+    Session(region="eu-west-1").call("s3", "HeadBucket", BUCKET)
+    Session(region="eu-west-1").call("s3", "PutObject", {**BUCKET, "Key": "k", "Body": b"x" * 5000})
+    assert Timer.seconds == [0.05, 5.05]
+
+
+def test_a_slow_upload_that_breaks_is_tried_once_more() -> None:
+    """However long it took: the limit is one on silence."""
+    now, handlers = 0.0, dict[str, Any]()
+    watch = Watch(lambda: now)
+    watch.register(SimpleNamespace(register=handlers.__setitem__))
+    config = SimpleNamespace(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 8})
+    request = SimpleNamespace(context={"client_config": config, "client_region": "eu-west-1"}, data=b"", headers={})
+    broken = ConnectionError("reset")
+    handlers["request-created"](request, event_name="request-created.s3.UploadPart")
+    now = 400.0
+    handlers["needs-retry"](request_dict={"context": request.context}, attempts=1, caught_exception=broken)
+    handlers["request-created"](request, event_name="request-created.s3.UploadPart")
+    now = 401.0
+    with pytest.raises(ConnectionError):
+        handlers["needs-retry"](request_dict={"context": request.context}, attempts=2, caught_exception=broken)
+    handlers["after-call-error"](request.context)
 
 
 def test_an_answer_whose_body_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,260 +1,179 @@
-"""A data set for machines without one: 100 classes of textured shapes, drawn by formulas from a seed.
+"""A data set for machines without one: 100 classes of textured shapes, drawn from a seed.
 
-It imitates what makes CIFAR-100 hard rather than how it looks. The superclass is a shape (20 of them); a class is one
-of five textures on that shape, with a tendency towards some of its variants; colour is a weak hint at the superclass.
-Position, size, angle, mirroring, colours, lighting, background, smaller distractors behind and in front, and noise vary
-between images, and some images of a class have the texture of a sibling class, so 100 % is out of reach.
+A superclass is a shape (20 of them); a class is one of five textures on that shape. So classes of a superclass look
+alike, and neither shape nor texture alone gives the class away. Position, size, angle, mirroring, colours, lighting,
+background, smaller shapes behind and in front, and noise vary between images. Some images of a class have the texture
+of another class of the superclass, so 100 % is out of reach.
 
-Everything is drawn from counter-based random numbers with integer and elementwise arithmetic, so a seed always gives
-the same bytes, with any number of threads.
+The bytes are the same on every machine and with any number of threads: besides integers, only single additions,
+multiplications, divisions and roundings of floats are used, whose results IEEE 754 prescribes to the last bit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from wrn.data.dataset import Dataset, Split, channel_statistics
-from wrn.data.patterns import SHAPES, SIDE, TEXTURE_NAMES, VARIANTS, draw_shapes, draw_textures
 from wrn.data.random import generator
 
 _PIXELS = 32
+_SIDE = 64  # pixels along a side of a picture of a shape or a texture
+_CLASSES = 100
 _SIBLINGS = 5  # classes per superclass
-_CHUNK = 64  # images drawn at a time, so that their planes stay in the processor's cache (of 16 to 500, 64 was fastest)
+_CHUNK = 50  # images drawn at a time; of 25, 50 and 100 the fastest, and another number gives other images
 _POINT = 16  # coordinates are integers with 16 binary places
 _SWAPPED = 0.08  # fraction of images with the texture of a random sibling, possibly their own
-_COLOURED = 0.7  # fraction of images whose hue leans towards that of the superclass
-_COVERED = 0.4  # fraction of images with a shape in front
 
+Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
-Integers = NDArray[np.int32]
+Integers = NDArray[np.int64]
+
+SHAPES = (
+    *("disc", "box", "triangle", "star", "cross", "ring", "crescent", "heart", "arrow", "gear"),
+    *("drop", "hourglass", "chevron", "comb", "hook", "bolt", "fish", "house", "dumbbell", "key"),
+)
+_SHAPES = """
+..####.. ........ ...##... ...##... ...##... ..####.. ..####.. .##..##. ...##... #..##..#
+.######. ######## ...##... ...##... ...##... .######. .####... ######## ..####.. .######.
+######## ######## ..####.. ######## ...##... ##....## ####.... ######## .######. .######.
+######## ######## ..####.. .######. ######## ##....## ###..... ######## ######## ###..###
+######## ######## .######. ..####.. ######## ##....## ###..... .######. ...##... ###..###
+######## ######## .######. .######. ...##... ##....## ####.... .######. ...##... .######.
+.######. ######## ######## .##..##. ...##... .######. .####... ..####.. ...##... .######.
+..####.. ........ ######## ##....## ...##... ..####.. ..####.. ...##... ...##... #..##..#
+
+....#... ######## ........ ##.##.## ..####.. ...####. ........ ...##... ###..... .####...
+....##.. ######## ##....## ##.##.## .##..##. ..####.. ...###.. ..####.. ###..... ##..##..
+...###.. .######. ###..### ##.##.## ##....## .####... #.#####. .######. ###..... ##..##..
+..#####. ..####.. ######## ##.##.## ##....## .######. ######## ######## ..##.... .####...
+.######. ..####.. .######. ######## ......## ...###.. ######## .######. ...##... ..##....
+.######. .######. ..####.. ######## ......## ..###... #.#####. .##..##. ....#### ..#####.
+.######. ######## ...##... ######## ....###. .###.... ...###.. .##..##. ....#### ..##....
+..####.. ######## ........ ######## ....##.. .#...... ........ .##..##. ....#### ..####..
+"""
+
+TEXTURES = ("plain", "striped", "checked", "dotted", "zigzag", "netted", "bricked", "ringed", "crossed", "speckled")
+_TEXTURES = """
+........ ........ ####.... ........ #...#... ##..##.. ######## ........ ...##... #.....#.
+........ ........ ####.... .##..##. ##..##.. ######## ...#.... .######. ...##... ...#....
+........ ######## ####.... .##..##. .##..##. ##..##.. ...#.... .#....#. ...##... ......#.
+........ ######## ####.... ........ ..##..## ##..##.. ...#.... .#....#. ######## .#......
+........ ........ ....#### ........ ..#...#. ##..##.. ######## .#....#. ######## ....#..#
+........ ........ ....#### .##..##. ##..##.. ######## .......# .#....#. ...##... ..#.....
+........ ######## ....#### .##..##. .##..##. ##..##.. .......# .######. ...##... ......#.
+........ ######## ....#### ........ #...#... ##..##.. .......# ........ ...##... .#..#...
+"""
 
 
 def texture_of(superclass: int, sibling: int) -> int:
     """The texture of a class: five of the ten for each shape, ten shapes for each texture."""
     stride = 1 if superclass % 2 == 0 else 3
-    return (superclass + stride * sibling) % len(TEXTURE_NAMES)
+    return (superclass + stride * sibling) % len(TEXTURES)
 
 
 def class_names() -> tuple[str, ...]:
     """`texture-shape` by label; label // 5 is the superclass."""
-    shapes = tuple(SHAPES)
-    return tuple(
-        f"{TEXTURE_NAMES[texture_of(superclass, sibling)]}-{shapes[superclass]}"
-        for superclass in range(len(shapes))
-        for sibling in range(_SIBLINGS)
-    )
+    labels = [divmod(label, _SIBLINGS) for label in range(_CLASSES)]
+    return tuple(f"{TEXTURES[texture_of(superclass, sibling)]}-{SHAPES[superclass]}" for superclass, sibling in labels)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """One textured shape per image, ready for lookup.
+@cache
+def pictures(*, textures: bool) -> Floats:
+    """The drawings enlarged with soft edges, 0..1, float32 (N, 64, 64): textures tile, shapes have an empty margin."""
+    rows = np.array([list(row) for row in (_TEXTURES if textures else _SHAPES).split()]) == "#"
+    small = rows.reshape(-1, 8, 10, 8).swapaxes(1, 2).reshape(-1, 8, 8)  # ten drawings of 8x8 stand side by side
+    scale = 8 if textures else 6
+    margin = (_SIDE - 8 * scale) // 2
+    large = np.kron(small.astype(np.int64), np.ones((scale, scale), dtype=np.int64))
+    large = np.pad(large, ((0, 0), (margin, margin), (margin, margin)))
+    for axis in (1, 1, 2, 2):  # twice the sum of 5 neighbours along each side
+        large = np.sum([np.roll(large, shift, axis) for shift in range(-2, 3)], axis=0)
+    return (large / 5**4).astype(np.float32)
 
-    shape, texture: int32 (N,), indices of pictures.
-    place, weave: int32 (N, 6), where a pixel falls in the shape's and the texture's picture (see `_placement`).
-    colours: float32 (N, 2, 3), 0..255, at texture level 0 and 1.
+
+def _uniform(random: np.random.Generator, low: float, high: float, *shape: int) -> Doubles:
+    """Like random.uniform, which some compilers turn into a fused operation with other last bits."""
+    return random.random(shape) * (high - low) + low
+
+
+def _coins(random: np.random.Generator, count: int) -> Doubles:
+    """-1 or 1."""
+    return np.where(random.random(count) < 0.5, -1.0, 1.0)
+
+
+def _look_up(random: np.random.Generator, which: Integers, step: Doubles, centre: Doubles, *, textures: bool) -> Floats:
+    """The pictures `which` (N,) of shapes or textures, float32 (N, 32, 32).
+
+    Each is turned by up to 28 degrees, mirrored and stretched at random; textures repeat beyond their edges.
+    step: (N,), picture pixels per image pixel. centre: (2, N), where its middle is, in pixels from that of the image.
     """
-
-    shape: Integers
-    texture: Integers
-    place: Integers
-    weave: Integers
-    colours: Floats
-
-    def rows(self, rows: slice) -> _Layer:
-        return _Layer(self.shape[rows], self.texture[rows], self.place[rows], self.weave[rows], self.colours[rows])
-
-
-def _placement(
-    angle: NDArray[np.float64],
-    step: NDArray[np.float64],
-    *,
-    centre: NDArray[np.float64],
-    mirrored: NDArray[np.bool_],
-) -> Integers:
-    """Affine maps from pixels to pictures, int32 (N, 6), in fixed point: u = a x + b y + c, v = d x + e y + f.
-
-    angle: radians. step: picture pixels per image pixel. centre: (N, 2), the image pixel that shows the middle of the
-    picture, relative to the middle of the image.
-    """
-    sign = np.where(mirrored, -1.0, 1.0)
-    cosine, sine = np.cos(angle) * step, np.sin(angle) * step
-    a, b, d, e = cosine * sign, sine * sign, -sine, cosine
-    middle = SIDE / 2
-    # Pixel i of the image is at i - 15.5 from its middle.
-    x, y = centre[:, 0] + (_PIXELS - 1) / 2, centre[:, 1] + (_PIXELS - 1) / 2
-    maps = np.stack([a, b, middle - a * x - b * y, d, e, middle - d * x - e * y], axis=1)
-    return np.rint(maps * 2**_POINT).astype(np.int32)
-
-
-def _look_up(pictures: Floats, which: Integers, maps: Integers, *, repeat: bool) -> Floats:
-    """float32 (N, 32, 32): the pictures sampled through the maps; beyond its edge a picture repeats or is 0."""
+    count = len(which)
+    half = _uniform(random, -0.25, 0.25, count)  # the tangent of half the angle
+    cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
+    across = step * _coins(random, count) * _uniform(random, 0.85, 1.15, count)
+    down = step * _uniform(random, 0.85, 1.15, count)
     at = np.arange(_PIXELS, dtype=np.int32)
-    grid = []
-    for first in (0, 3):
-        across = maps[:, first, None] * at
-        down = maps[:, first + 1, None] * at + maps[:, first + 2, None]
-        place = down[:, :, None] + across[:, None, :]
+    places = []
+    for a, b in ((cosine * across, sine * across), (-sine * down, cosine * down)):
+        start = _SIDE / 2 - a * (centre[0] + (_PIXELS - 1) / 2) - b * (centre[1] + (_PIXELS - 1) / 2)
+        a, b, start = (np.rint(value * 2**_POINT).astype(np.int32)[:, None] for value in (a, b, start))
+        place = (b * at + start)[:, :, None] + (a * at)[:, None, :]
         place >>= _POINT
-        if repeat:
-            place &= SIDE - 1
-        else:
-            np.clip(place, 0, SIDE - 1, out=place)  # the edge of a shape's picture is 0
-        grid.append(place)
-    column, row = grid
-    row *= SIDE
-    row += column
-    row += (which * (SIDE * SIDE))[:, None, None]
-    return pictures.reshape(-1).take(row)
+        places.append(place & (_SIDE - 1) if textures else place.clip(0, _SIDE - 1))
+    column, row = places
+    row *= _SIDE
+    row += column + (which.astype(np.int32) * _SIDE**2)[:, None, None]
+    return pictures(textures=textures).reshape(-1).take(row)
 
 
-def _colours(random: np.random.Generator, hue: NDArray[np.float64], contrast: tuple[float, float]) -> Floats:
-    """Two colours of similar hue for each image, float32 (N, 2, 3), their lightness `contrast` levels apart."""
-    count = len(hue)
-    lightness = random.uniform(60, 195, count)
-    apart = random.uniform(*contrast, count) / 2 * random.choice([-1, 1], count)
-    levels = np.stack([lightness - apart, lightness + apart], axis=1)
-    hues = np.stack([hue, hue + random.normal(0, 0.7, count)], axis=1)
-    thirds = np.array([0, 2, 4]) * np.pi / 3
-    strength = random.uniform(5, 65, (count, 2))
-    colours = levels[:, :, None] + strength[:, :, None] * np.cos(hues[:, :, None] - thirds)
-    return np.rint(colours.clip(0, 255)).astype(np.float32)
+def _paint(random: np.random.Generator, texture: Integers, contrast: tuple[float, float]) -> Floats:
+    """The textures in two random colours over whole images, float32 (N, 3, 32, 32) of levels around 0..255."""
+    count = len(texture)
+    step, centre = _uniform(random, 4, 6.4, count), _uniform(random, -16, 16, 2, count)
+    level = _look_up(random, texture, step, centre, textures=True)
+    first = _uniform(random, 40, 215, count, 3)
+    apart = (_uniform(random, *contrast, count) * _coins(random, count))[:, None] + _uniform(random, -30, 30, count, 3)
+    return level[:, None] * apart.astype(np.float32)[:, :, None, None] + first.astype(np.float32)[:, :, None, None]
 
 
-def _textured_shapes(
-    random: np.random.Generator,
-    *,
-    shape: NDArray[np.int64],
-    texture: NDArray[np.int64],
-    size: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    hue: NDArray[np.float64],
-    contrast: tuple[float, float] = (40, 130),
-) -> _Layer:
-    """A layer with random angles, mirroring, texture scale and colours. size: pixels across; centre: pixels."""
-    count = len(shape)
-    coins = random.random((2, count)) < 0.5
-    return _Layer(
-        shape=shape.astype(np.int32),
-        texture=texture.astype(np.int32),
-        place=_placement(random.uniform(-0.6, 0.6, count), SIDE / size, centre=centre, mirrored=coins[0]),
-        weave=_placement(
-            random.uniform(0, 2 * np.pi, count),
-            random.uniform(1.2, 2.0, count),
-            centre=random.uniform(-16, 16, (count, 2)),
-            mirrored=coins[1],
-        ),
-        colours=_colours(random, hue, contrast),
-    )
-
-
-def _anything(
-    random: np.random.Generator,
-    size: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    contrast: tuple[float, float] = (40, 130),
-) -> _Layer:
-    """A layer of shapes and textures unrelated to the class."""
-    count = len(size)
-    return _textured_shapes(
-        random,
-        shape=random.integers(len(SHAPES) * VARIANTS, size=count),
-        texture=random.integers(len(TEXTURE_NAMES), size=count),
-        size=size,
-        centre=centre,
-        hue=random.uniform(0, 2 * np.pi, count),
-        contrast=contrast,
-    )
-
-
-def _subject(random: np.random.Generator, label: int, size: NDArray[np.float64], centre: NDArray[np.float64]) -> _Layer:
-    """The subjects of the images. They alone depend on the class; everything else distracts from it."""
-    count = len(size)
+def _draw(random: np.random.Generator, label: int, count: int) -> NDArray[np.uint8]:
+    """Images of one class, uint8 (count, 3, 32, 32): a background, a shape, the class's shape, and another shape."""
     superclass, sibling = divmod(label, _SIBLINGS)
-    variant = 2 * sibling + random.integers(-2, 3, count)
     worn = np.where(random.random(count) < _SWAPPED, random.integers(_SIBLINGS, size=count), sibling)
-    textures = np.array([texture_of(superclass, other) for other in range(_SIBLINGS)])
-    leaning = superclass * 2 * np.pi / len(SHAPES) + random.normal(0, 0.6, count)
-    free = random.uniform(0, 2 * np.pi, count)
-    return _textured_shapes(
-        random,
-        shape=superclass * VARIANTS + variant.clip(0, VARIANTS - 1),
-        texture=textures[worn],
-        size=size,
-        centre=centre,
-        hue=np.where(random.random(count) < _COLOURED, leaning, free),
-    )
+    own = np.array([texture_of(superclass, other) for other in range(_SIBLINGS)])[worn]
+    canvas = _paint(random, random.integers(len(TEXTURES), size=count), (5, 50))
+    for subject in (False, True, False):
+        size = _uniform(random, 24, 38, count) if subject else _uniform(random, 8, 18, count)
+        reach = (38 - size) * 0.4 + 2 if subject else 16.0
+        shape = np.full(count, superclass) if subject else random.integers(len(SHAPES), size=count)
+        texture = own if subject else random.integers(len(TEXTURES), size=count)
+        mask = _look_up(random, shape, _SIDE / size, _uniform(random, -1, 1, 2, count) * reach, textures=False)
+        paint = _paint(random, texture, (60, 150))
+        paint -= canvas
+        canvas += paint * mask[:, None]
+    gain = _uniform(random, 0.65, 1.25, count, 1, 1, 1).astype(np.float32)
+    noise = _uniform(random, 0.2, 1.4, count, 1, 1, 1).astype(np.float32)
+    dice = random.integers(0, 256, canvas.shape, dtype=np.uint8)  # two 4-bit numbers each: a deviation of 6.5 levels
+    canvas *= gain
+    canvas += (((dice & 15) + (dice >> 4)).astype(np.float32) - 15) * noise
+    return canvas.clip(0, 255, out=canvas).astype(np.uint8)
 
 
-def _around(
-    random: np.random.Generator, centre: NDArray[np.float64], distance: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Points (N, 2) at a distance in pixels from `centre`, in random directions."""
-    angle = random.uniform(0, 2 * np.pi, len(centre))
-    return centre + distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def _draw_class(
-    random: np.random.Generator, label: int, count: int, shapes: Floats, textures: Floats
-) -> NDArray[np.uint8]:
-    """`count` images of one class, uint8 (count, 3, 32, 32)."""
-    size = random.uniform(16, 31, count)
-    centre = random.uniform(-1, 1, (count, 2)) * (2 + 0.45 * (_PIXELS - size))[:, None]
-    ground = _anything(random, size, centre, contrast=(5, 55))
-    behind = _anything(
-        random, size * random.uniform(0.3, 0.55, count), _around(random, centre, size * random.uniform(0.4, 0.9, count))
-    )
-    subject = _subject(random, label, size, centre)
-    covered = np.where(random.random(count) < _COVERED, random.uniform(0.3, 0.6, count), 3.0) * size
-    front = _anything(random, size * random.uniform(0.25, 0.5, count), _around(random, centre, covered))
-    light = random.uniform(-0.022, 0.022, (count, 2)).astype(np.float32)  # relative gain per pixel from the middle
-    gain = random.uniform(0.65, 1.25, count).astype(np.float32)
-    noise = random.uniform(0.2, 1.4, count).astype(np.float32)
-    images = np.empty((count, 3, _PIXELS, _PIXELS), dtype=np.uint8)
-    for start in range(0, count, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        canvas = _paint(ground.rows(rows), textures)
-        for layer in (behind.rows(rows), subject.rows(rows), front.rows(rows)):
-            paint = _paint(layer, textures)
-            paint -= canvas
-            paint *= _look_up(shapes, layer.shape, layer.place, repeat=False)[:, None]
-            canvas += paint
-        at = np.arange(_PIXELS, dtype=np.float32) - np.float32((_PIXELS - 1) / 2)
-        slope = 1 + light[rows, 0, None, None] * at + light[rows, 1, None, None] * at[:, None]
-        canvas *= (slope * gain[rows, None, None])[:, None]
-        canvas += _noise(random, canvas.shape) * noise[rows, None, None, None]
-        images[rows] = np.clip(canvas, 0, 255, out=canvas)
-    return images
-
-
-def _paint(layer: _Layer, textures: Floats) -> Floats:
-    """The layer's texture in its colours over the whole image, float32 (N, 3, 32, 32)."""
-    level = _look_up(textures, layer.texture, layer.weave, repeat=True)
-    first, second = layer.colours[:, 0, :, None, None], layer.colours[:, 1, :, None, None]
-    paint = (second - first) * level[:, None]
-    paint += first
-    return paint
-
-
-def _noise(random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Noise of levels -15..15 with standard deviation 6.5: the sum of two 4-bit numbers, from one random byte."""
-    dice = random.integers(0, 256, shape, dtype=np.uint8)
-    return ((dice & 15) + (dice >> 4)).astype(np.float32) - 15
-
-
-def _draw_split(seed: int, split: str, per_class: int, shapes: Floats, textures: Floats) -> Split:
+def _draw_split(seed: int, split: str, per_class: int) -> Split:
     """`per_class` images of each class in a random but fixed order."""
-    classes = len(SHAPES) * _SIBLINGS
-    places = generator(seed, f"synthetic-order-{split}").permutation(classes * per_class).reshape(classes, per_class)
-    images = np.empty((classes * per_class, 3, _PIXELS, _PIXELS), dtype=np.uint8)
-    labels = np.empty(classes * per_class, dtype=np.int64)
-    for label in range(classes):
+    places = generator(seed, f"synthetic-order-{split}").permutation(_CLASSES * per_class).reshape(_CLASSES, per_class)
+    images = np.empty((_CLASSES * per_class, 3, _PIXELS, _PIXELS), dtype=np.uint8)
+    labels = np.empty(_CLASSES * per_class, dtype=np.int64)
+    for label in range(_CLASSES):
         random = generator(seed, f"synthetic-{split}", label)
-        images[places[label]] = _draw_class(random, label, per_class, shapes, textures)
         labels[places[label]] = label
+        for start in range(0, per_class, _CHUNK):
+            chunk = places[label, start : start + _CHUNK]
+            images[chunk] = _draw(random, label, len(chunk))
     return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
 
@@ -263,10 +182,8 @@ def make_synthetic(seed: int = 0, *, train_per_class: int = 500, test_per_class:
 
     A smaller set is not a subset of a larger one; it has other images of the same classes.
     """
-    shapes = draw_shapes().astype(np.float32) / np.float32(255)
-    textures = draw_textures(seed).astype(np.float32) / np.float32(255)
-    train = _draw_split(seed, "train", train_per_class, shapes, textures)
-    test = _draw_split(seed, "test", test_per_class, shapes, textures)
+    train = _draw_split(seed, "train", train_per_class)
+    test = _draw_split(seed, "test", test_per_class)
     mean, std = channel_statistics(train.images)
     return Dataset(
         name="synthetic",
@@ -274,8 +191,8 @@ def make_synthetic(seed: int = 0, *, train_per_class: int = 500, test_per_class:
         train=train,
         test=test,
         classes=class_names(),
-        superclasses=tuple(SHAPES),
-        superclass_of=tuple(label // _SIBLINGS for label in range(len(SHAPES) * _SIBLINGS)),
+        superclasses=SHAPES,
+        superclass_of=tuple(label // _SIBLINGS for label in range(_CLASSES)),
         mean=mean,
         std=std,
     )

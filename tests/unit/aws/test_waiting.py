@@ -98,6 +98,7 @@ def test_who_does_not_answer_until_when_it_is_tried_and_how_to_stop(endpoint: En
 
 def test_until_when_is_true(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "CONNECT_SECONDS", 99.9)
+    monkeypatch.setattr(session_module, "ATTEMPTS", 2)
     told: list[tuple[float, str]] = []
     monkeypatch.setattr(WATCH, "on_message", lambda text: told.append((time.time(), text)))
     monkeypatch.setattr(WATCH, "_unanswered", False)

@@ -19,7 +19,7 @@ def printable(name: str) -> str:
     return content.decode("utf-8", "backslashreplace")
 
 
-def command(*words: str | os.PathLike[str]) -> str:
+def shell_command(*words: str | os.PathLike[str]) -> str:
     """A command as a shell takes it, for people to copy."""
     return " ".join(map(_quoted, words))
 

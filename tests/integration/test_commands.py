@@ -46,7 +46,7 @@ def arguments(pictures: Path, output: Path, *more: str) -> list[str]:
 
 
 def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
+    run = tmp_path / "my run"
     assert main(arguments(pictures, run, "--epochs", "6", "--tta", "--lr-decay", "0.5")) == 0
     shown = capsys.readouterr().out
     lines = shown.strip().split("\n")
@@ -57,7 +57,7 @@ def test_train_evaluate_predict(pictures: Path, tmp_path: Path, capsys: pytest.C
     ]
     assert [row["epoch"] for row in epochs] == list("123456")
     assert {"train_loss", "test_top1", "test_top5", "lr", "images_per_s", "mfu"} <= set(epochs[-1])
-    assert lines[-1] == f"next: wrn predict --model-dir {run / 'model'} IMAGE"
+    assert lines[-1] == f"next: wrn predict --model-dir '{run}/model' IMAGE"
     for name in ("history.jsonl", "config.yaml", "metrics.json", "model/model.safetensors", "model/model.json"):
         assert (run / name).is_file()
     assert yaml.safe_load((run / "config.yaml").read_text())["training"]["batch_size"] == 8

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrn.text import command, duration, printable
+from wrn.text import duration, printable, shell_command
 
 
 @pytest.mark.parametrize(
@@ -33,21 +33,21 @@ def test_printable_text_can_be_written_everywhere(name: str) -> None:
 
 
 def test_commands_to_copy() -> None:
-    assert command("wrn", "predict", "--model-dir", Path("my runs/m"), "IMAGE") == (
+    assert shell_command("wrn", "predict", "--model-dir", Path("my runs/m"), "IMAGE") == (
         "wrn predict --model-dir 'my runs/m' IMAGE"
     )
-    assert command("a", "$HOME", "it's", "") == "a '$HOME' 'it'\"'\"'s' ''"
+    assert shell_command("a", "$HOME", "it's", "") == "a '$HOME' 'it'\"'\"'s' ''"
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_a_shell_reads_the_same_words(words: list[str]) -> None:
-    assert shlex.split(command(*words)) == words
+    assert shlex.split(shell_command(*words)) == words
 
 
 @pytest.mark.skipif(not Path("/bin/bash").is_file(), reason="needs bash")
 def test_a_shell_reads_the_same_bytes() -> None:
     words = [b"caf\xe9", b"it's \\ \xff0", b"plain"]
-    line = f"printf '%s\\n' {command(*map(os.fsdecode, words))}"
+    line = f"printf '%s\\n' {shell_command(*map(os.fsdecode, words))}"
     done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, check=True)
     assert done.stdout.splitlines() == words
 

@@ -11,7 +11,6 @@ import getpass
 import json
 import os
 import re
-import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from wrn.aws import waiting
 from wrn.aws.faults import NoCredentials, explain
 from wrn.errors import AwsError
+from wrn.text import shell_command
 
 CACHE = Path(".aws/cli/cache")
 """In the user's folder."""
@@ -98,7 +98,7 @@ def ask_for_code(prompt: str, profile: str | None = None) -> str:
     if not _has_terminal():
         raise NoCredentials(
             "log in: the profile needs an MFA code, and there is no terminal to ask on; first run at a terminal: "
-            f"aws sts get-caller-identity{f' --profile {shlex.quote(profile)}' if profile else ''}"
+            f"aws sts get-caller-identity{f' --profile {shell_command(profile)}' if profile else ''}"
         )
     for attempt in range(ENTRIES):
         with suppress(EOFError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import torch
 import wrn
 from wrn.kernels.instructions import cpu_computes_bf16, cpu_has_amx
 from wrn.strict_json import to_json
+from wrn.text import shell_command
 
 
 def environment() -> dict[str, Any]:
@@ -49,7 +49,7 @@ def command() -> str:
     """The command of this process, to run it again."""
     script = Path(sys.argv[0])
     words = ["wrn"] if script.name in ("wrn", "__main__.py") else ["python", os.path.relpath(script)]
-    return shlex.join([*words, *sys.argv[1:]])
+    return shell_command(*words, *sys.argv[1:])
 
 
 def cpu_model() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from wrn.cli.values import refusal
 from wrn.config.flags import Parser
 from wrn.errors import DONE, AwsError
 from wrn.strict_json import to_json
+from wrn.text import shell_command
 
 
 def aws_parser(name: str, description: str, usage: str) -> Parser:
@@ -89,7 +89,7 @@ def where(session: Session) -> str:
     """The flags, each after a space, that point another command at the same place; empty if the defaults do."""
     usual = configured_region(session.profile) or DeployOptions.region
     region = f" --region {session.region}" if session.region != usual else ""
-    return region + (f" --profile {shlex.quote(session.profile)}" if session.profile else "")
+    return region + (f" --profile {shell_command(session.profile)}" if session.profile else "")
 
 
 def may_run(name: str, session: Session) -> str:

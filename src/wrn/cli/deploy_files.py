@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from wrn.aws.requests.request import code_prefix, wheels_prefix
 from wrn.errors import AwsError
 from wrn.filesystem import exists
 from wrn.strict_json import to_json
+from wrn.text import shell_command
 
 TRUST, RIGHTS = "trust-policy.json", "role-policy.json"
 
@@ -83,13 +83,13 @@ def next_steps(
     if data:
         steps += uploads_of(data, data_to)
     command = ["aws", *(["--profile", profile] if profile else [])]
-    lines = [shlex.join([*command, *step]) for step in steps]
+    lines = [shell_command(*command, *step) for step in steps]
     if data_to and not data:
         lines.append(f"upload the data set to {data_to}")
     if options.wheels_name:
         lines.append(f"upload the wheels of requirements.txt (pip download) to {wheels_prefix(options)}")
     job = ["sagemaker", "create-training-job", "--region", options.region, "--cli-input-json", f"file://{files.job}"]
-    lines.append(shlex.join([*command, *job]))
+    lines.append(shell_command(*command, *job))
     return [
         *(f"{'then' if number else 'next'}: {line}" for number, line in enumerate(lines)),
         f"add a tag {USER_TAG} to the request to say whose job it is; without it `wrn teardown` needs --everyones",
@@ -101,6 +101,6 @@ def uploads_of(data: Parcel, to: str) -> list[list[str]]:
     if len(data.files) <= MOST_SINGLE:
         return [["s3", "cp", str(path), f"{to}{name}"] for name, path in data.files]
     name, path = data.files[0]
-    folder = str(path)[: -len(name)] or "."  # of an image folder: everything in it has its name there
+    folder = f"{path.parents[name.count('/')]}/"  # of an image folder: everything in it has its name there
     parts = sorted({name.partition("/")[0] for name, _ in data.files})
     return [["s3", "cp", "--recursive", folder, to, "--exclude", "*", *(f"--include={part}/*" for part in parts)]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from wrn.cli.deploy_report import code_line
 from wrn.cli.report import say
 from wrn.errors import DONE, INTERRUPTED, AwsError
 from wrn.strict_json import to_json
+from wrn.text import shell_command
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals treated like StopTrainingJob; a second one ends the job at once. Windows lacks some of them."""
@@ -113,16 +113,14 @@ def told(task: Task, job: Rehearsal, outcome: Outcome) -> list[str]:
     if outcome.status != "Completed":
         return [*lines, kept(job)]
     where = ["--data-dir", str(task.config.data_dir)] if task.config.data_dir else []
-    return [*lines, f"next: {shlex.join(['wrn', 'evaluate', '--model-dir', str(model), *where])}"]
+    return [*lines, f"next: {shell_command('wrn', 'evaluate', '--model-dir', model, *where)}"]
 
 
 def kept(job: Rehearsal) -> str:
     """Where the checkpoints are, if any."""
     if not job.has_checkpoints:
         return "no checkpoint was saved; the same command starts from scratch"
-    return (
-        f"checkpoints: {job.checkpoints}; to resume, repeat the command with --local-dir {shlex.quote(str(job.folder))}"
-    )
+    return f"checkpoints: {job.checkpoints}; to resume, repeat the command with --local-dir {shell_command(job.folder)}"
 
 
 def as_json(name: str, job: Rehearsal, outcome: Outcome) -> dict[str, Any]:

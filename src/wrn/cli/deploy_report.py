@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +29,7 @@ from wrn.aws.prices import BUNDLED_REGION, SAME_PRICES
 from wrn.aws.requests.bundle import Bundle
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
+from wrn.text import shell_command
 
 
 def facts(options: DeployOptions) -> list[str]:
@@ -139,7 +139,7 @@ def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None
     """The started job, and the commands for it."""
     name, options = launched.name, launched.options
     money = "" if ceiling is None else f", at most ${ceiling:.2f}"
-    where = f" --region {options.region}" + (f" --profile {shlex.quote(profile)}" if profile else "")
+    where = f" --region {options.region}" + (f" --profile {shell_command(profile)}" if profile else "")
     commands = (
         (f"  wrn logs -f {name}{where}", "follow its output"),
         (f"  wrn status {name}{where}", "phase, epoch, top-1, cost so far"),

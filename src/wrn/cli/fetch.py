@@ -14,6 +14,7 @@ from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.values import reachable
 from wrn.errors import DONE
 from wrn.strict_json import to_json
+from wrn.text import shell_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +44,7 @@ def bring(options: Namespace, session: Session) -> int:
         how = f"{result.bytes / 1e6:.1f} MB fetched and checked" if result.bytes else "already here, unchanged"
         sys.stdout.write(f"{result.model}: {how}\n")
         sys.stdout.write("".join(f"{note}\n" for note in result.notes))
-        sys.stdout.write(f"next: wrn evaluate --model-dir {result.model}\n")
+        sys.stdout.write(f"next: {shell_command('wrn', 'evaluate', '--model-dir', result.model)}\n")
     return DONE
 
 

@@ -185,7 +185,7 @@ class RichView:
 
         job = state.job
         machines = f"{job.instances} x {job.instance_type}{' spot' if job.spot else ''}"
-        rows: list[Any] = [Text(f"{phase_text(job)}  ({duration(max(0.0, state.now - job.created))} since the start)")]
+        rows: list[Any] = [Text(f"{phase_text(job)}  ({duration(state.now - job.created)} since the start)")]
         if state.progress.figures:
             rows.append(ProgressBar(total=state.progress.epochs, completed=state.progress.epoch, width=50))
             rows.append(Text("  ".join(figures_text(state))))

@@ -13,6 +13,7 @@ from wrn.cli.report import say
 from wrn.config.layers import recipe_root
 from wrn.errors import DONE
 from wrn.strict_json import to_json
+from wrn.text import shell_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.action == "push":
         return with_session(options, _push)
     image = build(recipe_root(), say)
-    return _tell(options, image, f"wrn image push{f' --region {options.region}' if options.region else ''}")
+    where = ["--region", options.region] if options.region else []
+    return _tell(options, image, shell_command("wrn", "image", "push", *where))
 
 
 def _push(options: Namespace, session: Session) -> int:

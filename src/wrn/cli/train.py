@@ -12,7 +12,7 @@ from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.launch import hyperparameter_flags, place
 from wrn.config.paths import failure_file
 from wrn.errors import DONE, Interrupted
-from wrn.text import command
+from wrn.text import shell_command
 from wrn.training.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         lines.append(f"with mirrored test-time augmentation: top-1 {percent(result.scores.mirrored.top1)}")
     if result.dataset == "synthetic":
         lines.append(SYNTHETIC)
-    lines += [f"run: {result.run}", f"next: {command('wrn', 'predict', '--model-dir', result.model, 'IMAGE')}"]
+    lines += [f"run: {result.run}", f"next: {shell_command('wrn', 'predict', '--model-dir', result.model, 'IMAGE')}"]
     sys.stdout.write("\n".join(lines) + "\n")
     return DONE
 

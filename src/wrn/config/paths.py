@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wrn.config.schema import Config
-from wrn.filesystem import exists, is_dir, is_file
+from wrn.errors import ConfigError
+from wrn.filesystem import exists, is_dir, is_file, user_path
 
 TRAINING_CHANNELS = ("training", "train")
 """Input channels that may contain the data set, in this order."""
@@ -61,31 +62,39 @@ def run_paths(config: Config, recipe: str, environ: Mapping[str, str] | None = N
     return RunPaths(
         data_dir=config.data_dir or _channel(base, environ),
         search=search,
-        run=config.output_dir or Path(environ.get("SM_OUTPUT_DATA_DIR", base / "output/data")),
-        model=config.model_dir or Path(environ.get("SM_MODEL_DIR", base / "model")),
+        run=config.output_dir or _variable("SM_OUTPUT_DATA_DIR", environ) or base / "output/data",
+        model=config.model_dir or _variable("SM_MODEL_DIR", environ) or base / "model",
         checkpoints=config.checkpoint_dir or base / "checkpoints",
     )
 
 
 def data_search(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     """$WRN_DATA_DIR, then ./data."""
-    environ = os.environ if environ is None else environ
-    given = environ.get("WRN_DATA_DIR")
-    return (*([Path(given)] if given else []), Path("data"))
+    given = _variable("WRN_DATA_DIR", os.environ if environ is None else environ)
+    return (*([given] if given else []), Path("data"))
 
 
 def sagemaker_base(environ: Mapping[str, str]) -> Path | None:
     """/opt/ml (or its replacement) inside a training container, else None."""
-    base = Path(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    base = _variable("SAGEMAKER_BASE_DIR", environ) or Path("/opt/ml")
     with suppress(OSError):  # on somebody's machine, /opt/ml may be somebody else's
         if "SM_MODEL_DIR" in environ or is_file(base / "input/config/hyperparameters.json"):
             return base
     return None
 
 
+def _variable(name: str, environ: Mapping[str, str]) -> Path | None:
+    """The path in an environment variable; None if it is unset or empty. Raises ConfigError if it cannot be reached."""
+    text = environ.get(name)
+    try:
+        return user_path(text) if text else None
+    except ValueError as error:
+        raise ConfigError(f"{name}: {text!r} is not allowed; {error}") from None
+
+
 def _channel(base: Path, environ: Mapping[str, str]) -> Path | None:
     for channel in TRAINING_CHANNELS:
-        path = Path(environ.get(f"SM_CHANNEL_{channel.upper()}", base / "input/data" / channel))
+        path = _variable(f"SM_CHANNEL_{channel.upper()}", environ) or base / "input/data" / channel
         if is_dir(path):
             return path
     return None
@@ -106,8 +115,7 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     """Where things are kept that can be made again: $WRN_CACHE_DIR, or the user's cache folder."""
     from platformdirs import user_cache_path
 
-    given = (os.environ if environ is None else environ).get("WRN_CACHE_DIR")
-    return Path(given).expanduser() if given else user_cache_path("wrn")
+    return _variable("WRN_CACHE_DIR", os.environ if environ is None else environ) or user_cache_path("wrn")
 
 
 def data_cache_dirs(near: Path, environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:

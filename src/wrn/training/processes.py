@@ -26,6 +26,7 @@ from torch.distributed.rendezvous import rendezvous
 from wrn.config.launch import Place
 from wrn.errors import Interrupted, LostProcess, WrnError
 from wrn.strict_json import to_json
+from wrn.text import duration
 from wrn.training.sam import statistics_kept
 
 PATIENCE = timedelta(seconds=40)
@@ -252,7 +253,7 @@ class DistributedProcesses(Processes):
             with suppress(OSError):
                 os.kill(seen["pid"], signal.SIGKILL)
         return (
-            f"process {rank} on {seen['host']} died or hangs: last heard from {silent:.0f} s ago, in step "
+            f"process {rank} on {seen['host']} died or hangs: last heard from {duration(silent)} ago, in step "
             f"{seen['value']} ({_short(error)}); {end}"
         )
 

@@ -23,6 +23,7 @@ from wrn.config.schema import Config, OutputSection, StoppingSection
 from wrn.errors import CheckpointError
 from wrn.filesystem import is_dir, is_file
 from wrn.strict_json import to_json
+from wrn.text import shell_command
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, read_checkpoint
 from wrn.training.folders import has_own_folder
 
@@ -156,7 +157,7 @@ def how_to_resume(config: Config, run: Path) -> str:
     if sagemaker_base(os.environ) is not None:
         unless = f", but only with --resume auto, not {config.resume}" if needs_auto else ""
         return f"Resume with wrn resume JOB (after deploy --local: the same command with --local-dir){unless}"
-    flags = [f"--output-dir {run}"] if has_own_folder(config) else []
+    flags = [shell_command("--output-dir", run)] if has_own_folder(config) else []
     flags += ["--resume auto"] if needs_auto else []
     return f"Run the same command again to resume{', with ' if flags else ''}{' '.join(flags)}"
 

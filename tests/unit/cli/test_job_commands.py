@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from moto.sagemaker.models import sagemaker_backends
 
 import wrn.cli.logs as logs_command
-from fake_account import ACCOUNT, BUCKET, REGION, archive, client, make_bucket, make_job, make_log
+from fake_account import ACCOUNT, BUCKET, REGION, client, make_bucket, make_job, make_log
 from fake_job import FakeJob, epoch_line
 from wrn.aws.faults import Denied, NotThere
 from wrn.aws.jobs import Job
@@ -277,27 +276,6 @@ def test_resume_runs_no_code_of_a_bucket_that_is_not_ours_any_more(
     told = capsys.readouterr().err
     assert words in told
     assert "start over with `wrn deploy`" in told
-
-
-def test_a_fetched_model_can_be_used(job: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tiny import tiny_dataset
-    from wrn.model import ModelInfo, WideResNet, load_model, save_model
-
-    data = tiny_dataset()
-    model = WideResNet(10, 1, num_classes=data.num_classes)
-    info = ModelInfo(
-        model.architecture, data.mean, data.std, data.classes, data.superclasses, data.superclass_of, "folder"
-    )
-    save_model(tmp_path / "made", model, info)
-    files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
-    client("s3").put_object(Bucket=BUCKET, Key="wrn/output/wrn-a/output/model.tar.gz", Body=archive(files))
-    assert main(["fetch", "wrn-a", "--output-dir", str(tmp_path / "run"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["model"] == str(tmp_path / "run/model")
-    _, found = load_model(tmp_path / "run/model")
-    assert found.classes == data.classes
-    assert main(["fetch", "wrn-a", "--output-dir", str(tmp_path / "run")]) == 0
-    assert f"next: wrn evaluate --model-dir {tmp_path}/run/model" in capsys.readouterr().out
 
 
 def test_ctrl_c_without_a_terminal_leaves_the_job_running(

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wrn.config.paths import aws_region, data_search, failure_file, new_run_dir, run_paths
+import pytest
+
+from wrn.config.paths import aws_region, cache_dir, data_search, failure_file, new_run_dir, run_paths
 from wrn.config.schema import Config
+from wrn.errors import ConfigError
 
 
 def test_at_home_everything_is_in_the_run_directory() -> None:
@@ -25,6 +28,23 @@ def test_a_new_run_directory_is_new(tmp_path: Path, monkeypatch) -> None:
 def test_wrn_data_dir_comes_before_data() -> None:
     assert data_search({"WRN_DATA_DIR": "/d"}) == (Path("/d"), Path("data"))
     assert data_search({}) == (Path("data"),)
+
+
+def test_home_in_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As quotes, a Dockerfile or a systemd unit leave it: no shell has expanded it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_search({"WRN_DATA_DIR": "~/data"})[0] == tmp_path / "data"
+    assert cache_dir({"WRN_CACHE_DIR": "~/cache"}) == tmp_path / "cache"
+    names = ("SAGEMAKER_BASE_DIR", "SM_MODEL_DIR", "SM_OUTPUT_DATA_DIR", "SM_CHANNEL_TRAINING")
+    (tmp_path / "SM_CHANNEL_TRAINING").mkdir()
+    paths = run_paths(Config(), "x", {name: f"~/{name}" for name in names})
+    assert [paths.checkpoints.parent, paths.model, paths.run, paths.data_dir] == [tmp_path / name for name in names]
+
+
+@pytest.mark.parametrize("value", ["~nobody-here/x", "a" * 300])
+def test_a_variable_that_holds_no_path(value: str) -> None:
+    with pytest.raises(ConfigError, match=f"WRN_DATA_DIR: '{value}' is not allowed"):
+        data_search({"WRN_DATA_DIR": value})
 
 
 def test_on_sagemaker_with_the_toolkit(tmp_path: Path) -> None:

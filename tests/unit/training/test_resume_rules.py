@@ -63,6 +63,7 @@ def test_how_a_stopped_run_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     again = "Run the same command again to resume"
     assert how_to_resume(Config(output_dir=HERE), HERE) == again
     assert how_to_resume(Config(resume="never"), HERE) == f"{again}, with --output-dir c --resume auto"
+    assert how_to_resume(Config(), Path("my runs/c")) == f"{again}, with --output-dir 'my runs/c'"
     monkeypatch.setenv("SM_MODEL_DIR", "/opt/ml/model")
     job = "Resume with wrn resume JOB (after deploy --local: the same command with --local-dir)"
     assert how_to_resume(Config(), HERE) == job

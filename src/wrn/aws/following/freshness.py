@@ -70,7 +70,10 @@ def checkpoint_freshness(session: Session, job: Job, progress: Progress) -> Fres
     # The first epoch line shows that training runs; before it, an image of some GB may still be downloading.
     began = max(told[-1].start, progress.began) if progress.began else now
     return Freshness(
-        None if newest is None else now - newest, freshness_limit(job, progress), max(0.0, now - began), job.checkpoints
+        None if newest is None else max(0.0, now - newest),
+        freshness_limit(job, progress),
+        max(0.0, now - began),
+        job.checkpoints,
     )
 
 

@@ -185,6 +185,16 @@ def test_how_old_a_checkpoint_may_be() -> None:
     assert checkpoint_freshness(job, Job(job.answer), progress) is None  # it does not train yet
 
 
+def test_a_checkpoint_from_the_future_is_new() -> None:
+    """The clock that gives the time was set back since."""
+    job = FakeJob()
+    job.enter("Training")
+    job.checkpoints = [90_000]
+    fresh = checkpoint_freshness(job, Job(job.answer), Progress())
+    assert fresh is not None
+    assert fresh.age == 0
+
+
 def test_several_hosts_are_told_apart() -> None:
     job, seen = FakeJob(), Seen()
     follower = followed(job, seen)

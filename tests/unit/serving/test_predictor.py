@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,28 @@ def test_our_kernels_answer_on_a_cpu_as_torchs_do(predictor: Predictor) -> None:
     theirs = [dict(answer) for answer in predictor.predict(images)]
     for one, other in zip(ours, theirs, strict=True):
         assert one == pytest.approx(other, abs=0.01)  # as near as bf16 allows, where the CPU has it
+
+
+TRACE = """
+import sys
+from pathlib import Path
+import torch
+from wrn.serving.predictor import Predictor
+model = Predictor(Path(sys.argv[1]), device="cpu")._model
+images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+traced = torch.jit.trace(model, images)
+more = torch.randn(5, 3, 32, 32).to(memory_format=torch.channels_last)
+torch.testing.assert_close(traced(more), model(more), atol=1e-4, rtol=1e-4)
+assert "wrn" not in {node.kind().split(":")[0] for node in traced.inlined_graph.nodes()}
+"""
+
+
+def test_its_network_can_be_traced(predictor: Predictor, tmp_path: Path) -> None:
+    """In a process of its own: a kernel that takes the tracer's sizes for pointers ends it without an exception."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRACE, str(tmp_path / "m")], capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_probabilities_of_the_best_classes_first(predictor: Predictor) -> None:

@@ -21,11 +21,11 @@ import torch
 
 from peers import pillow_pipeline as peer
 from peers import torchvision_pipeline
-from wrn.benchmarking.data import BYTES_PER_IMAGE, IMAGES, turn
-from wrn.benchmarking.environment import environment, write_json
-from wrn.benchmarking.limits import copy_bytes_per_second
-from wrn.benchmarking.timing import interleaved, spread
-from wrn.benchmarking.workload import MEAN, STD, noise
+from wrn.bench.data import BYTES_PER_IMAGE, IMAGES, turn
+from wrn.bench.environment import environment, write_json
+from wrn.bench.limits import copy_bytes_per_second
+from wrn.bench.timing import interleaved, spread
+from wrn.bench.workload import MEAN, STD, noise
 from wrn.cli.values import whole, writable
 from wrn.config.schema import AugmentSection
 from wrn.data.dataset import Split

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from wrn.benchmarking.environment import environment, write_json
-from wrn.benchmarking.timing import interleaved, seconds, spread
-from wrn.benchmarking.workload import Workload
+from wrn.bench.environment import environment, write_json
+from wrn.bench.timing import interleaved, seconds, spread
+from wrn.bench.workload import Workload
 from wrn.cli.values import whole, writable
 from wrn.config import Config
-from wrn.config.launch import place
-from wrn.training.processes import join
+from wrn.distributed.environment import place
+from wrn.distributed.processes import join
 
 REST = 0.3
 """Seconds before a turn, as threads of the other group may still be spinning while they wait for work."""

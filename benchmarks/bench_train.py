@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from peers import plain_pytorch, timm_step
-from wrn.benchmarking.environment import environment, write_json
-from wrn.benchmarking.limits import measured_peaks
-from wrn.benchmarking.timing import interleaved, spread, wait_for
-from wrn.benchmarking.workload import Workload
+from wrn.bench.environment import environment, write_json
+from wrn.bench.limits import measured_peaks
+from wrn.bench.timing import interleaved, spread, wait_for
+from wrn.bench.workload import Workload
 from wrn.cli.values import whole, writable
 from wrn.config import Config
 from wrn.config.architecture import multiply_adds, training_flops

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from record_run import record_of
-from wrn.benchmarking.environment import environment, write_json
+from wrn.bench.environment import environment, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks/results/experiments"

@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wrn.benchmarking.environment import environment, write_json
-from wrn.benchmarking.timing import spread
+from wrn.bench.environment import environment, write_json
+from wrn.bench.timing import spread
 from wrn.cli.values import writable
 from wrn.training.checkpoint import CheckpointStore
 

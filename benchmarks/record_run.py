@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wrn.benchmarking.environment import environment, write_json
+from wrn.bench.environment import environment, write_json
 from wrn.config.architecture import Architecture
 
 

@@ -14,10 +14,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from standin import StandIn
-from wrn.aws.options import DeployOptions
-from wrn.aws.requests.bundle import build_bundle
-from wrn.aws.requests.policy import trust_policy
-from wrn.aws.requests.request import code_prefix, training_job
+from wrn.aws.account.policies import trust_policy
+from wrn.aws.jobs.options import DeployOptions
+from wrn.aws.jobs.request import code_prefix, training_job
+from wrn.aws.s3.code_archive import build_bundle
 from wrn.config.layers import resolve
 
 ROOT = Path(__file__).resolve().parents[1]

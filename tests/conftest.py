@@ -45,7 +45,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def _new_login() -> Iterator[None]:
     """A process keeps what it read of AWS's configuration; a test has its own."""
     yield
-    if credentials := sys.modules.get("wrn.aws.credentials"):
+    if credentials := sys.modules.get("wrn.aws.account.credentials"):
         credentials.forget_sessions()
 
 

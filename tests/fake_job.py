@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fake_logs import FakeLogs
-from wrn.aws.faults import NotThere
+from wrn.aws.account.errors import NotThere
 
 START = 1_800_000_000.0
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from wrn.aws.faults import NotThere, Throttled
+from wrn.aws.account.errors import NotThere, Throttled
 
 
 class FakeLogs:

@@ -16,8 +16,8 @@ from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from wrn.aws import session as session_module
-from wrn.aws.prices import bundled_prices
+from wrn.aws.account import session as session_module
+from wrn.aws.catalog.prices import bundled_prices
 
 ACCOUNT = "123456789012"
 SECRET = "a-secret-that-must-never-be-shown"

@@ -63,7 +63,7 @@ class Stream:
 
 def pretend() -> None:
     """Make this process believe in one H100."""
-    from wrn.benchmarking import workload
+    from wrn.bench import workload
 
     load_guard()
     answers: dict[str, Any] = {
@@ -94,7 +94,7 @@ def pretend() -> None:
 
 
 def take_steps(keys: dict[str, Any]) -> None:
-    from wrn.benchmarking.workload import Workload
+    from wrn.bench.workload import Workload
     from wrn.config.layers import resolve
 
     small = {"depth": 10, "widen_factor": 1, "batch_size": 24, "device": "cuda"}
@@ -111,7 +111,7 @@ def take_steps(keys: dict[str, Any]) -> None:
 
 
 def predict() -> None:
-    from wrn.benchmarking.workload import MEAN, STD
+    from wrn.bench.workload import MEAN, STD
     from wrn.model import WideResNet, pick_device, pick_precision, predict_logits
 
     with unset_fake_temporarily():

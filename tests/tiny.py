@@ -12,8 +12,8 @@ import torch
 from wrn.config import Config, RunPaths, run_paths
 from wrn.config.schema import AugmentSection
 from wrn.data.dataset import Dataset, Split, channel_statistics
+from wrn.distributed.processes import Processes
 from wrn.errors import Interrupted
-from wrn.training.processes import Processes
 from wrn.training.run import prepare
 from wrn.training.stop import StopSignal
 from wrn.training.trainer import Trainer

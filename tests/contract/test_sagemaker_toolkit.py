@@ -22,7 +22,7 @@ from aws_account import BUCKET, client, create, describe, furnish, keys, weights
 from data_files import write_pictures
 from standin import StandIn
 from standin.job import TrainingJob
-from wrn.aws.rehearsing.sandbox import best_isolation
+from wrn.aws.local.sandbox import best_isolation
 
 PYTORCH = "sagemaker_pytorch_container.training:main"
 """What AWS's PyTorch images set as SAGEMAKER_TRAINING_MODULE."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from wrn.config.launch import place
+from wrn.distributed.environment import place
+from wrn.distributed.processes import DistributedProcesses
 from wrn.model import WideResNet
-from wrn.training.processes import DistributedProcesses
 from wrn.training.replica import Replica
 
 

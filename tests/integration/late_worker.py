@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import torch
 
-import wrn.training.processes as processes
-from wrn.config.launch import place
+import wrn.distributed.processes as processes
+from wrn.distributed.environment import place
 from wrn.errors import LostProcess
 from wrn.model import WideResNet
 from wrn.training.replica import Replica

@@ -13,9 +13,9 @@ from torch import nn
 import wrn.training.parts as parts
 from tiny import Recorder, tiny_config, tiny_dataset
 from wrn.config import run_paths
-from wrn.config.launch import place
+from wrn.distributed.environment import place
+from wrn.distributed.processes import join
 from wrn.model import WideResNet
-from wrn.training.processes import join
 from wrn.training.run import prepare
 
 

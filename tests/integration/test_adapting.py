@@ -12,8 +12,8 @@ import yaml
 from tiny import Recorder, tiny_dataset
 from wrn.config import resolve, run_paths
 from wrn.config.layers import Resolved
+from wrn.distributed.processes import Processes
 from wrn.errors import CheckpointError
-from wrn.training.processes import Processes
 from wrn.training.run import prepare
 from wrn.training.trainer import Trainer
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from tiny import Recorder, ready, run_through, tiny_config, tiny_dataset, without_timing
-from wrn.config.launch import Place
 from wrn.data.dataset import Dataset
+from wrn.distributed.environment import Place
+from wrn.distributed.processes import Processes
 from wrn.errors import CheckpointError, Interrupted
 from wrn.model import Precision
 from wrn.training import checkpoint as checkpoint_module
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, step_of
-from wrn.training.processes import Processes
 from wrn.training.trainer import Trainer
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from data_files import write_pictures
-from wrn.training.processes import PATIENCE
+from wrn.distributed.processes import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("process_worker.py")
@@ -104,7 +104,7 @@ def test_a_run_of_two_processes_writes_what_any_run_writes(pictures: Path, tmp_p
 
 
 def test_leaving_does_not_hang(tmp_path: Path) -> None:
-    """A race at the end of a run, once in tens of runs: see `_outliving` in training/processes.py."""
+    """A race at the end of a run, once in tens of runs: see `_outliving` in distributed/processes.py."""
     command = torchrun(2, str(WORKER.with_name("goodbye_worker.py")), "20")
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

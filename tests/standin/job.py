@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from standin.faults import Faults
 from standin.platform import CheckpointSync, MetricFinder, Platform, now
 from standin.wire import AwsFault
-from wrn.aws.rehearsing.runner import JobRun, Outcome
+from wrn.aws.local.runner import JobRun, Outcome
 
 FINAL = ("Completed", "Failed", "Stopped")
 

@@ -1,6 +1,6 @@
 """Requests checked against botocore's own description of the service, with the sentences that AWS answers.
 
-Written apart from `wrn.aws.requests.validate`, which has other sentences: what one of them overlooks, the other may
+Written apart from `wrn.aws.account.validate`, which has other sentences: what one of them overlooks, the other may
 find.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import resource
 import subprocess
 import sys
@@ -12,23 +13,37 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src/wrn"
-RANKS = {
-    "cli": 0,
-    "benchmarking": 1,  # times what the rooms below do
-    **dict.fromkeys(("training", "serving", "reporting", "aws"), 2),
-    "model": 3,
-    **dict.fromkeys(("data", "kernels"), 4),
-    **dict.fromkeys(("config", "errors", "signals", "streams", "strict_json", "tensors"), 5),
-    **dict.fromkeys(("filesystem", "text", "wrapping"), 6),
-}
-"""A room may import rooms with a higher number; `config` may import `errors`."""
+FLOORS = (
+    ("errors", "strict_json", "text", "wrapping", "filesystem", "signals", "streams", "tensors"),
+    ("config",),
+    ("data", "kernels"),
+    ("model",),
+    ("distributed", "evaluation", "trackers"),
+    ("training", "serving", "aws"),
+    ("bench",),
+    ("cli",),
+)
+"""The rooms of src/wrn from the bottom up: a room imports from lower floors, and from its own floor without circles."""
 
-FORBIDDEN = {"aws": {"torch"}, "training": {"boto3", "botocore"}, "serving": {"boto3", "botocore"}, "config": {"torch"}}
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+WINGS = ("training", "serving", "aws")
+"""These do not import each other."""
+
+FORBIDDEN = {
+    **{room: {"boto3", "botocore", "s3transfer"} for room in LEVEL if room != "aws"},
+    "aws": {"torch"},
+    "config": {"torch", "boto3", "botocore"},
+}
 
 
 def room_of(path: Path) -> str:
     relative = path.relative_to(PACKAGE)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -39,7 +54,10 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
+            package = PACKAGE.parent / (node.module or "").replace(".", "/")
+            modules = [alias.name for alias in node.names if (package / f"{alias.name}.py").is_file()]
+            found |= {f"{node.module}.{name}" for name in modules}
+            found |= {node.module or ""} if len(modules) < len(node.names) else set()
     return found
 
 
@@ -53,16 +71,25 @@ def test_imports_go_down_only(path: Path) -> None:
     room = room_of(path)
     for module in imports_of(path):
         top, _, rest = module.partition(".")
-        assert top not in FORBIDDEN.get(room, set()), f"{room} must not import {top}"
+        assert top not in FORBIDDEN[room], f"{room} must not import {top}"
         if top != "wrn" or not rest:
             continue
         other = rest.split(".")[0]
-        allowed = other == room or RANKS[other] > RANKS[room] or (room, other) == ("config", "errors")
-        assert allowed, f"{room} imports {module}"
+        assert LEVEL[other] <= LEVEL[room], f"{room} imports {module}"
+        assert other == room or not {room, other} <= set(WINGS), f"{room} imports {module}"
 
 
-def test_the_test_above_can_fail() -> None:
-    assert RANKS["data"] > RANKS["training"]
+def test_no_files_import_each_other_in_a_circle() -> None:
+    below = {name_of(path): {module for module in imports_of(path) if module.startswith("wrn.")} for path in FILES}
+    below["wrn.cli.deploy"].discard("wrn.cli.deploy_local")  # inside a function; both are to change
+    while below:
+        free = {name for name, modules in below.items() if not modules & set(below)}
+        assert free, f"in or behind a circle: {sorted(below)}"
+        below = {name: modules for name, modules in below.items() if name not in free}
+
+
+def test_the_tests_above_can_fail() -> None:
+    assert LEVEL["data"] < LEVEL["training"]
     assert imports_of(PACKAGE / "cli/train.py") >= {"wrn.training.run", "wrn.errors"}
 
 
@@ -85,8 +112,9 @@ def test_what_is_there_is_asked_in_one_place(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").rglob("*.py"))], ids=str)
-def test_no_file_is_over_400_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+def test_no_file_is_too_long(path: Path) -> None:
+    """Tests may be longer where the subject is one."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= (400 if path in FILES else 500)
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
@@ -107,3 +135,33 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 def test_the_configuration_needs_no_torch() -> None:
     code = "import sys; from wrn.cli import main; main(['config']); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def named_files(text: str) -> set[str]:
+    """The paths that the map names, below src/wrn: an indented line belongs to the folder above it."""
+    found, folders = set(), []
+    for line in text.split("```")[1].splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = re.match(r"(?:[\w/]+(?:\.\w+|/)(?:, )?)+", line.strip())
+        if names is None:
+            continue
+        del folders[depth:]
+        for name in names[0].rstrip(", ").split(", "):
+            found.add("/".join([*folders, name]).replace("//", "/"))
+            if name.endswith("/"):
+                folders.append(name.rstrip("/"))
+    return found
+
+
+def test_the_map_names_every_file() -> None:
+    named = named_files((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    assert {name for name in named if not (PACKAGE / name).exists()} == set()
+    whole = tuple(name for name in named if name.endswith("/") and name in ("cli/", "bench/", "data/augment/"))
+    missing = {
+        name
+        for path in FILES
+        if (name := str(path.relative_to(PACKAGE))) not in named
+        and path.stem != "__init__"
+        and not name.startswith(whole)
+    }
+    assert missing == set()

@@ -139,11 +139,11 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     code = main(arguments)
     if code in (USER, BUG):
-        from wrn.config.launch import under_torchrun  # slow to import: not for `wrn --help`
+        from wrn.distributed.environment import under_torchrun  # slow to import: not for `wrn --help`
 
         if under_torchrun():
             _exit_now(code)
-    waiting = sys.modules.get("wrn.aws.waiting")
+    waiting = sys.modules.get("wrn.aws.account.waiting")
     if waiting is not None and waiting.WATCH.is_late:
         _exit_now(code)  # an ordinary exit would wait for the threads that AWS does not answer
     sys.exit(code)

@@ -7,10 +7,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from wrn.aws.options import DeployOptions
-from wrn.aws.requests.policy import Document
-from wrn.aws.session import Session, configured_region
-from wrn.aws.waiting import WATCH
+from wrn.aws.account.policies import Document
+from wrn.aws.account.session import Session, configured_region
+from wrn.aws.account.waiting import WATCH
+from wrn.aws.jobs.options import DeployOptions
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT, account
 from wrn.cli.values import refusal
 from wrn.config.flags import Parser

@@ -64,7 +64,7 @@ def train(arguments: Sequence[str]) -> int:
         return DONE
     resolved = parse_config(parser, rest)
     sys.stderr.write("".join(f"{line}\n" for line in resolved.changes))
-    from wrn.benchmarking import train as benchmark
+    from wrn.bench import train as benchmark
 
     return report(
         benchmark.measure(resolved.config, rounds=options.rounds, round_s=options.round_seconds), benchmark, options
@@ -79,7 +79,7 @@ def inference(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--seconds", type=seconds, default=2.0, metavar="S", help="time per batch size [2.0]")
     options = parser.parse_args(arguments)
-    from wrn.benchmarking import inference as benchmark
+    from wrn.bench import inference as benchmark
 
     record = benchmark.measure(
         options.model_dir,
@@ -100,7 +100,7 @@ def data(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="rounds per policy [5]")
     parser.add_argument("--batches", type=whole, default=20, metavar="N", help="batches per round [20]")
     options = parser.parse_args(arguments)
-    from wrn.benchmarking import data as benchmark
+    from wrn.bench import data as benchmark
 
     record = benchmark.measure(
         options.device,
@@ -119,7 +119,7 @@ def checkpoint(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="number of checkpoints [5]")
     parser.add_argument("--folder", type=reachable, metavar="D", help="where to write [a temporary folder]")
     options = parser.parse_args(arguments)
-    from wrn.benchmarking import checkpoint as benchmark
+    from wrn.bench import checkpoint as benchmark
 
     record = benchmark.measure(
         depth=options.depth,
@@ -135,7 +135,7 @@ def checkpoint(arguments: Sequence[str]) -> int:
 
 def report(record: dict[str, Any], benchmark: Any, options: argparse.Namespace) -> int:
     """Print the record as the benchmark's own lines, and save it if asked to."""
-    from wrn.benchmarking.environment import write_json
+    from wrn.bench.environment import write_json
 
     sys.stdout.write("\n".join(benchmark.lines(record)) + "\n")
     if options.output:

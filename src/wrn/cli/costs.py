@@ -7,10 +7,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from wrn.aws.clearing.inventory import bucket_given, take_inventory
-from wrn.aws.clearing.resource import Resource
-from wrn.aws.clearing.storage import GB, USD_PER_GB_MONTH
-from wrn.aws.session import Session
+from wrn.aws.account.session import Session
+from wrn.aws.resources.inventory import bucket_given, take_inventory
+from wrn.aws.resources.resource import Resource
+from wrn.aws.resources.storage import GB, USD_PER_GB_MONTH
 from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.report import table
 from wrn.errors import DONE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wrn.aws.planning.workload import TEST_IMAGES, TRAIN_IMAGES
+from wrn.aws.catalog.workload import TEST_IMAGES, TRAIN_IMAGES
 from wrn.config.paths import data_search
 from wrn.config.schema import Config
 from wrn.errors import DataError

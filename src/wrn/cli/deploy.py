@@ -12,22 +12,22 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.deploying.alarms import check_topic
-from wrn.aws.deploying.capacity import Choice, check_enabled, check_regions, choices, options_for
-from wrn.aws.deploying.deployer import deployer_policy
-from wrn.aws.deploying.launch import Launch, Launched, Order, with_key
-from wrn.aws.deploying.parcel import Parcel, find_parcel, official_key
-from wrn.aws.deploying.wheels import fetch_wheels, wheels_name
-from wrn.aws.faults import NoAnswer
-from wrn.aws.imaging.ecr import check_gpu, check_pushed, content_tag
-from wrn.aws.options import HOUR, DeployOptions, bucket_name, image_uri, limits
-from wrn.aws.planning.estimate import Estimate, estimate, expected_times
-from wrn.aws.prices import SAME_PRICES, Price, live_prices
-from wrn.aws.requests.bundle import Bundle, build_bundle
-from wrn.aws.requests.deployment import Call, calls_of
-from wrn.aws.requests.request import data_uri, job_base
-from wrn.aws.session import Session, configured_region
-from wrn.aws.waiting import WATCH
+from wrn.aws.account.deploy_permissions import deployer_policy
+from wrn.aws.account.errors import NoAnswer
+from wrn.aws.account.notifications import check_topic
+from wrn.aws.account.session import Session, configured_region
+from wrn.aws.account.waiting import WATCH
+from wrn.aws.catalog.estimate import Estimate, estimate, expected_times
+from wrn.aws.catalog.prices import SAME_PRICES, Price, live_prices
+from wrn.aws.container.ecr import check_gpu, check_pushed, content_tag
+from wrn.aws.jobs.calls import Call, calls_of
+from wrn.aws.jobs.capacity import Choice, check_enabled, check_regions, choices, options_for
+from wrn.aws.jobs.launch import Launch, Launched, Order, with_key
+from wrn.aws.jobs.options import HOUR, DeployOptions, bucket_name, image_uri, limits
+from wrn.aws.jobs.request import data_uri, job_base
+from wrn.aws.s3.code_archive import Bundle, build_bundle
+from wrn.aws.s3.dataset_files import Parcel, find_parcel, official_key
+from wrn.aws.s3.wheels import fetch_wheels, wheels_name
 from wrn.cli.aws_flags import may_run, notice
 from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.deploy_files import next_steps, write_files
@@ -333,7 +333,7 @@ def report(task: Task, launched: Launched) -> None:
 
 
 def outcome_json(launched: Launched, expected: Estimate | None, ceiling: float | None) -> dict[str, Any]:
-    from wrn.aws.console import job_url, logs_url
+    from wrn.aws.jobs.console import job_url, logs_url
 
     options = launched.options
     return {

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.deploying.parcel import Parcel
-from wrn.aws.options import OWNER_TAG, USER_TAG, DeployOptions, bucket_name, policy_name
-from wrn.aws.requests.bundle import Bundle
-from wrn.aws.requests.deployment import full_access_arn
-from wrn.aws.requests.policy import role_policy, trust_policy
-from wrn.aws.requests.request import code_prefix, wheels_prefix
+from wrn.aws.account.names import OWNER_TAG, USER_TAG
+from wrn.aws.account.policies import role_policy, trust_policy
+from wrn.aws.jobs.calls import full_access_arn
+from wrn.aws.jobs.options import DeployOptions, bucket_name, policy_name
+from wrn.aws.jobs.request import code_prefix, wheels_prefix
+from wrn.aws.s3.code_archive import Bundle
+from wrn.aws.s3.dataset_files import Parcel
 from wrn.errors import AwsError
 from wrn.filesystem import exists
 from wrn.strict_json import to_json

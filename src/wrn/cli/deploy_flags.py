@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wrn.aws.deploying.alarms import Notices, read_target
-from wrn.aws.deploying.capacity import read_fallback
-from wrn.aws.deploying.launch import Patience
-from wrn.aws.options import DAY, HOUR, DeployOptions, job_name
-from wrn.aws.partitions import REGION
-from wrn.aws.prices import GIVEN, Price, bundled_prices
+from wrn.aws.account.notifications import Notices, read_target
+from wrn.aws.account.partitions import REGION
+from wrn.aws.catalog.prices import GIVEN, Price, bundled_prices
+from wrn.aws.jobs.capacity import read_fallback
+from wrn.aws.jobs.launch import Patience
+from wrn.aws.jobs.options import DAY, HOUR, DeployOptions, job_name
 from wrn.cli.values import reachable
 from wrn.config.flags import Parser
 from wrn.config.layers import Resolved

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wrn.aws.deploying.launch import with_key
-from wrn.aws.options import limits, span
-from wrn.aws.rehearsing.rehearsal import LOG, Rehearsal
-from wrn.aws.rehearsing.runner import GRACE, Outcome
-from wrn.aws.rehearsing.sandbox import best_isolation
-from wrn.aws.requests.request import training_job
+from wrn.aws.jobs.launch import with_key
+from wrn.aws.jobs.options import limits, span
+from wrn.aws.jobs.request import training_job
+from wrn.aws.local.local_job import LOG, Rehearsal
+from wrn.aws.local.runner import GRACE, Outcome
+from wrn.aws.local.sandbox import best_isolation
 from wrn.cli.deploy import Task, with_data
 from wrn.cli.deploy_report import code_line
 from wrn.cli.report import say

@@ -6,15 +6,17 @@ import math
 import sys
 from collections.abc import Sequence
 
-from wrn.aws.console import job_url, logs_url
-from wrn.aws.deploying.capacity import Choice
-from wrn.aws.deploying.launch import Launched
-from wrn.aws.options import (
+from wrn.aws.account.names import OWNER_TAG
+from wrn.aws.catalog.estimate import Estimate
+from wrn.aws.catalog.prices import BUNDLED_REGION, SAME_PRICES
+from wrn.aws.jobs.capacity import Choice
+from wrn.aws.jobs.console import job_url, logs_url
+from wrn.aws.jobs.launch import Launched
+from wrn.aws.jobs.options import (
     HOUR,
     LIMIT_FACTOR,
     LONGEST_LIMIT,
     LONGEST_RUN,
-    OWNER_TAG,
     SHORTEST_LIMIT,
     DeployOptions,
     as_flag,
@@ -24,9 +26,7 @@ from wrn.aws.options import (
     most_usd,
     span,
 )
-from wrn.aws.planning.estimate import Estimate
-from wrn.aws.prices import BUNDLED_REGION, SAME_PRICES
-from wrn.aws.requests.bundle import Bundle
+from wrn.aws.s3.code_archive import Bundle
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
 from wrn.text import shell_command

@@ -32,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
 
     from wrn.data.sources import open_dataset
+    from wrn.evaluation.evaluate import evaluate
     from wrn.kernels import pick_kernels
     from wrn.model import NOT_FINITE, load_model, pick_device, pick_precision, tune_cpu
-    from wrn.training.evaluation import evaluate
 
     model, info = load_model(options.model_dir)
     precision = pick_precision(pick_device(options.device), amp=not options.no_amp)

@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from wrn.aws.following.fetch import fetch
-from wrn.aws.jobs import describe
-from wrn.aws.session import Session
+from wrn.aws.account.session import Session
+from wrn.aws.jobs.fetch import fetch
+from wrn.aws.jobs.job import describe
 from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.values import reachable
 from wrn.errors import DONE

@@ -7,9 +7,9 @@ import sys
 import time
 from typing import Any
 
-from wrn.aws.following.events import LogEvent
-from wrn.aws.following.follow import State, View
-from wrn.aws.following.progress import Money, Phase, parse_epoch, phase_text
+from wrn.aws.jobs.follow import State, View
+from wrn.aws.jobs.logs import LogEvent
+from wrn.aws.jobs.progress import Money, Phase, parse_epoch, phase_text
 from wrn.cli.report import percent
 from wrn.strict_json import to_json
 from wrn.text import duration

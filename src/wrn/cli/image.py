@@ -6,8 +6,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from wrn.aws.imaging.ecr import build, push, pushing_policy
-from wrn.aws.session import Session
+from wrn.aws.account.session import Session
+from wrn.aws.container.ecr import build, push, pushing_policy
 from wrn.cli.aws_flags import add_policy_flags, aws_parser, check_account, print_policy, with_session
 from wrn.cli.report import say
 from wrn.config.layers import recipe_root

@@ -8,9 +8,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from wrn.aws.following.progress import WORDS
-from wrn.aws.jobs import NEWEST, moment, our_jobs
-from wrn.aws.session import Session
+from wrn.aws.account.session import Session
+from wrn.aws.jobs.job import NEWEST, moment, our_jobs
+from wrn.aws.jobs.progress import WORDS
 from wrn.cli.aws_flags import aws_parser, with_session
 from wrn.cli.report import table
 from wrn.errors import DONE

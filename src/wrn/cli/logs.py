@@ -9,14 +9,14 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wrn.aws.failures import failed
-from wrn.aws.following.events import LogFollower
-from wrn.aws.following.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
-from wrn.aws.following.progress import Money, Progress, interruptions, money, spot_savings
-from wrn.aws.jobs import Job, describe, stop
-from wrn.aws.prices import GIVEN
-from wrn.aws.session import Session
-from wrn.aws.waiting import WATCH
+from wrn.aws.account.session import Session
+from wrn.aws.account.waiting import WATCH
+from wrn.aws.catalog.prices import GIVEN
+from wrn.aws.jobs.failures import failed
+from wrn.aws.jobs.follow import LOOK_SECONDS, SETTLE_SECONDS, Follower
+from wrn.aws.jobs.job import Job, describe, stop
+from wrn.aws.jobs.logs import LogFollower
+from wrn.aws.jobs.progress import Money, Progress, interruptions, money, spot_savings
 from wrn.cli.aws_flags import at_terminal, aws_parser, where, with_session
 from wrn.cli.follow_views import JsonView, PlainView, make_view, money_text, price_json
 from wrn.cli.report import percent

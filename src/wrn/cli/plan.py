@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
-from wrn.aws.images import ACCOUNTS, registry
-from wrn.aws.instances import Mfu
-from wrn.aws.options import HOUR, LIMIT_FACTOR, LONGEST_LIMIT, SHORTEST_LIMIT, default_limit, span
-from wrn.aws.planning import workload
-from wrn.aws.planning.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
-from wrn.aws.prices import BUNDLED_REGION, SPOT_SHARE, Price, bundled_prices, live_prices
-from wrn.aws.session import configured_region
+from wrn.aws.account.session import configured_region
+from wrn.aws.catalog import workload
+from wrn.aws.catalog.images import ACCOUNTS, registry
+from wrn.aws.catalog.instances import Mfu
+from wrn.aws.catalog.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
+from wrn.aws.catalog.prices import BUNDLED_REGION, SPOT_SHARE, Price, bundled_prices, live_prices
+from wrn.aws.jobs.options import HOUR, LIMIT_FACTOR, LONGEST_LIMIT, SHORTEST_LIMIT, default_limit, span
 from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.report import table
 from wrn.cli.values import dollars, hours, share

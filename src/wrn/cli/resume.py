@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from wrn.aws.failures import advice_for
-from wrn.aws.faults import NoAnswer
-from wrn.aws.following.progress import Money, Progress, money
-from wrn.aws.following.resume import check_bucket, free_name, refuse_a_second, resume_request, tags_of
-from wrn.aws.jobs import Job, checkpoint_objects, describe
-from wrn.aws.jobs import start as start_job
-from wrn.aws.options import as_flag, holding_limit, span
-from wrn.aws.planning.estimate import relative_time
-from wrn.aws.requests.validate import check_request
-from wrn.aws.session import Session
+from wrn.aws.account.errors import NoAnswer
+from wrn.aws.account.session import Session
+from wrn.aws.account.validate import check_request
+from wrn.aws.catalog.estimate import relative_time
+from wrn.aws.jobs.failures import advice_for
+from wrn.aws.jobs.job import Job, checkpoint_objects, describe
+from wrn.aws.jobs.job import start as start_job
+from wrn.aws.jobs.options import as_flag, holding_limit, span
+from wrn.aws.jobs.progress import Money, Progress, money
+from wrn.aws.jobs.resume import check_bucket, free_name, refuse_a_second, resume_request, tags_of
 from wrn.cli.aws_flags import aws_parser, confirm, may_run, where, with_session
 from wrn.cli.deploy_flags import time_limit
 from wrn.cli.follow_views import price_words

@@ -8,14 +8,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from wrn.aws.failures import advice_for
-from wrn.aws.faults import NotThere
-from wrn.aws.following.events import GROUP, LogEvent
-from wrn.aws.following.follow import State
-from wrn.aws.following.freshness import checkpoint_freshness
-from wrn.aws.following.progress import Money, Progress, interruptions, money, phase_text, phases, spot_savings
-from wrn.aws.jobs import Job, describe
-from wrn.aws.session import Session
+from wrn.aws.account.errors import NotThere
+from wrn.aws.account.session import Session
+from wrn.aws.jobs.failures import advice_for
+from wrn.aws.jobs.follow import State
+from wrn.aws.jobs.freshness import checkpoint_freshness
+from wrn.aws.jobs.job import Job, describe
+from wrn.aws.jobs.logs import GROUP, LogEvent
+from wrn.aws.jobs.progress import Money, Progress, interruptions, money, phase_text, phases, spot_savings
 from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.cli.follow_views import clock, figures_text, money_text, phase_line, price_json
 from wrn.cli.report import table

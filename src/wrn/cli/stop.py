@@ -6,9 +6,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from wrn.aws.jobs import describe, release, stop
-from wrn.aws.options import span
-from wrn.aws.session import Session
+from wrn.aws.account.session import Session
+from wrn.aws.jobs.job import describe, release, stop
+from wrn.aws.jobs.options import span
 from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.errors import DONE
 from wrn.strict_json import to_json

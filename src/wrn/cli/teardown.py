@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wrn.aws.clearing.clearer import clearing_policy
-from wrn.aws.clearing.inventory import Inventory, bucket_given, take_inventory
-from wrn.aws.clearing.teardown import check_records, remove
-from wrn.aws.options import DeployOptions
-from wrn.aws.requests.policy import Document
-from wrn.aws.session import Session
+from wrn.aws.account.policies import Document
+from wrn.aws.account.session import Session
+from wrn.aws.jobs.options import DeployOptions
+from wrn.aws.resources.inventory import Inventory, bucket_given, take_inventory
+from wrn.aws.resources.permissions import clearing_policy
+from wrn.aws.resources.teardown import check_records, remove
 from wrn.cli.aws_flags import add_policy_flags, aws_parser, check_account, confirm, print_policy, with_session
 from wrn.cli.costs import resource_json, resource_table
 from wrn.errors import DONE, AwsError

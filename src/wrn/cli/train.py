@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from wrn.cli.report import percent
 from wrn.config.flags import Parser, add_config_flags, parse_config
-from wrn.config.launch import hyperparameter_flags, place
 from wrn.config.paths import failure_file
+from wrn.distributed.environment import hyperparameter_flags, place
 from wrn.errors import DONE, Interrupted
 from wrn.text import shell_command
 from wrn.training.stop import StopSignal
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         with StopSignal() as stop:  # importing torch and looking for a GPU take seconds
             arguments = list(arguments) or hyperparameter_flags()
             resolved = parse_config(parser, arguments)
-            from wrn.training.launcher import launch, several_processes
+            from wrn.distributed.launcher import launch, several_processes
             from wrn.training.parts import SYNTHETIC
             from wrn.training.run import train
 

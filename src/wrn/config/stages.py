@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 Stage = tuple[int, float]
@@ -64,3 +66,28 @@ def as_text(value: Any) -> Any:
     if isinstance(value, list):
         return " ".join(str(part) for part in value)
     return str(value) if isinstance(value, (int, float)) else value
+
+
+def side_at(stages: Sequence[Stage], step: int, total_steps: int) -> int:
+    """The side in pixels of the images at a step: each stage has its share of all steps."""
+    position = (step + 0.5) / total_steps
+    end = 0.0
+    for side, share in stages:
+        end += share
+        if position < end:
+            return side
+    return stages[-1][0]
+
+
+def steps_by_side(stages: Sequence[Stage], first_step: int, total_steps: int) -> dict[int, int]:
+    """The number of steps at each side, from `first_step` on: counts `side_at` without a loop over steps."""
+    found: Counter[int] = Counter()
+    begin, end = min(first_step, total_steps), 0.0
+    for number, (side, share) in enumerate(stages, start=1):
+        end += share
+        # A step belongs here if its middle, step + 0.5, lies before the end of the stage.
+        after = total_steps if number == len(stages) else math.ceil(end * total_steps - 0.5)
+        after = min(max(begin, after), total_steps)
+        found[side] += after - begin
+        begin = after
+    return dict(found)

@@ -12,9 +12,9 @@ from wrn.config import Config
 from wrn.config.stages import parse_milestones, parse_stages
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
+from wrn.evaluation.evaluate import evaluate
 from wrn.model import Precision, WideResNet
 from wrn.training.checkpoint import Checkpoint
-from wrn.training.evaluation import evaluate
 from wrn.training.optimizer import Optimizers
 from wrn.training.schedule import make_schedule
 from wrn.training.step import TrainStep

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,25 +24,6 @@ def choose_kernels(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
     # Without amp, matrix products on a GPU use TF32: as repeatable as fp32, and several times as fast.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-
-
-DRIVER = Path("/proc/driver/nvidia/version")
-"""Exists if the machine has an NVIDIA driver, also inside containers."""
-
-
-def unusable_driver() -> str | None:
-    """Why torch cannot use this machine's NVIDIA GPU; None if it can, or if there is no GPU.
-
-    The device count does not tell: it comes from the driver, which counts GPUs even if it is too old to run them.
-    """
-    try:
-        driver = re.search(r"^NVRM[^.]* (\d+\.[\d.]+)", DRIVER.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return None
-    if torch.cuda.is_available():
-        return None
-    built = "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
-    return f"the driver is {driver[1] if driver else 'unknown'}, torch is built {built}"
 
 
 def peak_memory(device: torch.device) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wrn.training.processes import Processes
+from wrn.distributed.processes import Processes
 
 NAMES = ("loss", "correct", "images", "grad_norm", "largest_grad_norm", "steps", "first_bad_step")
 

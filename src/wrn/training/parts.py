@@ -6,7 +6,6 @@ import torch
 
 from wrn.config import Config, RunPaths
 from wrn.config.fit import fit_to_data
-from wrn.config.launch import Place
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader, make_loader
 from wrn.data.locate import OutOfReach
@@ -14,10 +13,11 @@ from wrn.data.order import steps_in_epoch
 from wrn.data.random import generator
 from wrn.data.sources import open_dataset
 from wrn.data.split import class_sizes, hold_out, subset
+from wrn.distributed.environment import Place
 from wrn.errors import DataError
 from wrn.kernels import pick_kernels
 from wrn.model import WideResNet
-from wrn.training.reporters import Reporter
+from wrn.trackers.events import Reporter
 from wrn.training.schedule import make_schedule
 
 SYNTHETIC = "NOTE: this is the synthetic data set, not CIFAR-100; its results say nothing about CIFAR-100"

@@ -16,17 +16,22 @@ from wrn.config.adapt import instead
 from wrn.config.files import to_yaml
 from wrn.config.fit import FITTED_KEYS
 from wrn.config.idle import idle_keys
-from wrn.config.launch import Place, place
 from wrn.config.stages import parse_stages
 from wrn.data.dataset import Dataset, Split
+from wrn.distributed.environment import Place, place
+from wrn.distributed.processes import Processes, join
 from wrn.errors import ConfigError, DataError, TrainingError
+from wrn.evaluation.evaluate import Evaluation
 from wrn.kernels import pick_kernels
 from wrn.model import ModelInfo, Precision, pick_device, pick_precision, save_model, tune_cpu
+from wrn.model.machine import unusable_driver
 from wrn.strict_json import to_json
 from wrn.text import duration
+from wrn.trackers.console import make_reporter
+from wrn.trackers.events import Reporter, SilentReporter
+from wrn.trackers.tensorboard import TensorBoardReporter, check_tensorboard
 from wrn.training.budget import as_chosen_before, within_budget
 from wrn.training.checkpoint import Checkpoint, CheckpointStore, aside_line
-from wrn.training.evaluation import Evaluation
 from wrn.training.folders import (
     folder_of_torchrun,
     has_own_folder,
@@ -35,17 +40,9 @@ from wrn.training.folders import (
     set_results_aside,
     writable_paths,
 )
-from wrn.training.machine import choose_kernels, device_name, provenance, unusable_driver
+from wrn.training.machine import choose_kernels, device_name, provenance
 from wrn.training.parts import build_model, load_batches, load_data
 from wrn.training.peak import peak_flops
-from wrn.training.processes import Processes, join
-from wrn.training.reporters import (
-    Reporter,
-    SilentReporter,
-    TensorBoardReporter,
-    check_tensorboard,
-    make_reporter,
-)
 from wrn.training.resume import SCALED_KEYS, as_begun, check_configuration, check_data, find_checkpoint
 from wrn.training.schedule import make_schedule
 from wrn.training.speed import long_run

@@ -27,20 +27,3 @@ def perturbed(parameters: list[nn.Parameter], rho: float) -> Iterator[None]:
     finally:
         with torch.no_grad():
             torch._foreach_copy_(weights, before)
-
-
-@contextmanager
-def statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Inside, BN may update its running statistics; afterwards they are restored.
-
-    SAM sees each image twice; only the pass at the unperturbed weights may update the statistics.
-    """
-    buffers = list(model.buffers())
-    with torch.no_grad():
-        before = [torch.empty_like(buffer) for buffer in buffers]
-        torch._foreach_copy_(before, buffers)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            torch._foreach_copy_(buffers, before)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wrn.config.schema import Config
-from wrn.config.stages import Stage, parse_milestones, parse_stages
+from wrn.config.stages import Stage, parse_milestones, parse_stages, side_at
 
 
 @dataclass(frozen=True)
@@ -47,31 +45,6 @@ class Schedule:
     def resolution_at(self, step: int) -> int:
         """The side of the training images in pixels."""
         return side_at(self.stages, step, self.total_steps)
-
-
-def side_at(stages: Sequence[Stage], step: int, total_steps: int) -> int:
-    """The side in pixels of the images at a step: each stage has its share of all steps."""
-    position = (step + 0.5) / total_steps
-    end = 0.0
-    for side, share in stages:
-        end += share
-        if position < end:
-            return side
-    return stages[-1][0]
-
-
-def steps_by_side(stages: Sequence[Stage], first_step: int, total_steps: int) -> dict[int, int]:
-    """The number of steps at each side, from `first_step` on: counts `side_at` without a loop over steps."""
-    found: Counter[int] = Counter()
-    begin, end = min(first_step, total_steps), 0.0
-    for number, (side, share) in enumerate(stages, start=1):
-        end += share
-        # A step belongs here if its middle, step + 0.5, lies before the end of the stage.
-        after = total_steps if number == len(stages) else math.ceil(end * total_steps - 0.5)
-        after = min(max(begin, after), total_steps)
-        found[side] += after - begin
-        begin = after
-    return dict(found)
 
 
 def make_schedule(config: Config, steps_per_epoch: int) -> Schedule:

@@ -10,11 +10,12 @@ import torch
 
 from wrn.config import Config
 from wrn.config.architecture import Architecture, multiply_adds, training_flops
+from wrn.config.stages import steps_by_side
 from wrn.data.augment.batch import Batch
 from wrn.text import duration
-from wrn.training.history import Row
+from wrn.trackers.history import Row
 from wrn.training.machine import peak_memory
-from wrn.training.schedule import Schedule, steps_by_side
+from wrn.training.schedule import Schedule
 
 LONG_S = 86_400.0
 """A run that takes longer than this, even at the device's peak, is announced before its first step, which may take

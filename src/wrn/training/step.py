@@ -13,13 +13,14 @@ from torch import Tensor
 from wrn.config.schema import Config
 from wrn.data.augment.batch import Batch
 from wrn.data.random import generator
+from wrn.distributed.processes import Processes
 from wrn.errors import TrainingError
 from wrn.model import AveragedModel, Precision, WideResNet
+from wrn.model.batch_norm import preserve_bn_statistics
 from wrn.training.meters import Meters
 from wrn.training.optimizer import Optimizers
-from wrn.training.processes import Processes
 from wrn.training.replica import Replica
-from wrn.training.sam import perturbed, statistics_kept
+from wrn.training.sam import perturbed
 from wrn.training.schedule import Schedule
 
 
@@ -180,7 +181,7 @@ class TrainStep:
         for number, unit in enumerate(units, start=1):
             self._clear_gradients()
             self._accumulate(step, unit, unit.size, usual=usual, synchronised=False)
-            with perturbed(self._parameters, self._config.sam_rho), statistics_kept(self.model):
+            with perturbed(self._parameters, self._config.sam_rho), preserve_bn_statistics(self.model):
                 for parameter, gradient in zip(self._parameters, total, strict=True):
                     parameter.grad = gradient
                 last = number == len(units)

@@ -11,7 +11,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from wrn.config.launch import under_torchrun
+from wrn.distributed.environment import under_torchrun
 from wrn.errors import Interrupted
 from wrn.signals import STOP_SIGNALS, hangup_ignored
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from wrn.config import Config, RunPaths
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
+from wrn.distributed.processes import Processes
 from wrn.errors import CheckpointError, Interrupted, TrainingError
+from wrn.evaluation.evaluate import Evaluation, evaluate
 from wrn.model import Precision, WideResNet
 from wrn.strict_json import without_nan
+from wrn.trackers.events import Reporter
+from wrn.trackers.history import Row, append_history, write_history
 from wrn.training.checkpoint import Checkpoint, CheckpointStore
-from wrn.training.evaluation import Evaluation, evaluate
-from wrn.training.history import Row, append_history, write_history
 from wrn.training.machine import versions
 from wrn.training.meters import Reading, Totals
 from wrn.training.optimizer import Optimizers
-from wrn.training.processes import Processes
-from wrn.training.reporters import Reporter
 from wrn.training.resume import how_to_resume
 from wrn.training.save_clock import SaveClock
 from wrn.training.schedule import make_schedule

@@ -15,8 +15,8 @@ from aws_account import client, describe, keys_of
 from data_files import write_pictures
 from deployed import AWS, ROOT, TINY, Desk
 from standin import StandIn
-from wrn.aws.options import DeployOptions
-from wrn.aws.requests.policy import role_policy, trust_policy
+from wrn.aws.account.policies import role_policy, trust_policy
+from wrn.aws.jobs.options import DeployOptions
 
 pytestmark = pytest.mark.skipif(not AWS.exists(), reason="needs awscli, of the extra dev")
 

@@ -25,11 +25,11 @@ from deployed import AWS, Desk, Said, folder_flags
 from iam_rights import missing, unused
 from standin import StandIn
 from standin.wire import Call
-from wrn.aws.clearing.clearer import clearing_policy
-from wrn.aws.deploying.alarms import Notices
-from wrn.aws.deploying.deployer import deployer_policy
-from wrn.aws.options import DeployOptions
-from wrn.aws.requests.policy import role_policy
+from wrn.aws.account.deploy_permissions import deployer_policy
+from wrn.aws.account.notifications import Notices
+from wrn.aws.account.policies import role_policy
+from wrn.aws.jobs.options import DeployOptions
+from wrn.aws.resources.permissions import clearing_policy
 
 BUCKET = f"wrn-{StandIn.account}-us-east-1"
 OPTIONS = DeployOptions(name="any", account=StandIn.account, instance_type="ml.m5.large")

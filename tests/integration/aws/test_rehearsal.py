@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from data_files import write_pictures
-from wrn.aws.deploying.parcel import Parcel
-from wrn.aws.rehearsing.rehearsal import Rehearsal
-from wrn.aws.rehearsing.runner import JobRun
-from wrn.aws.rehearsing.sandbox import best_isolation
-from wrn.aws.requests.bundle import Bundle
+from wrn.aws.local.local_job import Rehearsal
+from wrn.aws.local.runner import JobRun
+from wrn.aws.local.sandbox import best_isolation
+from wrn.aws.s3.code_archive import Bundle
+from wrn.aws.s3.dataset_files import Parcel
 from wrn.errors import AwsError
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
@@ -160,7 +160,7 @@ def test_the_time_limit_counts_all_runs(tmp_path: Path, monkeypatch: pytest.Monk
             super().__init__(*arguments, **keys)
             used.append(self.used)
 
-    monkeypatch.setattr("wrn.aws.rehearsing.rehearsal.JobRun", Noted)
+    monkeypatch.setattr("wrn.aws.local.local_job.JobRun", Noted)
     job = Job(tmp_path / "job", SAVES, seconds=2, interruptions=(1,))
     assert job.run().status == "MaxRuntimeExceeded"
     assert used[0] == 0

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from wrn.aws.rehearsing.runner import JobRun, Outcome
-from wrn.aws.rehearsing.sandbox import best_isolation
-from wrn.aws.requests.bundle import build_bundle
-from wrn.aws.requests.request import COMMAND
-from wrn.config.launch import in_rehearsal
+from wrn.aws.jobs.request import COMMAND
+from wrn.aws.local.runner import JobRun, Outcome
+from wrn.aws.local.sandbox import best_isolation
+from wrn.aws.s3.code_archive import build_bundle
+from wrn.distributed.environment import in_rehearsal
 from wrn.errors import AwsError
 
 ROOT = Path(__file__).resolve().parents[3]

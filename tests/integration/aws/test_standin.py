@@ -31,7 +31,7 @@ from aws_account import (
 )
 from data_files import write_pictures
 from standin import StandIn
-from wrn.aws.requests.policy import trust_policy
+from wrn.aws.account.policies import trust_policy
 
 
 def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: StandIn, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_quotas(account: StandIn) -> None:
 
 
 def test_prices(aws: StandIn) -> None:
-    from wrn.aws.prices import live_prices
+    from wrn.aws.catalog.prices import live_prices
 
     assert live_prices("eu-west-1")["ml.g5.xlarge"].usd_per_hour == 1.408
 

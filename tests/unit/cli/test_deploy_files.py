@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from data_files import write_pictures
-from wrn.aws.deploying.launch import Launched
-from wrn.aws.deploying.parcel import Parcel
-from wrn.aws.options import DeployOptions
-from wrn.aws.session import Session
+from wrn.aws.account.session import Session
+from wrn.aws.jobs.launch import Launched
+from wrn.aws.jobs.options import DeployOptions
+from wrn.aws.s3.dataset_files import Parcel
 from wrn.cli import main
 from wrn.cli.aws_flags import where
 from wrn.cli.deploy_files import uploads_of

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data_files import accept_stand_ins, write_archive
-from wrn.aws.deploying.parcel import Parcel
-from wrn.aws.faults import NoAnswer
-from wrn.aws.prices import Price, Source
+from wrn.aws.account.errors import NoAnswer
+from wrn.aws.catalog.prices import Price, Source
+from wrn.aws.s3.dataset_files import Parcel
 from wrn.cli import deploy, main
 from wrn.cli.deploy import agree
 from wrn.config.layers import recipe_root
@@ -105,7 +105,7 @@ def test_auto_without_cifar_trains_on_the_synthetic_set(
     out, err = capsys.readouterr()
     assert "CIFAR-100 is not in data and could not be downloaded" in err
     assert "the job trains on the synthetic set" in err
-    from wrn.aws.session import Session
+    from wrn.aws.account.session import Session
 
     name = {"TrainingJobName": json.loads(out)["name"]}
     job = Session(region="eu-west-1").call("sagemaker", "DescribeTrainingJob", name)

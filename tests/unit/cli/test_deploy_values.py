@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wrn.aws.deploying.alarms import read_target
-from wrn.aws.deploying.capacity import read_fallback
+from wrn.aws.account.notifications import read_target
+from wrn.aws.jobs.capacity import read_fallback
 from wrn.cli.deploy_flags import account, dollars, duration, minutes, moments, network, read_tags, region, whole
 
 READERS = {

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fake_job import START, FakeJob, epoch_line
-from wrn.aws.following.events import LogEvent
-from wrn.aws.following.follow import State
-from wrn.aws.following.progress import Money, Phase, Progress, money
-from wrn.aws.jobs import Job
+from wrn.aws.jobs.follow import State
+from wrn.aws.jobs.job import Job
+from wrn.aws.jobs.logs import LogEvent
+from wrn.aws.jobs.progress import Money, Phase, Progress, money
 from wrn.cli.follow_views import JsonView, PlainView, RichView, clean, money_text, phase_line
 
 LINES = ["fresh start: no checkpoint in /opt/ml/checkpoints", epoch_line(1), epoch_line(2, top1=0.25)]

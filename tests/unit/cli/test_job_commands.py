@@ -17,9 +17,9 @@ from moto.sagemaker.models import sagemaker_backends
 import wrn.cli.logs as logs_command
 from fake_account import ACCOUNT, BUCKET, REGION, client, make_bucket, make_job, make_log
 from fake_job import FakeJob, epoch_line
-from wrn.aws.faults import Denied, NotThere
-from wrn.aws.jobs import Job
-from wrn.aws.session import Session
+from wrn.aws.account.errors import Denied, NotThere
+from wrn.aws.account.session import Session
+from wrn.aws.jobs.job import Job
 from wrn.cli import main
 from wrn.errors import AwsError
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_files import write_pictures
-from wrn.aws.prices import Price, Source
+from wrn.aws.catalog.prices import Price, Source
 from wrn.cli import dataset_size, main
 from wrn.cli import plan as command
 from wrn.config.schema import Config

@@ -27,7 +27,7 @@ def test_one_of_several_that_ends_with_a_mistake_tears_nothing_down(
 
 
 def test_the_end_does_not_wait_for_threads_that_aws_does_not_answer() -> None:
-    late = "from wrn.aws.waiting import WATCH; WATCH._late[0] = None; " + PROGRAM.format(word="--version")
+    late = "from wrn.aws.account.waiting import WATCH; WATCH._late[0] = None; " + PROGRAM.format(word="--version")
     done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("wrn ")

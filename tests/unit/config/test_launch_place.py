@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from wrn.config.launch import Cluster, cluster, hyperparameter_flags, place, torchrun_arguments, under_torchrun
+from wrn.distributed.environment import (
+    Cluster,
+    cluster,
+    hyperparameter_flags,
+    place,
+    torchrun_arguments,
+    under_torchrun,
+)
 from wrn.errors import ConfigError
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "algo-1", "MASTER_PORT": "7777"}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tiny import tiny_dataset
 from wrn.config import Config
-from wrn.config.launch import Place
 from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Split
+from wrn.distributed.environment import Place
 from wrn.model import WideResNet, pick_precision
 from wrn.training.budget import (
     RESERVE,

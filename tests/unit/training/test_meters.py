@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wrn.config.launch import Place
+from wrn.distributed.environment import Place
+from wrn.distributed.processes import Processes
 from wrn.training.meters import Meters
-from wrn.training.processes import Processes
 
 
 def test_sums_over_passes_and_steps() -> None:

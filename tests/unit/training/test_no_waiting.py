@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wrn.benchmarking.workload import Workload
+from wrn.bench.workload import Workload
 from wrn.config.layers import recipe_names, resolve
 
 READING = {

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from wrn.training.sam import perturbed, statistics_kept
+from wrn.model.batch_norm import preserve_bn_statistics
+from wrn.training.sam import perturbed
 
 
 def test_weights_are_perturbed_by_rho_and_restored_bit_for_bit() -> None:
@@ -33,7 +34,7 @@ def test_bn_statistics_of_the_second_pass_do_not_count() -> None:
     bn = nn.BatchNorm2d(2)
     bn(torch.randn(4, 2, 3, 3))
     mean, count = bn.running_mean.clone(), bn.num_batches_tracked.clone()
-    with statistics_kept(bn):
+    with preserve_bn_statistics(bn):
         bn(torch.randn(4, 2, 3, 3) + 9)
         assert not torch.equal(bn.running_mean, mean)
     assert torch.equal(bn.running_mean, mean)

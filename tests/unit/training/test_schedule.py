@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wrn.config.schema import Config
-from wrn.config.stages import parse_stages
-from wrn.training.schedule import Schedule, make_schedule, side_at, steps_by_side
+from wrn.config.stages import parse_stages, side_at, steps_by_side
+from wrn.training.schedule import Schedule, make_schedule
 
 
 def curve(schedule: Schedule) -> list[float]:

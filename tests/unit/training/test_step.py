@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wrn.config.launch import Place
 from wrn.config.schema import Config
 from wrn.data.augment.batch import Batch
+from wrn.distributed.environment import Place
+from wrn.distributed.processes import Processes
 from wrn.errors import TrainingError
 from wrn.model import Precision, WideResNet, pick_precision
 from wrn.training.optimizer import Optimizers
-from wrn.training.processes import Processes
 from wrn.training.schedule import Schedule
 from wrn.training.step import TrainStep, mixed_hits, mixed_loss
 

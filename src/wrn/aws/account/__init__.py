@@ -1,0 +1,1 @@
+"""The account: session, credentials, errors, names, bucket, role, policies, quota, notifications."""

@@ -1,1 +1,0 @@
-"""What wrn created on AWS, what it costs, and how to remove it."""

@@ -1,0 +1,1 @@
+"""Our own training image and its registry."""

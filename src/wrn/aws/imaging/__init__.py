@@ -1,1 +1,0 @@
-"""wrn's own training image, and its registry."""

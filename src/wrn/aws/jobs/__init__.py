@@ -1,0 +1,1 @@
+"""Training jobs: options, request, launch; then status, log, progress, resume and fetch."""

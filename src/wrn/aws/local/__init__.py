@@ -1,0 +1,1 @@
+"""The same job run on this machine."""

@@ -1,1 +1,0 @@
-"""Running the job on this machine, without AWS and without Docker."""

@@ -1,1 +1,0 @@
-"""The requests to AWS, as pure functions: the job, its code, the role, the bucket."""

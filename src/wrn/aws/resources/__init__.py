@@ -1,0 +1,1 @@
+"""What exists in the account, what it costs, and its removal."""

@@ -1,0 +1,1 @@
+"""Uploads: the code archive, the data set's files, wheels."""

@@ -1,0 +1,1 @@
+"""A split's logits and their scores."""

@@ -1,0 +1,1 @@
+"""The events of a run and those who listen: console, history, TensorBoard."""

@@ -20,26 +20,35 @@ from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
 from wrn.streams import drop, droppable_output, escape_output
 from wrn.wrapping import entry, paragraph
 
-COMMANDS = {
-    "train": "train a network, or resume an interrupted run",
-    "evaluate": "score a model directory on the test split",
-    "predict": "classify pictures",
-    "bench": "measure speed on this machine: train, inference, data, checkpoint",
-    "deploy": "train on AWS SageMaker; --dry-run prints every request, with no account and no network",
-    "jobs": "list your training jobs on SageMaker",
-    "status": "show a job's phase, epoch, accuracy and cost",
-    "logs": "show a job's log; -f follows the job until it ends",
-    "stop": "stop a job; it saves a checkpoint first",
-    "resume": "resume a job that ended early from its checkpoints, in a new job",
-    "fetch": "download a job's model and records, verified",
-    "image": "build wrn's own training image and push it to the account's registry",
-    "costs": "show what wrn runs or stores on AWS, and what it costs",
-    "teardown": "remove everything that wrn created on AWS; --dry-run only lists it",
-    "config": "print the resolved configuration, and where each value comes from",
-    "plan": "compare time and cost of a run on SageMaker instance types",
+GROUPS = {
+    "Train and look": {
+        "train": "train a network, or resume an interrupted run",
+        "evaluate": "score a model directory on the test split",
+        "predict": "classify pictures",
+        "config": "print the resolved configuration, and where each value comes from",
+        "bench": "measure speed on this machine: train, inference, data, checkpoint",
+    },
+    "Run on SageMaker": {
+        "plan": "compare time and cost of a run on SageMaker instance types",
+        "deploy": "train on AWS SageMaker; --dry-run prints every request, with no account and no network",
+        "image": "build wrn's own training image and push it to the account's registry",
+    },
+    "Follow a job": {
+        "jobs": "list your training jobs on SageMaker",
+        "status": "show a job's phase, epoch, accuracy and cost",
+        "logs": "show a job's log; -f follows the job until it ends",
+        "stop": "stop a job; it saves a checkpoint first",
+        "resume": "resume a job that ended early from its checkpoints, in a new job",
+        "fetch": "download a job's model and records, verified",
+    },
+    "Clean up": {
+        "costs": "show what wrn runs or stores on AWS, and what it costs",
+        "teardown": "remove everything that wrn created on AWS; --dry-run only lists it",
+    },
 }
-"""Each is a module of this package with a `main(arguments) -> exit code`."""
+"""The commands by what a person wants to do. Each is a module of this package with a `main(arguments) -> exit code`."""
 
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
 ON_AWS = ("deploy", "jobs", "status", "logs", "stop", "resume", "fetch", "image", "costs", "teardown")
 """Commands that take --debug, which adds the traceback to an error."""
@@ -50,7 +59,10 @@ HAS_WORK = ("train",)
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = "\n".join(entry(name, text, width) for name, text in COMMANDS.items())
+    lines = "\n\n".join(
+        "\n".join([f"{title}:", *(entry(name, text, width) for name, text in group.items())])
+        for title, group in GROUPS.items()
+    )
     rest = "wrn COMMAND --help shows a command's flags. Exit codes: 0 done, 1 a bug, 2 something you can fix, "
     return (
         f"wrn {__version__}: Wide ResNet-28-10 on CIFAR-100\n\n"

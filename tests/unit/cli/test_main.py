@@ -22,6 +22,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in COMMANDS)
+    assert len(shown.splitlines()) <= 40
 
 
 @pytest.mark.parametrize("name", COMMANDS)

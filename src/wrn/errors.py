@@ -30,6 +30,10 @@ class TrainingError(WrnError):
     """Training cannot continue, for example because the loss is not finite."""
 
 
+class WorkerLost(TrainingError):
+    """A process that prepares batches died or could not be started. It happened between two steps."""
+
+
 class AwsError(WrnError):
     """Something asked of AWS is not possible as asked, or AWS refused it (all faults are listed)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_files import write_pictures
+from mounting import may_mount
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "1000k"
@@ -18,13 +18,6 @@ SMALL = "1000k"
 
 However slow the disk is, a run writes at least two: after its first epoch and at the end.
 """
-
-
-def may_mount(folder: Path) -> bool:
-    if shutil.which("unshare") is None or os.geteuid() != 0:
-        return False
-    probe = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
 def test_the_previous_checkpoint_stays_and_the_run_resumes_from_it(tmp_path: Path) -> None:

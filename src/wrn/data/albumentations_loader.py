@@ -7,7 +7,6 @@ other policy (set crop_padding 0 and flip false if your pipeline does those).
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from wrn.data.augment.batch import Batch
 from wrn.data.augment.pipeline import Pipeline
@@ -24,9 +21,9 @@ from wrn.data.dataset import Split
 from wrn.data.order import epoch_order, share_of, steps_in_epoch
 from wrn.data.random import BatchRandom, generator
 from wrn.data.resize import resize_split
+from wrn.data.workers import computed_ahead
 from wrn.errors import ConfigError
 from wrn.filesystem import is_file
-from wrn.signals import STOP_SIGNALS
 
 
 def load_transform(file: Path | None) -> Any:
@@ -86,12 +83,12 @@ def _kind(image: Any) -> str:
     return f"{image.dtype} {tuple(image.shape)}"
 
 
-class _Steps(Dataset[tuple[Tensor, Tensor]]):
-    """Item s is this process's share of the batch of step s, after the pipeline."""
+class _Steps:
+    """Called with s, returns this process's share of the batch of step s: images after the pipeline, and labels."""
 
     def __init__(self, split: Split, batch_size: int, transform: Any, seed: int, rank: int, world_size: int) -> None:
         self._images = split.images.permute(0, 2, 3, 1).contiguous().numpy()
-        self._labels = split.labels
+        self._labels = split.labels.numpy()
         self._batch_size = batch_size
         self._transform = transform
         self._seed = seed
@@ -101,7 +98,8 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
         self._order = np.empty(0, dtype=np.int64)
         self._order_epoch = -1
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (N, H, W, 3) and int64 (N,)."""
         epoch, within = divmod(step, self.steps_per_epoch)
         if epoch != self._order_epoch:
             self._order, self._order_epoch = epoch_order(len(self._images), self._seed, epoch), epoch
@@ -115,7 +113,7 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
             images.append(self._transform(image=self._images[index])["image"])
         side = self._images.shape[1]
         stacked = np.stack(images) if images else np.empty((0, side, side, 3), dtype=np.uint8)
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2), self._labels[indices[rows]]
+        return stacked, self._labels[indices[rows]]
 
 
 class AlbumentationsLoader:
@@ -152,26 +150,32 @@ class AlbumentationsLoader:
     def steps_per_epoch(self) -> int:
         return self._steps.steps_per_epoch
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps start..stop-1. The workers end with the iterator, even if it is abandoned."""
-        workers: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            self._steps,
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=self._num_workers,
-            pin_memory=self._device.type == "cuda",
-            worker_init_fn=_begin_worker if self._num_workers else None,
-        )
-        for step, (images, labels) in zip(range(start, stop), workers, strict=True):
-            # With pinned memory the host need not wait for the GPU to finish earlier work.
-            pinned = self._device.type == "cuda"
-            part = Split(images.to(self._device, non_blocking=pinned), labels.to(self._device, non_blocking=pinned))
+    def batches(self, start: int, stop: int, waiting: Callable[[], None] = lambda: None) -> Iterator[Batch]:
+        """The batches of steps start..stop-1. The workers end with the iterator, even if it is abandoned.
+
+        Raises WorkerLost if one of them dies.
+        """
+        steps = range(start, stop)
+        made: Iterator[tuple[np.ndarray, np.ndarray]]
+        if self._num_workers:
+            made = computed_ahead(self._steps, steps, self._num_workers, begin=_one_thread, waiting=waiting)
+        else:
+            made = map(self._steps, steps)
+        for step, (images, labels) in zip(steps, made, strict=True):
+            part = Split(self._to_device(images).permute(0, 3, 1, 2), self._to_device(labels))
             if self._resolution_at is not None:
                 part = resize_split(part, self._resolution_at(step))
             everything = torch.arange(len(part), device=self._device)
             windows = self._pipeline.windows(part.images)
             batch = self._pipeline(windows, everything, part.labels, self._random(step))
             yield replace(batch, global_images=self._size_of(step))
+
+    def _to_device(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type != "cuda":
+            return tensor.to(self._device)
+        # From pinned memory the host need not wait for the GPU to finish earlier work.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _random(self, step: int) -> BatchRandom:
         size = self._size_of(step)
@@ -183,14 +187,8 @@ class AlbumentationsLoader:
         return min(self._batch_size, self._images - step % self.steps_per_epoch * self._batch_size)
 
 
-def _begin_worker(worker: int) -> None:
-    """No threads inside workers, as the workers are the parallelism; no signals either.
-
-    A signal to the whole process group, as from `timeout`, torchrun or Ctrl-C, is meant for the run: it still takes a
-    step with its workers, then ends them.
-    """
+def _one_thread() -> None:
+    """The workers are the parallelism."""
     import cv2
 
     cv2.setNumThreads(0)
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

@@ -32,8 +32,12 @@ class Loader(Protocol):
     def steps_per_epoch(self) -> int:
         """Steps per pass over all images; the last batch of an epoch may be smaller."""
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps start..stop-1, counted over the whole run."""
+    def batches(self, start: int, stop: int, waiting: Callable[[], None] = lambda: None) -> Iterator[Batch]:
+        """The batches of steps start..stop-1, counted over the whole run.
+
+        waiting: called a few times a second while a batch is awaited from worker processes; what it raises ends the
+            iterator.
+        """
 
 
 class DeviceLoader:
@@ -75,7 +79,7 @@ class DeviceLoader:
     def steps_per_epoch(self) -> int:
         return steps_in_epoch(len(self._split), self._batch_size)
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int, waiting: Callable[[], None] = lambda: None) -> Iterator[Batch]:
         made = (self.batch(step) for step in range(start, stop))
         return made if self._stream is None else _made_ahead(made, self._stream)
 

@@ -24,7 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from wrn.distributed.environment import Place
-from wrn.errors import Interrupted, LostProcess, WrnError
+from wrn.errors import Interrupted, LostProcess, TrainingError, WrnError
 from wrn.model.batch_norm import preserve_bn_statistics
 from wrn.strict_json import to_json
 from wrn.text import duration
@@ -204,6 +204,11 @@ class DistributedProcesses(Processes):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what torch raises when another process's connection closes or stays silent
+            if "shared memory" in str(error):  # NCCL's, of which a container has 64 MB
+                raise TrainingError(
+                    f"the GPUs cannot exchange data through /dev/shm ({str(error).splitlines()[-1]}); give docker run "
+                    "--shm-size=1g or --ipc=host, or fewer --processes"
+                ) from None
             if not _is_about_others(error):
                 raise
             raise LostProcess(self._lost_process(str(error))) from None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from wrn.config import Config, RunPaths
+from wrn.data.augment.batch import Batch
 from wrn.data.dataset import Dataset, Split
 from wrn.data.loader import Loader
 from wrn.distributed.processes import Processes
-from wrn.errors import CheckpointError, Interrupted, TrainingError
+from wrn.errors import CheckpointError, Interrupted, TrainingError, WorkerLost
 from wrn.evaluation.evaluate import Evaluation, evaluate
 from wrn.model import Precision, WideResNet
 from wrn.strict_json import without_nan
@@ -26,6 +28,9 @@ from wrn.training.selection import Selection
 from wrn.training.speed import Speedometer
 from wrn.training.step import TrainStep, group_of
 from wrn.training.stop import StopSignal
+
+LATE_BATCH_S = 15.0
+"""How long one of several processes waits for a batch after a stop. torchrun by default kills 30 s after a signal."""
 
 STEPS_PER_CHECK = 50
 """Steps between checks for a non-finite loss or gradient. Each check sees what the one before it requested."""
@@ -79,6 +84,7 @@ class Trainer:
         self._side = 0
         self._reading: Reading | None = None
         self._save_pending = False
+        self._awaited_since: float | None = None  # a batch, when a stop was requested
         self._final: Evaluation | None = None
 
     @property
@@ -120,7 +126,7 @@ class Trainer:
         while len(self._history) < self.config.epochs and not self.selection.stop_reason:
             epoch_end = (len(self._history) + 1) * per_epoch
             self._speed.begin()
-            for batch in self._loader.batches(self._step, epoch_end):
+            for batch in self._batches(epoch_end):
                 if batch.images.shape[-1] != self._side:
                     self._side = batch.images.shape[-1]
                     self._processes.expect_delay()
@@ -136,6 +142,35 @@ class Trainer:
             self._save_pending = self._save_pending or self._epochs_due()
             self._save_if_due()
         self._save(last=True)
+
+    def _batches(self, end: int) -> Iterator[Batch]:
+        """The batches until step `end`. What the run has is saved if a worker process dies."""
+        try:
+            yield from self._loader.batches(self._step, end, self._stop_while_waiting)
+        except WorkerLost as error:
+            if self._step and self._processes.place.world_size == 1:  # several could not save together: see below
+                self._save(last=True)
+            raise WorkerLost(f"{error}. {self._what_is_left()}") from None
+
+    def _stop_while_waiting(self) -> None:
+        """Called while a batch is awaited: a stop must not wait for one that may never come. Raises Interrupted."""
+        if self._stop.received is None:
+            return
+        if self._processes.place.world_size == 1:
+            self._save(stopping=True)
+        # The others are already in the next step, where they wait for this process: all they can do is end.
+        self._awaited_since = self._awaited_since or time.monotonic()
+        if time.monotonic() - self._awaited_since > LATE_BATCH_S:
+            # The first process reports the stop; others report that it is gone.
+            told = f"stopped by {self._stop.received} while a batch was awaited. {self._what_is_left()}"
+            raise Interrupted(told if self._processes.is_first else "")
+
+    def _what_is_left(self) -> str:
+        self.store.wait()
+        paths = self.store.paths()
+        if not paths:
+            return "There is no checkpoint yet"
+        return f"The newest checkpoint is {paths[0]}. {how_to_resume(self.config, self._paths.run)}"
 
     def _end_epoch(self) -> None:
         """Read the meters, evaluate, update the selection, and log."""

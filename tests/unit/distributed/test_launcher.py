@@ -16,7 +16,7 @@ from wrn.config import Config, run_paths
 from wrn.distributed.environment import Place
 from wrn.distributed.launcher import launch, several_processes
 from wrn.distributed.processes import DistributedProcesses, Processes
-from wrn.errors import ConfigError, DataError
+from wrn.errors import ConfigError, DataError, TrainingError
 from wrn.model import machine
 from wrn.training import parts
 from wrn.training.folders import has_own_folder
@@ -295,3 +295,20 @@ def test_broadcast_overwrites_the_tensors(monkeypatch: pytest.MonkeyPatch) -> No
     tensor = torch.zeros(2, 3).T
     DistributedProcesses.broadcast_from_first(DistributedProcesses.__new__(DistributedProcesses), [tensor])
     assert tensor.tolist() == [[7.0, 7.0]] * 3
+
+
+def test_shared_memory_too_small_for_nccl_is_no_lost_process() -> None:
+    """As in a container, which has 64 MB. The last line is NCCL's own."""
+    text = (
+        "NCCL error in: ProcessGroupNCCL.cpp:3384, unhandled system error (run with NCCL_DEBUG=INFO for details)\n"
+        "ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error.\n"
+        "Last error:\n"
+        "Error while creating shared memory segment /dev/shm/nccl-pHh6Cx (size 9), error: No space left on device (28)"
+    )
+    processes = DistributedProcesses.__new__(DistributedProcesses)
+    with (
+        pytest.raises(TrainingError, match=r"nccl-pHh6Cx .*No space left.* --shm-size=1g") as caught,
+        processes.watched(),
+    ):
+        raise RuntimeError(text)
+    assert "\n" not in str(caught.value)

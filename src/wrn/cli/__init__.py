@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from wrn import __version__
-from wrn.errors import BUG, DONE, INTERRUPTED, USER, WrnError
+from wrn.errors import BUG, DONE, INTERRUPTED, USER, ConfigError, WrnError
 from wrn.streams import drop, droppable_output, escape_output
 from wrn.wrapping import entry, paragraph
 
@@ -132,9 +132,20 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
         hint = f'; did you mean "wrn {close[0]}"?' if close else f"; choose from {', '.join(COMMANDS)}"
         sys.stderr.write(f'wrn: "{name}" is not a command{hint}\n')
         return USER
+    check_working_directory()
     command = importlib.import_module(f"wrn.cli.{name}")
     with droppable_output() if name in HAS_WORK else nullcontext():
         return int(command.main(arguments))
+
+
+def check_working_directory() -> None:
+    """Raises ConfigError if it was deleted: then not even torch can be imported, and relative paths lead nowhere."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the working directory was deleted or is out of reach ({error.strerror}); cd to an existing folder"
+        ) from None
 
 
 def _trace() -> str:

@@ -7,10 +7,13 @@ started by wrn's own entry point has the folders but not the variables. Elsewher
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from wrn.config.schema import Config
@@ -112,10 +115,32 @@ def new_run_dir(recipe: str) -> Path:
 
 
 def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Where things are kept that can be made again: $WRN_CACHE_DIR, or the user's cache folder."""
+    """Where things are kept that can be made again: $WRN_CACHE_DIR, or the user's cache folder.
+
+    A user without a home, as a container may have, gets one in the temporary folder.
+    """
     from platformdirs import user_cache_path
 
-    return _variable("WRN_CACHE_DIR", os.environ if environ is None else environ) or user_cache_path("wrn")
+    given = _variable("WRN_CACHE_DIR", os.environ if environ is None else environ)
+    if given is not None:
+        return given
+    try:
+        folder = user_cache_path("wrn")
+    except RuntimeError:
+        return _temporary_cache()
+    return folder if folder.is_absolute() else _temporary_cache()  # older platformdirs: "~/.cache" as it is
+
+
+@cache
+def _temporary_cache() -> Path:
+    """The user's own, as code is loaded from there: a name that somebody else may have taken is not trusted."""
+    folder = Path(tempfile.gettempdir(), f"wrn-{os.getuid()}")
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022:
+            return folder
+    return Path(tempfile.mkdtemp(prefix="wrn-"))
 
 
 def data_cache_dirs(near: Path, environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:

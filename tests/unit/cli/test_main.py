@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -180,3 +181,14 @@ def test_debug_shows_requests_and_the_origin_of_an_error(
     assert sentence.startswith(f"wrn {name}: ")
     assert raised.endswith(sentence.removeprefix(f"wrn {name}"))
     assert "not you (AccessDeniedException)" in sentence
+
+
+def test_a_deleted_working_directory_is_reported_before_torch_is_imported(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = "import os, sys; os.rmdir(os.getcwd()); from wrn.cli import main; "
+    program += "print(main(['train']), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=gone, capture_output=True, text=True, check=False)
+    assert done.stdout == "2 False\n"
+    assert done.stderr.startswith("wrn train: the working directory was deleted")
+    assert done.stderr.count("\n") == 1

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from wrn.config import paths
 from wrn.config.paths import aws_region, cache_dir, data_search, failure_file, new_run_dir, run_paths
 from wrn.config.schema import Config
 from wrn.errors import ConfigError
@@ -79,3 +83,45 @@ def test_the_region_of_the_environment() -> None:
     assert aws_region({}) is None
     assert aws_region({"AWS_DEFAULT_REGION": "eu-west-1"}) == "eu-west-1"
     assert aws_region({"AWS_REGION": "us-east-2", "AWS_DEFAULT_REGION": "eu-west-1"}) == "us-east-2"
+
+
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user without HOME or passwd entry, as `docker run --user` makes; the value is the temporary folder."""
+
+    def unknown(user: int) -> object:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "WRN_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    paths._temporary_cache.cache_clear()
+    yield tmp_path
+    paths._temporary_cache.cache_clear()
+
+
+def test_a_user_without_a_home_has_a_cache_in_the_temporary_folder(homeless: Path) -> None:
+    folder = paths.cache_dir()
+    assert folder == homeless / f"wrn-{os.getuid()}"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert paths.compile_cache() == folder / "compiled"
+    assert paths.cache_dir({"WRN_CACHE_DIR": "/elsewhere"}) == Path("/elsewhere")
+
+
+@pytest.mark.parametrize("kind", ["writable by others", "a link", "a file"])
+def test_a_cache_that_somebody_else_may_have_made_is_not_trusted(kind: str, homeless: Path) -> None:
+    """Code is loaded from there."""
+    taken = homeless / f"wrn-{os.getuid()}"
+    if kind == "a file":
+        taken.touch()
+    elif kind == "a link":
+        (homeless / "other").mkdir()
+        taken.symlink_to(homeless / "other")
+    else:
+        taken.mkdir()
+        taken.chmod(0o777)
+    folder = paths.cache_dir()
+    assert folder.parent == homeless
+    assert folder not in (taken, homeless / "other")
+    assert paths.cache_dir() == folder, "one for the whole run"

@@ -1,4 +1,4 @@
-# A training image for SageMaker or any container engine: Python, torch and requirements.txt.
+# A training image for SageMaker or any container engine: Python, torch and src/requirements.txt.
 #
 #   wrn image push && wrn deploy --image-uri auto          build, push to the account's registry, train there
 #   docker run --rm --gpus all -v "$PWD:/opt/ml/code" wrn:TAG python src/train.py --recipe quickstart
@@ -6,7 +6,7 @@
 # docker needs its buildx plugin for this file; podman and finch work as they are.
 #
 # The code is not in it: a job brings its own, so the image stays the same while the code changes. Its tag is a hash of
-# this file and requirements.txt. AWS's own image (the default) contains more, such as EFA for multi-node training.
+# this file and src/requirements.txt. AWS's own image (the default) contains more, such as EFA for multi-node training.
 #
 # Builds are reproducible: torch is pinned, and everything else is the newest version before UNTIL.
 
@@ -42,7 +42,7 @@ RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     uv pip install --system --no-cache --compile-bytecode --exclude-newer "$UNTIL" "$TORCH" numpy
 
 RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
-    --mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt \
+    --mount=type=bind,source=src/requirements.txt,target=/tmp/requirements.txt \
     uv pip install --system --no-cache --compile-bytecode --exclude-newer "$UNTIL" -r /tmp/requirements.txt
 
 # On SageMaker /opt/ml belongs to root, and results are collected from there.

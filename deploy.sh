@@ -77,7 +77,7 @@ if [ ! -d "$here/.venv" ] && wrn=$(command -v wrn); then
   IFS= read -r first <"$wrn" || true
   python=${first#'#!'}
   case "$python" in
-    */python*) "$python" "$here/src/wrn/aws/installed.py" "$here/requirements.txt" >/dev/null || python= ;;
+    */python*) "$python" "$here/src/wrn/aws/installed.py" "$here/src/requirements.txt" >/dev/null || python= ;;
     *) python= ;;
   esac
 fi

@@ -7,6 +7,9 @@ and starts `src/train.py`; here it does so on this machine. `make contract` inst
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +21,7 @@ pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
 if importlib.util.find_spec("sagemaker_training") is None or not Path(sys.executable).with_name("train").exists():
     pytest.skip("needs sagemaker-training, of the extra contract: make contract", allow_module_level=True)
 
-from aws_account import BUCKET, client, create, describe, furnish, keys, weights, wrn_job
+from aws_account import BUCKET, ROOT, client, create, describe, furnish, keys, weights, wrn_job
 from data_files import write_pictures
 from standin import StandIn
 from standin.job import TrainingJob
@@ -45,7 +48,8 @@ def aws(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def run(aws: StandIn, name: str, hosts: int = 1, **hyperparameters: str) -> TrainingJob:
-    """The job as a tuning job would start it: no entry point, no channel with the code."""
+    """The job as a tuning job would start it: no entry point, no channel with the code. By default with the archive
+    that `wrn deploy` sends."""
     request = wrn_job(name, {"instance_count": hosts}, epochs=2)
     algorithm = request["AlgorithmSpecification"]
     del algorithm["ContainerEntrypoint"], algorithm["ContainerArguments"]
@@ -74,6 +78,7 @@ def test_one_host(aws: StandIn) -> None:
     job = run(aws, "one", nesterov="false")
     assert job.status == "Completed", f"{job.reason}\n{job.output}"
     assert "Reporting training SUCCESS" in job.output
+    assert "Installing dependencies from requirements.txt" in job.output
     assert "would have been extracted outside" not in job.output
     assert (job.output.count("fresh start"), job.output.count(" epoch=2 ")) == (1, 1)
     assert {"s3:GetObject"} <= aws.actions("job"), "the toolkit fetched the code itself, with the role"
@@ -92,6 +97,28 @@ def test_two_hosts_train_together(aws: StandIn, launcher: str) -> None:
     assert job.output.count("fresh start") == 1, "the two trained each for itself"
     assert job.output.count(" epoch=2 ") == 1
     assert len(weights(describe(job.name)["ModelArtifacts"]["S3ModelArtifacts"])) > 1000
+
+
+@pytest.mark.parametrize("command", ["as documented", "tar -C src -czf sourcedir.tar.gz ."])
+def test_an_archive_of_src_alone(command: str, aws: StandIn, tmp_path: Path) -> None:
+    """With its requirements and recipes. It is a copy with a recipe and a mark of its own, so that nothing of an
+    installed package can stand in."""
+    if command == "as documented":
+        (command,) = re.findall(r"^tar .*", (ROOT / "docs/sagemaker.md").read_text(encoding="utf-8"), re.MULTILINE)[-1:]
+    compiled = shutil.ignore_patterns("__pycache__")
+    source = shutil.copytree(ROOT / "src", tmp_path / "src", symlinks=True, ignore=compiled)
+    (source / "wrn/recipes/configs/mine.yaml").write_text("batch_size: 6\naugment: trivialaugment\n")
+    with (source / "wrn/training/trainer.py").open("a") as file:
+        file.write('print("code:", __file__, flush=True)\n')
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    client("s3").upload_file(str(tmp_path / "sourcedir.tar.gz"), BUCKET, "mine/sourcedir.tar.gz")
+    where = {"sagemaker_program": "train.py", "sagemaker_submit_directory": f"s3://{BUCKET}/mine/sourcedir.tar.gz"}
+    job = run(aws, "alone", recipe="mine", **where)
+    assert job.status == "Completed", f"{job.reason}\n{job.output}"
+    assert "Installing dependencies from requirements.txt" in job.output
+    assert "code: /opt/ml/code/wrn/training/trainer.py" in job.output or best_isolation() == "folders"
+    assert str(source) not in job.output
+    assert (job.output.count("fresh start"), job.output.count(" epoch=2 ")) == (1, 1)
 
 
 def test_the_reason_of_a_failure_is_ours(aws: StandIn) -> None:

@@ -165,7 +165,7 @@ def clone(tmp_path: Path) -> Path:
     (package / "aws").mkdir(parents=True)
     shutil.copy(ROOT / "deploy.sh", tmp_path / "clone B")
     shutil.copy(ROOT / "src/wrn/aws/installed.py", package / "aws")
-    (tmp_path / "clone B/requirements.txt").write_text("PyYAML\n")
+    (tmp_path / "clone B/src/requirements.txt").write_text("PyYAML\n")
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text("import sys; print(__file__, *sys.argv[1:])\n")
     (tmp_path / "bin").mkdir()

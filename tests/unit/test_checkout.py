@@ -15,7 +15,14 @@ LIKE_WINDOWS = ("-c", "core.autocrlf=true", "-c", "user.name=x", "-c", "user.ema
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 @pytest.mark.parametrize("attributes", [False, True])
 def test_line_endings_on_windows(attributes: bool, tmp_path: Path) -> None:
-    names = ("deploy.sh", "Makefile", "Dockerfile", "src/wrn/aws/container.sh", "config.yaml", "requirements.txt")
+    names = (
+        "deploy.sh",
+        "Makefile",
+        "Dockerfile",
+        "src/wrn/aws/container.sh",
+        "src/wrn/recipes/config.yaml",
+        "src/requirements.txt",
+    )
     for name in (*names, *([".gitattributes"] if attributes else [])):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

@@ -30,12 +30,12 @@ give_up() { # SageMaker reads why a job failed from a file
 trap 'exit 143' TERM
 
 python=$(command -v python || command -v python3)
-if [ -f requirements.txt ] && ! missing=$("$python" - requirements.txt <src/wrn/aws/installed.py); then
+if [ -f src/requirements.txt ] && ! missing=$("$python" - src/requirements.txt <src/wrn/aws/installed.py); then
   if ! "$python" -c 'import pip' 2>/dev/null; then
     give_up "$python has no pip and lacks $missing; install that in the image"
   fi
   install() {
-    "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore "$@" -r requirements.txt
+    "$python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore "$@" -r src/requirements.txt
   }
   # A job that may have no network brings the packages along, in their own channel. They do not fit every Python, and a
   # package index may be reachable all the same.

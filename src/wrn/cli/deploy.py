@@ -25,7 +25,7 @@ from wrn.aws.jobs.capacity import Choice, check_enabled, check_regions, choices,
 from wrn.aws.jobs.launch import Launch, Launched, Order, with_key
 from wrn.aws.jobs.options import HOUR, DeployOptions, bucket_name, image_uri, limits
 from wrn.aws.jobs.request import data_uri, job_base
-from wrn.aws.s3.code_archive import Bundle, build_bundle
+from wrn.aws.s3.code_archive import Bundle, build_bundle, source_root
 from wrn.aws.s3.dataset_files import Parcel, find_parcel, official_key
 from wrn.aws.s3.wheels import fetch_wheels, wheels_name
 from wrn.cli.aws_flags import may_run, notice
@@ -35,7 +35,7 @@ from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
 from wrn.cli.deploy_report import code_line, expectations, facts, outcome, policy_notes, progress_line
 from wrn.cli.report import say
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
-from wrn.config.layers import recipe_names, recipe_root
+from wrn.config.layers import recipe_names
 from wrn.config.paths import data_search
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
@@ -117,13 +117,13 @@ def read_task(arguments: Sequence[str]) -> Task:
     add_config_flags(parser)
     resolved = parse_config(parser, arguments)
     flags = vars(parser.parse_known_args([hyphenated(argument) for argument in arguments])[0])
-    bundle = build_bundle(recipe_root())
+    bundle = build_bundle(source_root())
     home = None if flags["region"] else configured_region(flags["profile"])
     wishes = read_wishes(flags, resolved, bundle.name, home)
     options = wishes.options
     if options.image_uri == OWN_IMAGE:
-        options = replace(options, image_uri="", image_tag=content_tag(recipe_root()))
-    options = replace(options, wheels_name=wheels_name(recipe_root(), options))
+        options = replace(options, image_uri="", image_tag=content_tag(source_root()))
+    options = replace(options, wheels_name=wheels_name(source_root(), options))
     wishes = replace(wishes, options=options)
     # What the container finds under the recipe's name; keys in which a local file of that name differs are sent.
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
@@ -137,7 +137,7 @@ def read_task(arguments: Sequence[str]) -> Task:
     check_topic(task.wishes.notices, (way.region for way in task.ways))
     for place in task.places:
         if place.image_tag:
-            check_gpu(recipe_root(), place.instance_type)
+            check_gpu(source_root(), place.instance_type)
         task.calls(place)
     return task
 
@@ -313,7 +313,7 @@ def with_wheels(options: DeployOptions) -> tuple[DeployOptions, Parcel | None]:
     if not options.wheels_name:
         return options, None
     try:
-        return options, fetch_wheels(recipe_root(), options)
+        return options, fetch_wheels(source_root(), options)
     except AwsError as error:
         if options.network_isolation:
             raise

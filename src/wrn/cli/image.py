@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from wrn.aws.account.session import Session
 from wrn.aws.container.ecr import build, push, pushing_policy
+from wrn.aws.s3.code_archive import source_root
 from wrn.cli.aws_flags import add_policy_flags, aws_parser, check_account, print_policy, with_session
 from wrn.cli.report import say
-from wrn.config.layers import recipe_root
 from wrn.errors import DONE
 from wrn.strict_json import to_json
 from wrn.text import shell_command
@@ -33,13 +33,13 @@ def main(arguments: Sequence[str]) -> int:
         return print_policy(options, pushing_policy)
     if options.action == "push":
         return with_session(options, _push)
-    image = build(recipe_root(), say)
+    image = build(source_root(), say)
     where = ["--region", options.region] if options.region else []
     return _tell(options, image, shell_command("wrn", "image", "push", *where))
 
 
 def _push(options: Namespace, session: Session) -> int:
-    image = push(session, recipe_root(), say)
+    image = push(session, source_root(), say)
     return _tell(options, image, f"wrn deploy --image-uri auto --region {session.region}")
 
 

@@ -12,9 +12,12 @@ from pydantic import ValidationError
 
 from wrn.config.adapt import adapt, change, word
 from wrn.config.files import SECTION_NAMES, canonical, entries, nearest, read_mapping, shown
+from wrn.config.links import replaced_links
 from wrn.config.schema import ALIASES, Config, Fields
 from wrn.errors import ConfigError
-from wrn.filesystem import is_dir, is_file, user_path
+from wrn.filesystem import is_file, user_path
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,8 @@ class Resolved:
 
 
 def recipe_root() -> Path:
-    """The folder that holds config.yaml and configs/: the repository, or the copy inside an installed package."""
-    package = Path(__file__).resolve().parents[1]
-    bundled = package / "recipes"
-    return bundled if is_dir(bundled) else package.parents[1]
+    """The folder in the package that holds config.yaml and configs/."""
+    return PACKAGE / "recipes"
 
 
 def recipe_names() -> list[str]:
@@ -64,14 +65,14 @@ def resolve(recipe: str | None, flags: Mapping[str, Any]) -> Resolved:
     if is_file(base):
         layers.append(replace(read_layer(base, "config.yaml"), given=False))
     name = "standard"
-    problems = []
+    problems = replaced_links(PACKAGE)
     if recipe is not None and recipe != "standard":
         try:
             path = find_recipe(recipe)
             name = path.stem
             layers.append(replace(read_layer(path, path.name), given=not ships(path)))
         except ConfigError as error:
-            problems = [str(error)]
+            problems.append(str(error))
     layers.append(Layer("flag", flags))
     return merge(layers, name, problems)
 

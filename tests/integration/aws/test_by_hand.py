@@ -44,8 +44,8 @@ def shell(desk: Desk, script: str) -> str:
 
 
 def blocks() -> list[str]:
-    """The commands of the page, a small run in the place of the real one."""
-    page = PAGE.read_text(encoding="utf-8")
+    """The commands of the page's first section, a small run in the place of the real one."""
+    page = PAGE.read_text(encoding="utf-8").partition("\n## By hand")[2].partition("\n## ")[0]
     for shown, here in {
         "--recipe standard --instance-type g6e.xlarge": f"--dataset folder --epochs 2 {' '.join(TINY)}",
         "aws s3 cp data/cifar-100-python.tar.gz": "aws s3 cp --recursive pictures",

@@ -68,7 +68,7 @@ def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, picture
 def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_path: Path) -> None:
     """A copy of the code that says where it runs from: not an installed package of the same name."""
     code = tmp_path / "clone"
-    for name in ("src", "configs", "config.yaml", "requirements.txt"):
+    for name in ("src", "requirements.txt"):
         ignored = shutil.ignore_patterns("__pycache__")
         source = ROOT / name
         shutil.copytree(source, code / name, ignore=ignored) if source.is_dir() else shutil.copy(source, code / name)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_what_this_project_needs_is_here() -> None:
-    assert missing((ROOT / "requirements.txt").read_text()) == []
+    assert missing((ROOT / "src/requirements.txt").read_text()) == []
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_without_pip_or_with_one_that_fails(has_pip: bool, tmp_path: Path) -> No
     (tmp_path / "output").mkdir()
     for name in ("container.sh", "installed.py"):
         (tree / "src/wrn/aws" / name).write_bytes((ROOT / "src/wrn/aws" / name).read_bytes())
-    (tree / "requirements.txt").write_text("no-such-package>=1\n")
+    (tree / "src/requirements.txt").write_text("no-such-package>=1\n")
     fake.parent.mkdir()
     fake.write_text(
         f'#!/bin/bash\ncase "$1" in -) exec {sys.executable} "$@" ;; -c) exit {0 if has_pip else 1} ;; esac\nexit 1\n'

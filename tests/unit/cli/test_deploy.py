@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from data_files import write_pictures
+from wrn.aws.s3.code_archive import source_root
 from wrn.cli import main
 from wrn.cli.deploy_flags import duration, minutes, moments, network, read_tags
-from wrn.config.layers import recipe_root
 
 pytest.importorskip("botocore", reason="needs the extra aws")
 
@@ -47,7 +47,7 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     assert {"CreateBucket", "PutBucketPolicy", "CreateRole", "PutRolePolicy"} < set(calls)
     lines = err.splitlines()
     assert lines[0] == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)"
-    assert re.fullmatch(rf"code: that of {re.escape(str(recipe_root()))} \(\d+ kB\)", lines.pop(1))
+    assert re.fullmatch(rf"code: that of {re.escape(str(source_root()))} \(\d+ kB\)", lines.pop(1))
     assert lines[1] == "expected: about 13.0 h and $7.85 (spot price assumed), under the assumptions of wrn plan"
     assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge at ")
     assert lines[3].startswith(

@@ -15,10 +15,10 @@ import pytest
 from data_files import accept_stand_ins, write_archive
 from wrn.aws.account.errors import NoAnswer
 from wrn.aws.catalog.prices import Price, Source
+from wrn.aws.s3.code_archive import source_root
 from wrn.aws.s3.dataset_files import Parcel
 from wrn.cli import deploy, main
 from wrn.cli.deploy import agree
-from wrn.config.layers import recipe_root
 from wrn.data import locate
 from wrn.data.download import Unreachable
 from wrn.errors import AwsError
@@ -335,9 +335,9 @@ def test_every_line_of_a_followed_job_is_json(
     monkeypatch.setattr(logs, "follow_job", functools.partial(logs.follow_job, look=0.01, settle=0))
     assert main([*SYNTHETIC, "--name", "mine", "--json", "--monitor", "--max-cost", "2"]) == 0
     told = capsys.readouterr()
-    assert f"code: that of {recipe_root()} (" in told.err
+    assert f"code: that of {source_root()} (" in told.err
     lines = [json.loads(line) for line in told.out.splitlines()]
-    assert lines[0]["code_folder"] == str(recipe_root())
+    assert lines[0]["code_folder"] == str(source_root())
     kinds = [line["type"] for line in lines]
     assert (kinds[0], kinds[-1]) == ("started", "end")
     assert set(kinds[1:-1]) == {"phase", "line", "epoch"}

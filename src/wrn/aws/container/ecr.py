@@ -18,12 +18,12 @@ from wrn.aws.catalog.instances import gpu_of
 from wrn.aws.container.engine import Engine, find_engine
 from wrn.aws.jobs.calls import OWNER
 from wrn.aws.jobs.job import has_our_tag
-from wrn.aws.s3.code_archive import text_of
+from wrn.aws.s3.code_archive import REQUIREMENTS, text_of
 from wrn.errors import AwsError
 from wrn.filesystem import is_file
 from wrn.strict_json import to_json
 
-CONTENT = ("Dockerfile", "requirements.txt")
+CONTENT = ("Dockerfile", REQUIREMENTS)
 """Everything that goes into the image."""
 
 CUDA_OF = {"torch==2.13.0": 13}

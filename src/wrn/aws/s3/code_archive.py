@@ -17,11 +17,13 @@ from pathlib import Path
 from wrn.errors import AwsError
 from wrn.filesystem import exists, is_file
 
-FOLDERS = {"src/wrn": (".py", ".cpp", ".h", ".sh", ".typed"), "configs": (".yaml", ".yml")}
+FOLDERS = {"src/wrn": (".py", ".cpp", ".h", ".sh", ".typed", ".yaml", ".yml")}
 """Folders that go in, and the file types taken from them."""
 
-FILES = ("config.yaml", "src/train.py", "requirements.txt")
-"""Single files that go in; requirements.txt only if there is one."""
+REQUIREMENTS = "src/requirements.txt"
+
+FILES = ("src/train.py", REQUIREMENTS, "requirements.txt")
+"""Single files that go in. AWS's toolkit looks for requirements.txt at the root; it names the other."""
 
 LARGEST = 1_000_000
 """Bytes. Far more than the code; more means that something unexpected is in the tree."""
@@ -46,6 +48,11 @@ class Bundle:
     @property
     def name(self) -> str:
         return f"wrn-{self.sha256}.tar.gz"
+
+
+def source_root() -> Path:
+    """The repository that this package is part of."""
+    return Path(__file__).resolve().parents[4]
 
 
 def build_bundle(root: Path) -> Bundle:
@@ -79,7 +86,7 @@ def text_of(path: Path) -> bytes:
 
 def bundle_files(root: Path) -> tuple[str, ...]:
     """The names of the files that go in, relative to `root`, sorted."""
-    missing = [name for name in ("config.yaml", "src/train.py", "src/wrn") if not exists(root / name)]
+    missing = [name for name in ("src/train.py", REQUIREMENTS, "src/wrn") if not exists(root / name)]
     if missing:
         raise AwsError(f"{root} has no {', '.join(missing)}; run this from a clone of the repository")
     names = [name for name in FILES if exists(root / name)]

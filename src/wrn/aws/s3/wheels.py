@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from wrn.aws.jobs.options import DeployOptions, image_uri
+from wrn.aws.s3.code_archive import REQUIREMENTS
 from wrn.aws.s3.dataset_files import Parcel
 from wrn.config.paths import cache_dir
 from wrn.errors import AwsError
@@ -62,7 +63,7 @@ def fetch_wheels(root: Path, options: DeployOptions, cache: Path | None = None) 
             raise AwsError(f"{folder}: cannot be written ({error.strerror}); fix that") from None
         try:
             for python in pythons:
-                _download(root / "requirements.txt", python, part)
+                _download(root / REQUIREMENTS, python, part)
             if not is_dir(folder):  # a concurrent deployment may have finished first
                 part.rename(folder)
         finally:
@@ -94,5 +95,5 @@ def _download(requirements: Path, python: str, folder: Path) -> None:
 
 
 def _requirements(root: Path) -> str:
-    path = root / "requirements.txt"
+    path = root / REQUIREMENTS
     return path.read_text(encoding="utf-8") if is_file(path) else ""

@@ -15,7 +15,6 @@ from wrn.aws.container.ecr import CUDA_OF, check_gpu, content_tag
 from wrn.aws.container.engine import Engine
 from wrn.aws.jobs.options import DeployOptions, image_uri, policy_name
 from wrn.cli import main
-from wrn.config.layers import recipe_root
 from wrn.errors import AwsError
 
 if TYPE_CHECKING:
@@ -269,14 +268,14 @@ def test_an_image_that_sagemaker_refuses(faults: Faults, docker: Fake, capfd: py
 
 
 def test_the_tag_is_the_content(tmp_path: Path) -> None:
-    assert recipe_root() == ROOT
+    (tmp_path / "src").mkdir()
     for name in ecr.CONTENT:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     assert content_tag(tmp_path) == TAG
     for name in ecr.CONTENT:  # as a checkout on Windows
         (tmp_path / name).write_bytes((ROOT / name).read_bytes().replace(b"\n", b"\r\n"))
     assert content_tag(tmp_path) == TAG
-    (tmp_path / "requirements.txt").write_text("rich\n")
+    (tmp_path / "src/requirements.txt").write_text("rich\n")
     assert content_tag(tmp_path) != TAG
     (tmp_path / "Dockerfile").unlink()
     with pytest.raises(AwsError, match="has no Dockerfile; run this from a clone"):
@@ -292,7 +291,7 @@ def test_the_same_rights_for_each_content() -> None:
 
 def test_nothing_but_the_requirements_goes_to_the_builder() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == ["*", "!requirements.txt"]
+    assert [line for line in lines if line and not line.startswith("#")] == ["*", "!src/requirements.txt"]
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert all(line.startswith("COPY --from=driver ") for line in dockerfile.splitlines() if "COPY" in line)
     assert "\nADD" not in dockerfile
@@ -318,9 +317,7 @@ def test_the_newer_driver_is_where_the_container_looks_for_it() -> None:
 
 
 def test_no_image_without_code_for_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (torch,) = (
-        line for line in (recipe_root() / "Dockerfile").read_text().splitlines() if line.startswith("ARG TORCH=")
-    )
+    (torch,) = (line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("ARG TORCH="))
     assert torch.removeprefix("ARG TORCH=") in CUDA_OF, "say which CUDA the new one is built for"
     auto = ["deploy", "--dry-run", "--dataset", "synthetic", "--image-uri", "auto", "--instance-type"]
     for words in (["p3.2xlarge"], ["p3dn.24xlarge"], ["g5.xlarge", "--fallback", "p3.2xlarge"]):

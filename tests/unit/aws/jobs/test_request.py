@@ -263,7 +263,7 @@ def test_the_command_unpacks_the_code_and_ends_as_the_program(tmp_path: Path) ->
     out, _ = started.communicate(timeout=60)
     assert started.returncode == 0
     lines = out.splitlines()
-    assert lines[1].endswith("-r requirements.txt")
+    assert lines[1].endswith("-r src/requirements.txt")
     assert lines[2] == f"{started.pid} {tmp_path / 'code'} src/train.py"
 
 

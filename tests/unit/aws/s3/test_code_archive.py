@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wrn.aws.s3.code_archive import LARGEST, build_bundle
+from wrn.aws.s3.code_archive import LARGEST, build_bundle, source_root
 from wrn.errors import AwsError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -18,23 +18,24 @@ ROOT = Path(__file__).resolve().parents[4]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("src/wrn/__init__.py", "src/wrn/data/cifar.py", "src/wrn/aws/container.sh", "src/train.py"):
+    for name in WANTED:
         path = tmp_path / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# {name}\n")
-    (tmp_path / "tree/configs").mkdir()
-    (tmp_path / "tree/configs/record.yaml").write_text("epochs: 200\n")
-    (tmp_path / "tree/config.yaml").write_text("epochs: 100\n")
+    (tmp_path / "tree/config.yaml").symlink_to("src/wrn/recipes/config.yaml")
+    (tmp_path / "tree/configs").symlink_to("src/wrn/recipes/configs")
     return tmp_path / "tree"
 
 
 WANTED = (
-    "config.yaml",
-    "configs/record.yaml",
+    "requirements.txt",
+    "src/requirements.txt",
     "src/train.py",
     "src/wrn/__init__.py",
     "src/wrn/aws/container.sh",
     "src/wrn/data/cifar.py",
+    "src/wrn/recipes/config.yaml",
+    "src/wrn/recipes/configs/record.yaml",
 )
 
 
@@ -49,7 +50,7 @@ def test_the_same_tree_gives_the_same_bytes(tree: Path, monkeypatch: pytest.Monk
     second = build_bundle(tree)
     assert second == first
     assert second.name == f"wrn-{first.sha256}.tar.gz"
-    (tree / "config.yaml").write_text("epochs: 101\n")
+    (tree / "src/wrn/recipes/config.yaml").write_text("epochs: 101\n")
     assert build_bundle(tree).name != first.name
 
 
@@ -88,8 +89,8 @@ def test_hostile_files_never_get_in(tree: Path) -> None:
         "src/wrn/credentials",
         "src/wrn/__pycache__/x.py",
         "src/wrn/data/batch.npy",
-        "configs/.secret.yaml",
-        "configs/id_rsa",
+        "src/wrn/recipes/configs/.secret.yaml",
+        "src/wrn/recipes/configs/id_rsa",
     ):
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +101,10 @@ def test_hostile_files_never_get_in(tree: Path) -> None:
     assert build_bundle(tree).files == WANTED
 
 
-@pytest.mark.parametrize("name", ["src/wrn/link.py", "configs/link.yaml", "requirements.txt"])
+@pytest.mark.parametrize("name", ["src/wrn/link.py", "src/wrn/recipes/configs/link.yaml", "requirements.txt"])
 def test_a_link_is_refused(tree: Path, name: str) -> None:
     (tree.parent / "secret").write_text("secret")
+    (tree / name).unlink(missing_ok=True)
     (tree / name).symlink_to(tree.parent / "secret")
     with pytest.raises(AwsError, match="is not a plain file"):
         build_bundle(tree)
@@ -115,13 +117,15 @@ def test_too_large(tree: Path) -> None:
 
 
 def test_no_repository(tmp_path: Path) -> None:
-    with pytest.raises(AwsError, match=r"has no config\.yaml, src/train\.py, src/wrn; run this from a clone"):
+    with pytest.raises(AwsError, match=r"has no src/train\.py, src/requirements\.txt, src/wrn; run this"):
         build_bundle(tmp_path)
 
 
 def test_this_repository() -> None:
+    assert source_root() == ROOT
     bundle = build_bundle(ROOT)
     assert {"src/train.py", "src/wrn/aws/container.sh", "src/wrn/cli/train.py", "requirements.txt"} <= set(bundle.files)
+    assert {f"src/wrn/recipes/{name}" for name in ("config.yaml", "configs/record.yaml")} <= set(bundle.files)
     assert len(bundle.content) < 400_000
 
 
@@ -136,6 +140,10 @@ def test_the_container_gets_the_dependencies_of_the_package() -> None:
 
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     listed = ast.literal_eval(text.partition("\ndependencies = ")[2].partition("]\n")[0] + "]")
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    asked = [line for line in lines if line and not line.startswith("#")]
-    assert asked == [name for name in listed if not name.startswith(("torch", "numpy"))]
+
+    def lines(name: str) -> list[str]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+    assert lines("requirements.txt") == ["-r src/requirements.txt"]
+    assert lines("src/requirements.txt") == [name for name in listed if not name.startswith(("torch", "numpy"))]

@@ -78,7 +78,7 @@ def test_the_container_installs_from_them(isolated: bool, fit: bool, tmp_path: P
     (tree / "src/wrn/aws").mkdir(parents=True)
     for name in ("container.sh", "installed.py"):
         (tree / "src/wrn/aws" / name).write_bytes((ROOT / "src/wrn/aws" / name).read_bytes())
-    (tree / "requirements.txt").write_text("yaml\n")
+    (tree / "src/requirements.txt").write_text("yaml\n")
     (tree / "src/train.py").touch()
     fake = tmp_path / "bin/python"
     fake.parent.mkdir()
@@ -95,5 +95,5 @@ def test_the_container_installs_from_them(isolated: bool, fit: bool, tmp_path: P
     offline, online = f"--no-index --find-links {tmp_path}/ml/input/data/wheels ", ""
     ways = ([offline] if isolated else []) + ([online] if not (isolated and fit) else [])
     for install, way in zip(installs, ways, strict=True):
-        assert install.endswith(f"--root-user-action ignore {way}-r requirements.txt")
+        assert install.endswith(f"--root-user-action ignore {way}-r src/requirements.txt")
     assert train == "src/train.py --lr 1"

@@ -7,6 +7,7 @@ character in some versions and return False in others. Here "there is nothing" a
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -27,6 +28,12 @@ def is_dir(path: Path) -> bool:
     """Whether the path leads to a folder, links followed. Raises OSError if that cannot be told."""
     facts = _facts(path)
     return facts is not None and stat.S_ISDIR(facts.st_mode)
+
+
+def file_digest(path: Path, kind: str) -> str:
+    """The `md5` or `sha256` of a file's content, in hexadecimal digits. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def _facts(path: Path) -> os.stat_result | None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from wrn.filesystem import exists, is_dir, is_file, user_path
+from wrn.filesystem import exists, file_digest, is_dir, is_file, user_path
 
 
 def test_what_is_there(tmp_path: Path) -> None:
@@ -59,3 +60,11 @@ def test_paths_that_people_give(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(ValueError, match=why):
             user_path(text)
+
+
+@pytest.mark.parametrize("size", [0, 3, 1 << 19])
+def test_digests_of_files(tmp_path: Path, size: int) -> None:
+    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    (tmp_path / "file").write_bytes(content)
+    assert file_digest(tmp_path / "file", "md5") == hashlib.md5(content).hexdigest()
+    assert file_digest(tmp_path / "file", "sha256") == hashlib.sha256(content).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import deque
@@ -14,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from wrn.errors import DataError
-from wrn.filesystem import exists, is_file
+from wrn.filesystem import exists, file_digest, is_file
 
 ProgressCallback = Callable[[int, int | None], None]
 """Called with the bytes downloaded so far and, if the server reports it, the total."""
@@ -139,7 +138,7 @@ class _Fetch:
             try:
                 resumed = exists(part) and part.stat().st_size > 0
                 self._append(url, part, patient=url in slow or not waiting)
-                if _md5(part) == self.archive.md5:
+                if file_digest(part, "md5") == self.archive.md5:
                     part.replace(self.path)
                     return
                 # The wrong content: start from nothing, but if a partial download was resumed, that may be to blame.
@@ -216,11 +215,3 @@ def _short(error: Exception) -> str:
             "with its CA certificate"
         )
     return text if len(text) < 80 else type(error).__name__
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

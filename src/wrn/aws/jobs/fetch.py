@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from wrn.aws.jobs.failures import failed
 from wrn.aws.jobs.job import Job, owner_guard, split_uri
 from wrn.aws.s3.unpack import unpack
 from wrn.errors import AwsError
-from wrn.filesystem import exists, is_dir, is_file
+from wrn.filesystem import exists, file_digest, is_dir, is_file
 from wrn.strict_json import to_json
 
 RECORD = ".wrn-fetch.json"
@@ -157,7 +156,7 @@ def download(
         raise AwsError(f"{path} cannot be written ({error.strerror}); free some space or give another folder") from None
     # The ETag of an object that was uploaded in one piece, without a KMS key, is its MD5.
     plain = re.fullmatch(r'"([0-9a-f]{32})"', etag)
-    if plain and head.get("ServerSideEncryption") in (None, "AES256") and _md5(path) != plain[1]:
+    if plain and head.get("ServerSideEncryption") in (None, "AES256") and file_digest(path, "md5") != plain[1]:
         path.unlink()
         raise AwsError(f"s3://{bucket}/{key}: what arrived is damaged and was removed; fetch it again")
     return came
@@ -171,14 +170,6 @@ def _body(body: Any, uri: str) -> bytes:
         if type(error).__module__.partition(".")[0] not in ("botocore", "urllib3"):
             raise
         raise AwsError(f"{uri}: the connection broke; repeat the command to resume") from None
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _place_model(archive: _Archive, folder: Path, record: dict[str, Any], result: Fetched) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from wrn.aws.jobs.request import data_name
 from wrn.config.schema import Config
 from wrn.errors import DataError
-from wrn.filesystem import is_dir, is_file
+from wrn.filesystem import file_digest, is_dir, is_file
 from wrn.text import printable
 
 
@@ -73,11 +73,7 @@ def _parcel(files: list[tuple[str, Path]]) -> Parcel:
 
 def _digest(path: Path, kind: str) -> str:
     """Raises DataError for a file that cannot be read."""
-    digest = hashlib.new(kind, usedforsecurity=False)
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return file_digest(path, kind)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); fix that") from None
-    return digest.hexdigest()

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from wrn.aws.account.errors import NotThere
+from wrn.aws.account.names import LOG_GROUP
 from wrn.aws.account.session import Session
 from wrn.aws.jobs.failures import advice_for
 from wrn.aws.jobs.follow import State
 from wrn.aws.jobs.freshness import checkpoint_freshness
 from wrn.aws.jobs.job import Job, describe
-from wrn.aws.jobs.logs import GROUP, LogEvent
+from wrn.aws.jobs.logs import LogEvent
 from wrn.aws.jobs.progress import Money, Progress, interruptions, money, phase_text, phases, spot_savings
 from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.cli.follow_views import clock, figures_text, money_text, phase_line, price_json
@@ -57,10 +58,10 @@ def last_lines(session: Session, job: Job) -> list[LogEvent]:
     """The last lines of all the job's streams, by time."""
     events: list[LogEvent] = []
     try:
-        request = {"logGroupName": GROUP, "logStreamNamePrefix": f"{job.name}/"}
+        request = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{job.name}/"}
         for stream in session.pages("logs", "DescribeLogStreams", "logStreams", request):
             name = stream["logStreamName"]
-            where = {"logGroupName": GROUP, "logStreamName": name, "startFromHead": False, "limit": LAST_LINES}
+            where = {"logGroupName": LOG_GROUP, "logStreamName": name, "startFromHead": False, "limit": LAST_LINES}
             answer = session.call("logs", "GetLogEvents", where)
             events += [LogEvent(name, event["timestamp"], event["message"]) for event in answer["events"]]
     except NotThere:

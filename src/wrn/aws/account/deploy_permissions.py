@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wrn.aws.account.bucket import asks_for_key
-from wrn.aws.account.names import PREFIX, dashboard_name
+from wrn.aws.account.names import LOG_GROUP, PREFIX, dashboard_name
 from wrn.aws.account.notifications import BUDGET, FAILED, RULE, TOPIC, Notices, rule_name
 from wrn.aws.account.partitions import partition
 from wrn.aws.account.policies import Document, allow, document, key_arn
 from wrn.aws.catalog.images import OWN_REPOSITORY
 from wrn.aws.catalog.prices import SAME_PRICES
-from wrn.aws.jobs.logs import GROUP
 from wrn.aws.jobs.options import DeployOptions, bucket_name, possible_role_arns
 
 RIGHTS: dict[str, tuple[str, ...]] = {
@@ -128,7 +127,7 @@ def _following(options: DeployOptions, buckets: list[str], regions: list[str]) -
     arn = f"arn:{partition(options.region)}"
     places = [f"{region}:{options.account}" for region in regions]
     jobs = [f"{arn}:sagemaker:{place}:training-job/*" for place in places]
-    group = [f"{arn}:logs:{place}:log-group:{GROUP}:*" for place in places]
+    group = [f"{arn}:logs:{place}:log-group:{LOG_GROUP}:*" for place in places]
     return [
         allow("ReadLog", ["logs:DescribeLogStreams", "logs:GetLogEvents"], group),
         allow("FetchResults", ["s3:GetObject"], [f"{bucket}/{PREFIX}/output/*" for bucket in buckets]),

@@ -16,6 +16,9 @@ OWNER_TAG = ("created-by", "wrn")
 USER_TAG = "wrn-user"
 """On jobs: who started them, so that no teardown stops another user's jobs by mistake."""
 
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+"""Of all training jobs of an account, and the namespace of their metrics; a job's streams: `<job>/<host>-<moment>`."""
+
 
 def own_bucket(account: str, region: str) -> str:
     """The bucket that is created if none is given. Once it is removed, anyone may take the name."""

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from wrn.aws.account.errors import LimitReached, NameInUse, NotThere
-from wrn.aws.account.names import OWNER_TAG, PREFIX, dashboard_name
+from wrn.aws.account.names import LOG_GROUP, OWNER_TAG, PREFIX, dashboard_name
 from wrn.aws.account.partitions import partition
 from wrn.aws.account.policies import Document
 from wrn.aws.account.session import Session
 from wrn.aws.jobs.calls import OWNER, Call
-from wrn.aws.jobs.console import LOG_GROUP
 from wrn.aws.jobs.options import DeployOptions, bucket_name
 from wrn.errors import AwsError
 from wrn.strict_json import to_json

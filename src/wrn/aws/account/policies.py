@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from wrn.aws.account.names import PREFIX
+from wrn.aws.account.names import LOG_GROUP, PREFIX
 from wrn.aws.account.partitions import partition, partition_of
 from wrn.aws.jobs.options import DeployOptions, bucket_name, image_uri
 from wrn.errors import AwsError
@@ -56,13 +56,13 @@ def role_policy(options: DeployOptions) -> Document:
         allow(
             "Log",
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-            [f"{arn}:logs:{region}:{account}:log-group:/aws/sagemaker/TrainingJobs{end}" for end in ("", ":*")],
+            [f"{arn}:logs:{region}:{account}:log-group:{LOG_GROUP}{end}" for end in ("", ":*")],
         ),
         allow(
             "PublishMetrics",
             ["cloudwatch:PutMetricData"],
             ["*"],
-            StringEquals={"cloudwatch:namespace": ["/aws/sagemaker/TrainingJobs"]},
+            StringEquals={"cloudwatch:namespace": [LOG_GROUP]},
         ),
     ]
     if options.data_uri:

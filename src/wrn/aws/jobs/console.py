@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from wrn.aws.account.names import LOG_GROUP
 from wrn.aws.account.partitions import partition
-
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 
 _HOSTS = {
     "aws": "console.aws.amazon.com",

@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wrn.aws.account.errors import NotThere
+from wrn.aws.account.names import LOG_GROUP
 from wrn.errors import AwsError
-
-GROUP = "/aws/sagemaker/TrainingJobs"
-"""The log group of all training jobs of an account; a job's streams are `<job>/<host>-<moment>`."""
 
 PAGES_AT_ONCE = 64
 """Pages per stream, of up to 1 MB or 10,000 lines each, before the next stream gets its turn."""
@@ -69,7 +67,7 @@ class _Reading:
 class StreamReader:
     """One stream: returns only lines not returned before. After a failed request, call again to retry."""
 
-    def __init__(self, name: str, group: str = GROUP) -> None:
+    def __init__(self, name: str, group: str = LOG_GROUP) -> None:
         self.name, self.group = name, group
         self.newest = 0
         self._seen: Counter[tuple[int, int]] = Counter()
@@ -179,7 +177,7 @@ class LogFollower:
         return self._hand_out()
 
     def _find_streams(self) -> None:
-        request = {"logGroupName": GROUP, "logStreamNamePrefix": self._prefix}
+        request = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": self._prefix}
         try:
             for entry in self._session.pages("logs", "DescribeLogStreams", "logStreams", request):
                 name = entry["logStreamName"]

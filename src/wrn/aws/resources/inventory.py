@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wrn.aws.account.errors import Denied, NoAnswer, NotThere
-from wrn.aws.account.names import PREFIX
+from wrn.aws.account.names import LOG_GROUP, PREFIX
 from wrn.aws.account.session import Session
 from wrn.aws.catalog.prices import SPOT_SHARE
 from wrn.aws.jobs.job import (
@@ -25,7 +25,6 @@ from wrn.aws.jobs.job import (
     summaries,
     tagged_arns,
 )
-from wrn.aws.jobs.logs import GROUP
 from wrn.aws.jobs.request import DATA_CHANNEL, OWN_DATA
 from wrn.aws.resources import kinds as services
 from wrn.aws.resources import storage
@@ -205,7 +204,7 @@ def _job_cost(job: Job, *, spot: bool = False) -> float | None:
 
 def _logs(session: Session, jobs: Iterable[Job]) -> Iterator[Resource]:
     for job in jobs:
-        request = {"logGroupName": GROUP, "logStreamNamePrefix": f"{job.name}/"}
+        request = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{job.name}/"}
         try:
             found = list(session.pages("logs", "DescribeLogStreams", "logStreams", request))
         except NotThere:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wrn.aws.account.names import PREFIX
+from wrn.aws.account.names import LOG_GROUP, PREFIX
 from wrn.aws.account.partitions import partition
 from wrn.aws.account.policies import Document, allow, document
-from wrn.aws.jobs.logs import GROUP
 from wrn.aws.jobs.options import DeployOptions, bucket_name
 from wrn.aws.jobs.request import FOLDERS
 
@@ -80,7 +79,9 @@ def clearing_policy(places: Iterable[DeployOptions], *, records: bool = False) -
     tagged = {"StringEquals": {"aws:ResourceTag/created-by": "wrn"}}
     statements = [
         allow("Look", list(LOOK), ["*"]),
-        allow("LookAtLogs", ["logs:DescribeLogStreams"], [f"{arn}:logs:{place}:log-group:{GROUP}:*" for place in here]),
+        allow(
+            "LookAtLogs", ["logs:DescribeLogStreams"], [f"{arn}:logs:{place}:log-group:{LOG_GROUP}:*" for place in here]
+        ),
         allow("LookIntoBuckets", list(BUCKET), made + given),
         allow(
             "EndJobsAndEndpoints",
@@ -92,7 +93,7 @@ def clearing_policy(places: Iterable[DeployOptions], *, records: bool = False) -
         allow(
             "DeleteLogs",
             ["logs:DeleteLogStream"],
-            [f"{arn}:logs:{place}:log-group:{GROUP}:log-stream:*" for place in here],
+            [f"{arn}:logs:{place}:log-group:{LOG_GROUP}:log-stream:*" for place in here],
         ),
         allow(
             "DeleteAlarms",

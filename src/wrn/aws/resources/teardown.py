@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from wrn.aws.account.errors import Denied, NameInUse, NotThere
+from wrn.aws.account.names import LOG_GROUP
 from wrn.aws.account.session import Session
 from wrn.aws.jobs.job import describe, release
 from wrn.aws.jobs.job import stop as stop_job
@@ -145,11 +146,9 @@ def _topic(session: Session, resource: Resource) -> None:
 
 
 def _log(session: Session, resource: Resource) -> None:
-    from wrn.aws.jobs.logs import GROUP
-
     for stream in resource.data["streams"]:
         try:
-            session.call("logs", "DeleteLogStream", {"logGroupName": GROUP, "logStreamName": stream})
+            session.call("logs", "DeleteLogStream", {"logGroupName": LOG_GROUP, "logStreamName": stream})
         except NotThere:
             continue
 

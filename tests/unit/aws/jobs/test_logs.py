@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from fake_logs import FakeLogs
 from wrn.aws.account.errors import Throttled
+from wrn.aws.account.names import LOG_GROUP
 from wrn.aws.account.session import Session
-from wrn.aws.jobs.logs import GROUP, SWEEP_SECONDS, LogEvent, LogFollower, host_of
+from wrn.aws.jobs.logs import SWEEP_SECONDS, LogEvent, LogFollower, host_of
 from wrn.errors import AwsError
 
 STREAMS = ("job/algo-1-100", "job/algo-2-100", "job/algo-1-200")
@@ -157,16 +158,16 @@ def test_a_hundred_thousand_lines_from_a_stub_while_they_arrive() -> None:
 
 def test_a_hundred_thousand_lines_from_moto_within_thirty_seconds(account: None) -> None:
     client = boto3.client("logs", "eu-west-1")
-    client.create_log_group(logGroupName=GROUP)
+    client.create_log_group(logGroupName=LOG_GROUP)
     now = 1000 * int(time.time())
     for stream in STREAMS[:2]:
-        client.create_log_stream(logGroupName=GROUP, logStreamName=stream)
+        client.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
         for block in range(5):
             events = [
                 {"timestamp": now + 10 * block + number // 1000, "message": f"{block} {number} some more text"}
                 for number in range(10_000)
             ]
-            client.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events)
+            client.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=events)
     started = time.perf_counter()
     out = LogFollower(Session(), "job").drain()
     assert time.perf_counter() - started < 30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from typing import Any
 
 
 def printable(name: str) -> str:
@@ -33,7 +34,7 @@ def _quoted(word: str | os.PathLike[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """45 s, 12 min, 3 h 05 min, 2.0 days. Never below 0: clocks differ between machines, and are set back."""
+    """45 s, 12 min, 3 h 05 min, 24 h, 2.5 days. Never below 0: clocks differ between machines, and are set back."""
     seconds = max(0.0, seconds)
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -41,5 +42,26 @@ def duration(seconds: float) -> str:
         return f"{seconds / 60:.0f} min"
     if seconds < 48 * 3600:
         hours, minutes = divmod(round(seconds / 60), 60)
-        return f"{hours} h {minutes:02d} min"
-    return f"{seconds / 86400:.1f} days"
+        return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
+    return f"{round(seconds / 86400, 1):g} days"
+
+
+def clock(seconds: float | None) -> str:
+    """For a progress view, of constant width below 10 hours: 0:05:09, or dashes if unknown."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def figure(value: Any) -> str:
+    """Short numbers, but never so short that a learning rate reads 0; other values as they are."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 else f"{value:.4g}"
+    return str(value)
+
+
+def shown(value: Any) -> str:
+    """A value that was given, as shown in messages: shortened if it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:90]}... ({len(text)} characters)"

@@ -275,7 +275,7 @@ def test_the_time_taken_is_reported_for_the_run_and_for_this_start(
         lines = capsys.readouterr().out.splitlines()
         told += [line for line in lines if line.startswith("done in ")]
         assert not any("set aside" in line for line in lines)
-    number = r"\d+\.\d min"
+    number = r"\d+ (?:s|min)"
     assert re.match(rf"done in {number}: test top-1", told[0])
     assert re.match(rf"done in {number} after resuming \({number} of training in total\): test top-1", told[1])
     assert re.match(rf"done in {number}, already trained \({number}\): test", told[2])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrn.text import duration, printable, shell_command
+from wrn.text import clock, duration, figure, printable, shell_command, shown
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,22 @@ def test_a_shell_reads_the_same_bytes() -> None:
     ("seconds", "text"),
     [
         *((-86391, "0 s"), (0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1 h 30 min")),
-        *((11100, "3 h 05 min"), (172_799, "48 h 00 min"), (172_800, "2.0 days")),
+        *((11100, "3 h 05 min"), (86_400, "24 h"), (172_799, "48 h"), (172_800, "2 days"), (620_000, "7.2 days")),
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_clock_of_the_live_view() -> None:
+    assert [clock(s) for s in (None, 0, 309.4, 360_000)] == ["-:--:--", "0:00:00", "0:05:09", "100:00:00"]
+
+
+def test_figures_are_short_and_small_ones_are_not_0() -> None:
+    numbers = (0.5, 0.001, 0.00001234, 0.0, 12345.678, 3, "x")
+    assert [figure(number) for number in numbers] == ["0.5000", "0.0010", "1.234e-05", "0", "1.235e+04", "3", "x"]
+
+
+def test_long_values_are_shortened() -> None:
+    assert shown("x" * 98) == f"'{'x' * 98}'"
+    assert shown("x" * 99) == f"'{'x' * 89}... (101 characters)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wrn.aws.jobs.launch import with_key
-from wrn.aws.jobs.options import limits, span
+from wrn.aws.jobs.options import limits
 from wrn.aws.jobs.request import training_job
 from wrn.aws.local.local_job import LOG, Rehearsal
 from wrn.aws.local.runner import GRACE, Outcome
@@ -20,7 +20,7 @@ from wrn.cli.deploy_report import code_line
 from wrn.cli.report import say
 from wrn.errors import DONE, INTERRUPTED, AwsError
 from wrn.strict_json import to_json
-from wrn.text import shell_command
+from wrn.text import duration, shell_command
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals treated like StopTrainingJob; a second one ends the job at once. Windows lacks some of them."""
@@ -103,7 +103,7 @@ def told(task: Task, job: Rehearsal, outcome: Outcome) -> list[str]:
     ends = {
         "Completed": "completed",
         "Stopped": "stopped",
-        "MaxRuntimeExceeded": f"stopped at its time limit of {span(limits(task.options).runtime)}",
+        "MaxRuntimeExceeded": f"stopped at its time limit of {duration(limits(task.options).runtime)}",
     }
     lines = [f"{job.request['TrainingJobName']}: {ends[outcome.status]} after {outcome.seconds:.0f} s of training"]
     model = job.folder / "model"

@@ -24,12 +24,11 @@ from wrn.aws.jobs.options import (
     holding_limit,
     limits,
     most_usd,
-    span,
 )
 from wrn.aws.s3.code_archive import Bundle
 from wrn.cli.deploy_flags import UNKNOWN_ACCOUNT
 from wrn.cli.report import table
-from wrn.text import shell_command
+from wrn.text import duration, shell_command
 
 
 def facts(options: DeployOptions) -> list[str]:
@@ -42,7 +41,7 @@ def facts(options: DeployOptions) -> list[str]:
         money = f"at most ${most.cost:.2f}{' (on demand; spot is cheaper)' if options.spot else ''}"
         if _is_foreign(options):
             money += f", at {BUNDLED_REGION}'s price; give that of {options.region} as --price-per-hour"
-    lines = [f"{machines} in {options.region} for at most {span(most.runtime)}; {money}"]
+    lines = [f"{machines} in {options.region} for at most {duration(most.runtime)}; {money}"]
     if options.account == UNKNOWN_ACCOUNT:
         lines.append(f"{UNKNOWN_ACCOUNT} stands for your account: give --account or --role-arn")
     return lines
@@ -89,12 +88,12 @@ def _default_limit_line(options: DeployOptions) -> str:
     if runtime == options.max_wait:
         why = "that of --max-wait"
     elif options.instance_type in options.expected:
-        bounds = f"at least {span(SHORTEST_LIMIT)}, at most {span(LONGEST_LIMIT)}"
+        bounds = f"at least {duration(SHORTEST_LIMIT)}, at most {duration(LONGEST_LIMIT)}"
         expected = "the expected time" if options.instance_count == 1 else "what one instance is expected to take"
         why = f"{LIMIT_FACTOR} times {expected}, {bounds}"
     else:
         why = "as it is not known how long it takes"
-    return f"time limit: {span(runtime)} ({why}); a job that reaches it has saved, and wrn resume continues it"
+    return f"time limit: {duration(runtime)} ({why}); a job that reaches it has saved, and wrn resume continues it"
 
 
 def too_long(options: DeployOptions, expected: Estimate | None) -> list[str]:
@@ -102,8 +101,8 @@ def too_long(options: DeployOptions, expected: Estimate | None) -> list[str]:
     allowed = limits(options).runtime
     if expected is None or (seconds := expected.hours * HOUR) <= allowed:
         return []
-    head = f"careful: {options.instance_type} is expected to take {span(seconds)}, but the job is stopped after "
-    head += span(allowed)
+    head = f"careful: {options.instance_type} is expected to take {duration(seconds)}, but the job is stopped after "
+    head += duration(allowed)
     head += ", having trained as many epochs as fit" if options.max_cost else "; wrn resume then continues it"
     if seconds > LONGEST_RUN:
         return [f"{head}; SageMaker stops every job after 28 days: use a faster instance"]
@@ -122,7 +121,7 @@ def _fallback(options: DeployOptions) -> str:
     most = limits(options)
     by = f", at {BUNDLED_REGION}'s price" if _is_foreign(options) else ""
     money = "" if most.cost is None else f" and ${most.cost:.2f}{by}"
-    return f"{Choice(options.region, options.instance_type, options.spot)} for at most {span(most.runtime)}{money}"
+    return f"{Choice(options.region, options.instance_type, options.spot)} for at most {duration(most.runtime)}{money}"
 
 
 def _is_foreign(options: DeployOptions) -> bool:
@@ -132,7 +131,7 @@ def _is_foreign(options: DeployOptions) -> bool:
 
 def expected_line(expected: Estimate) -> str:
     money = f"${expected.cost:.2f}{' (spot price assumed)' if expected.spot else ''}"
-    return f"expected: about {span(expected.hours * HOUR)} and {money}, under the assumptions of wrn plan"
+    return f"expected: about {duration(expected.hours * HOUR)} and {money}, under the assumptions of wrn plan"
 
 
 def outcome(launched: Launched, expected: Estimate | None, ceiling: float | None, profile: str | None) -> list[str]:

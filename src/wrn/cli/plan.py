@@ -14,7 +14,7 @@ from wrn.aws.catalog.images import ACCOUNTS, registry
 from wrn.aws.catalog.instances import Mfu
 from wrn.aws.catalog.plan import Assumptions, LeftOut, Plan, Row, foreign_prices, make_plan, within
 from wrn.aws.catalog.prices import BUNDLED_REGION, SPOT_SHARE, Price, bundled_prices, live_prices
-from wrn.aws.jobs.options import HOUR, LIMIT_FACTOR, LONGEST_LIMIT, SHORTEST_LIMIT, default_limit, span
+from wrn.aws.jobs.options import HOUR, LIMIT_FACTOR, LONGEST_LIMIT, SHORTEST_LIMIT, default_limit
 from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.report import table
 from wrn.cli.values import dollars, hours, share
@@ -22,6 +22,7 @@ from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
 from wrn.config.schema import Config
 from wrn.errors import DONE, AwsError
 from wrn.strict_json import to_json
+from wrn.text import duration
 from wrn.wrapping import hanging
 
 HEADINGS = ("", "instance", "GPUs", "GiB", "fits", "s/epoch", "hours", "cost", "spot ~")
@@ -152,8 +153,8 @@ def explanations(rows: Sequence[Row], assumptions: Assumptions) -> list[str]:
         f"spot costs {SPOT_SHARE:.0%} of on demand, not counting time lost to interruptions"
     )
     lines.append(
-        f"wrn deploy stops a job after {LIMIT_FACTOR} times these hours, but not before {span(SHORTEST_LIMIT)} and no "
-        f"later than {span(LONGEST_LIMIT)}, unless --max-runtime or --max-cost is given; wrn resume continues it"
+        f"wrn deploy stops a job after {LIMIT_FACTOR} times these hours, but not before {duration(SHORTEST_LIMIT)} and "
+        f"no later than {duration(LONGEST_LIMIT)}, unless --max-runtime or --max-cost is given; wrn resume continues it"
     )
     return lines
 

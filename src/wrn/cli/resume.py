@@ -16,7 +16,7 @@ from wrn.aws.catalog.estimate import relative_time
 from wrn.aws.jobs.failures import advice_for
 from wrn.aws.jobs.job import Job, checkpoint_objects, describe
 from wrn.aws.jobs.job import start as start_job
-from wrn.aws.jobs.options import as_flag, holding_limit, span
+from wrn.aws.jobs.options import as_flag, holding_limit
 from wrn.aws.jobs.progress import Money, Progress, money
 from wrn.aws.jobs.resume import check_bucket, free_name, refuse_a_second, resume_request, tags_of
 from wrn.cli.aws_flags import aws_parser, confirm, may_run, where, with_session
@@ -27,6 +27,7 @@ from wrn.cli.values import whole
 from wrn.config.layers import resolve
 from wrn.errors import DONE, AwsError, ConfigError
 from wrn.strict_json import to_json
+from wrn.text import duration
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -73,7 +74,7 @@ def start(options: Namespace, session: Session) -> int:
     costs = most(request, job)
     ceiling = costs.ceiling
     begins = f"resumes from {job.checkpoints}" if found else f"starts from scratch: {job.checkpoints} is empty"
-    price = f"for at most {span(Job(request).max_runtime)}"
+    price = f"for at most {duration(Job(request).max_runtime)}"
     price += ", at an unknown price" if ceiling is None else f" and ${ceiling:.2f}{price_words(costs)}"
     if doubt := would_fail_again(job, kind):
         sys.stderr.write(f"careful: {job.name} failed, and may fail again: {doubt}\n")
@@ -118,8 +119,8 @@ def too_long(request: Mapping[str, Any], left: float | None) -> list[str]:
     if left is None or left <= limit:
         return []
     return [
-        f"careful: about {span(left)} of training are left, but the job is stopped after {span(limit)}, saved, and has "
-        f"to be resumed again; give --max-runtime {as_flag(holding_limit(left))}"
+        f"careful: about {duration(left)} of training are left, but the job is stopped after {duration(limit)}, saved, "
+        f"and has to be resumed again; give --max-runtime {as_flag(holding_limit(left))}"
     ]
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from wrn.aws.account.session import Session
 from wrn.aws.jobs.job import describe, release, stop
-from wrn.aws.jobs.options import span
 from wrn.cli.aws_flags import aws_parser, where, with_session
 from wrn.errors import DONE
 from wrn.strict_json import to_json
+from wrn.text import duration
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def stop_job(options: Namespace, session: Session) -> int:
         )
         if job.keep_warm:
             sys.stderr.write(
-                f"careful: its instances may stay warm, and billed, for up to {span(job.keep_warm)} after that; "
+                f"careful: its instances may stay warm, and billed, for up to {duration(job.keep_warm)} after that; "
                 f"`wrn stop {job.name}{where(session)}` releases them once it has stopped, as does `wrn teardown`\n"
             )
     else:

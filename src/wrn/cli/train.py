@@ -12,7 +12,7 @@ from wrn.config.flags import Parser, add_config_flags, parse_config
 from wrn.config.paths import failure_file
 from wrn.distributed.environment import hyperparameter_flags, place
 from wrn.errors import DONE, Interrupted
-from wrn.text import shell_command
+from wrn.text import duration, shell_command
 from wrn.training.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     scores = result.scores.plain
     lines = [
-        f"done in {minutes(result)}: test top-1 {percent(scores.top1)}, top-5 {percent(scores.top5)}, "
+        f"done in {time_taken(result)}: test top-1 {percent(scores.top1)}, top-5 {percent(scores.top5)}, "
         f"loss {scores.loss:.3f}, on {scores.images:,} {result.dataset} images",
     ]
     if result.scores.mirrored is not None:
@@ -63,9 +63,9 @@ def main(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def minutes(result: Result) -> str:
+def time_taken(result: Result) -> str:
     """How long it took: this start, and all of the training if this start resumed it or found it finished."""
-    here, training = f"{result.seconds / 60:.1f} min", f"{result.training_seconds / 60:.1f} min"
+    here, training = duration(result.seconds), duration(result.training_seconds)
     if not result.resumed:
         return here
     if result.took_steps:

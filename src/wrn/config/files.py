@@ -15,6 +15,7 @@ import yaml
 
 from wrn.config.schema import ALIASES, SECTIONS, Config
 from wrn.errors import ConfigError
+from wrn.text import shown
 
 SECTION_NAMES = tuple(section.name for section in SECTIONS)
 
@@ -133,9 +134,3 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """`"; did you mean X?"` if a known word is close, else nothing."""
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def shown(value: Any) -> str:
-    """A value as shown in messages, shortened if it is long."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:90]}... ({len(text)} characters)"

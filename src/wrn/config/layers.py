@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from wrn.config.adapt import adapt, change, word
-from wrn.config.files import SECTION_NAMES, canonical, entries, nearest, read_mapping, shown
+from wrn.config.files import SECTION_NAMES, canonical, entries, nearest, read_mapping
 from wrn.config.links import replaced_links
 from wrn.config.schema import ALIASES, Config, Fields
 from wrn.errors import ConfigError
 from wrn.filesystem import is_file, user_path
+from wrn.text import shown
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from wrn.config.stages import Stage
-from wrn.text import duration
+from wrn.text import clock, duration, figure
 from wrn.trackers.eta import Remaining
 from wrn.trackers.events import Reporter, SilentReporter
 
@@ -43,21 +43,6 @@ ONE_SIZE: tuple[Stage, ...] = ((32, 1.0),)
 
 FIRST_WORD_S, NEXT_WORD_S = 60.0, 600.0
 """Seconds within an epoch until the plain reporter's first progress line, and between later ones."""
-
-
-def clock(seconds: float | None) -> str:
-    """For the progress view: 0:05:09, or dashes if unknown."""
-    if seconds is None:
-        return "-:--:--"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def shown(value: Any) -> str:
-    """Short numbers, but never so short that a learning rate reads 0."""
-    if isinstance(value, float):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 else f"{value:.4g}"
-    return str(value)
 
 
 def fitting(parts: Sequence[str], width: int) -> str:
@@ -106,7 +91,7 @@ class PlainReporter(SilentReporter):
         self._last_word, self._images, self._patience = now, 0, NEXT_WORD_S
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        words = [f"{key}={shown(row[key])}" for key in FIELDS if key in row]
+        words = [f"{key}={figure(row[key])}" for key in FIELDS if key in row]
         if self._remaining is not None:
             self._remaining.epoch(row.get("seconds"))
             left = self._remaining.seconds()

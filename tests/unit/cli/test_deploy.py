@@ -46,13 +46,15 @@ def test_a_dry_run_prints_all_requests(capsys: pytest.CaptureFixture[str]) -> No
     assert "wrn-999988887777-eu-west-1" in job["OutputDataConfig"]["S3OutputPath"]
     assert {"CreateBucket", "PutBucketPolicy", "CreateRole", "PutRolePolicy"} < set(calls)
     lines = err.splitlines()
-    assert lines[0] == "1 x ml.g5.2xlarge in eu-west-1 for at most 6.5 h; at most $10.00 (on demand; spot is cheaper)"
+    assert (
+        lines[0] == "1 x ml.g5.2xlarge in eu-west-1 for at most 6 h 31 min; at most $10.00 (on demand; spot is cheaper)"
+    )
     assert re.fullmatch(rf"code: that of {re.escape(str(source_root()))} \(\d+ kB\)", lines.pop(1))
-    assert lines[1] == "expected: about 13.0 h and $7.85 (spot price assumed), under the assumptions of wrn plan"
+    assert lines[1] == "expected: about 12 h 57 min and $7.85 (spot price assumed), under the assumptions of wrn plan"
     assert lines[2].startswith("ml.g5.2xlarge is neither the cheapest, ml.g6e.xlarge at ")
     assert lines[3].startswith(
-        "careful: ml.g5.2xlarge is expected to take 13.0 h, but the job is stopped after 6.5 h, having trained as many "
-        "epochs as fit; give --max-cost 31, or"
+        "careful: ml.g5.2xlarge is expected to take 12 h 57 min, but the job is stopped after 6 h 31 min, "
+        "having trained as many epochs as fit; give --max-cost 31, or"
     )
     assert lines[4] == "data: CIFAR-100 is not in data; deploying fetches it"
 
@@ -76,7 +78,7 @@ def test_what_was_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deploy", "--dry-run"]) == 0
     err = capsys.readouterr().err
     assert main(["deploy", "--dry-run", "--instance-type", "ml.m5.xlarge"]) == 0
-    assert "24.0 h; the price is unknown; give --price-per-hour" in capsys.readouterr().err
+    assert "24 h; the price is unknown; give --price-per-hour" in capsys.readouterr().err
     assert "111122223333 stands for your account: give --account or --role-arn" in err
     assert main(["deploy", "--dry-run", "--role-arn", "arn:aws:iam::999988887777:role/theirs"]) == 0
     out, err = capsys.readouterr()
@@ -155,11 +157,11 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     err = capsys.readouterr().err
     places = err.partition("without quota or capacity: ")[2].splitlines()[0].split(", then ")
     assert places == [
-        "ml.g6.xlarge in us-east-1 (spot) for at most 24.0 h and $27.14",
-        "ml.g5.xlarge in us-west-2 (spot) for at most 24.0 h and $33.91",
-        "ml.g6e.xlarge in us-east-1 for at most 24.0 h and $62.86",
-        "ml.g6.xlarge in us-east-1 for at most 24.0 h and $27.14",
-        "ml.g5.xlarge in us-west-2 for at most 24.0 h and $33.91",
+        "ml.g6.xlarge in us-east-1 (spot) for at most 24 h and $27.14",
+        "ml.g5.xlarge in us-west-2 (spot) for at most 24 h and $33.91",
+        "ml.g6e.xlarge in us-east-1 for at most 24 h and $62.86",
+        "ml.g6.xlarge in us-east-1 for at most 24 h and $27.14",
+        "ml.g5.xlarge in us-west-2 for at most 24 h and $33.91",
     ]
 
 

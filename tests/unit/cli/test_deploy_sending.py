@@ -48,12 +48,12 @@ def test_a_deployment(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0] == "job: mine on 1 x ml.g5.xlarge in eu-west-1, at most $5.00"
-    assert lines[1] == "expected: about 103 min and $0.97 (spot price assumed), under the assumptions of wrn plan"
+    assert lines[1] == "expected: about 1 h 43 min and $0.97 (spot price assumed), under the assumptions of wrn plan"
     assert lines[2] == "look: https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/mine"
     assert lines[3].endswith("log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dmine$252F")
     assert [line.split()[1] for line in lines[5:]] == ["logs", "status", "stop", "fetch"]
     assert all("mine --region eu-west-1" in line for line in lines[5:])
-    assert "expected: about 103 min" in err
+    assert "expected: about 1 h 43 min" in err
     assert "ml.g5.xlarge is neither the cheapest" in err
     assert main(["deploy", "--yes", *flags, "--name", "again"]) == 0
     listed = capsys.readouterr().err.partition("requests to AWS:\n")
@@ -293,7 +293,7 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
         assert main([*elsewhere, "--name", name]) == 0
         told = capsys.readouterr()
         assert json.loads(told.out)["max_cost_usd"] == pytest.approx(5.0, abs=0.01)
-        assert "then ml.g5.xlarge in eu-west-1 for at most 102 min and $5.00, then" in told.err
+        assert "then ml.g5.xlarge in eu-west-1 for at most 1 h 42 min and $5.00, then" in told.err
         hours[name] = json.loads(told.out)["max_runtime_hours"]
     assert asked == ["eu-west-1"] * 3
     assert hours["home"] == hours["as-home"] == pytest.approx(2 * hours["dear"], rel=0.05)
@@ -315,7 +315,7 @@ def test_a_limit_in_money_holds_by_the_price_of_the_place_that_is_gone_on_to(
     assert len(faults.created) == sent
     free = [word for word in flags if word not in ("--max-cost", "5")]
     assert main([*free, "--max-runtime", "24h", "--fallback", "sa-east-1:g5.xlarge"]) == 0
-    assert "in sa-east-1 for at most 24.0 h and $33.91, at us-west-2's price" in capsys.readouterr().err
+    assert "in sa-east-1 for at most 24 h and $33.91, at us-west-2's price" in capsys.readouterr().err
 
 
 def test_a_price_that_was_given_is_recorded(faults: Faults) -> None:

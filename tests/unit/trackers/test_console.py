@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from wrn.text import clock as clock_text
 from wrn.trackers import console as reporters
-from wrn.trackers.console import PlainReporter, RichReporter, make_reporter, shown
+from wrn.trackers.console import PlainReporter, RichReporter, make_reporter
 from wrn.trackers.events import SilentReporter
 from wrn.trackers.tensorboard import TensorBoardReporter
 
@@ -17,10 +18,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
     monkeypatch.setattr(reporters.time, "monotonic", lambda: now[0])
     return now
-
-
-def test_the_clock_of_the_live_view() -> None:
-    assert [reporters.clock(s) for s in (None, 0, 309.4, 360_000)] == ["-:--:--", "0:00:00", "0:05:09", "100:00:00"]
 
 
 def test_growing_images_are_accounted_for(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +32,7 @@ def test_growing_images_are_accounted_for(clock: list[float], capsys: pytest.Cap
             for reporter in (plain, rich):
                 reporter.step(step, 0.1, 200)
         (task,) = rich._progress.tasks
-        assert task.fields["left"] == reporters.clock(399 + 4 * 500)
+        assert task.fields["left"] == clock_text(399 + 4 * 500)
         assert "step 61 of 1,000: 200.0 images/s, about 41 min left" in capsys.readouterr().out
     finally:
         rich.close()
@@ -103,7 +100,7 @@ def test_the_live_view_knows_the_speed_of_long_steps(seconds: float, clock: list
             reporter.step(step, 0.1, 200)
         (task,) = reporter._progress.tasks
         assert f"{200 / seconds:,.0f} img/s" in task.fields["figures"]
-        assert task.fields["left"] == reporters.clock(992 * seconds)
+        assert task.fields["left"] == clock_text(992 * seconds)
     finally:
         reporter.close()
 
@@ -157,11 +154,6 @@ def test_a_download_is_reported_in_tenths(capsys: pytest.CaptureFixture[str]) ->
     for done in range(0, 201):
         reporter.download(done * 10**6, 200 * 10**6)
     assert capsys.readouterr().out.splitlines() == [f"downloaded {done} of 200 MB" for done in range(20, 201, 20)]
-
-
-def test_numbers_are_short_and_small_ones_are_not_0() -> None:
-    numbers = (0.5, 0.001, 0.00001234, 0.0, 12345.678, 3, "x")
-    assert [shown(number) for number in numbers] == ["0.5000", "0.0010", "1.234e-05", "0", "1.235e+04", "3", "x"]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

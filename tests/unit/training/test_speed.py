@@ -41,7 +41,7 @@ def test_compilation_is_reported_separately_and_once(monkeypatch: pytest.MonkeyP
     ("keys", "expected"),
     [
         ({}, "3.7 days, 53 min per epoch"),  # 100 x 50,176 images of 6 x 5.24e9 FLOP each
-        ({"sam_rho": 0.1}, "7.3 days, 1.8 h per epoch"),
+        ({"sam_rho": 0.1}, "7.3 days, 1 h 45 min per epoch"),
         ({"resolutions": "16:0.5 32:0.5"}, "2.3 days, 33 min per epoch"),
         ({"epochs": 20}, None),
     ],

@@ -9,9 +9,10 @@ from datetime import date
 from wrn.aws.catalog.instances import CATALOGUE
 from wrn.aws.catalog.plan import Assumptions, Row, make_plan, mark_frontier
 from wrn.aws.catalog.prices import bundled_prices, spot_estimate
-from wrn.aws.jobs.options import HOUR, DeployOptions, span
+from wrn.aws.jobs.options import HOUR, DeployOptions
 from wrn.config.schema import Config
 from wrn.errors import AwsError
+from wrn.text import duration
 
 
 @dataclass(frozen=True)
@@ -100,4 +101,4 @@ def _why(row: Row, usable: list[Row]) -> str:
 
 
 def _short(row: Row) -> str:
-    return f"{row.instance.name} at {span(row.hours * HOUR)} and ${row.cost:.2f}"
+    return f"{row.instance.name} at {duration(row.hours * HOUR)} and ${row.cost:.2f}"

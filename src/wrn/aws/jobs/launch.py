@@ -20,13 +20,14 @@ from wrn.aws.account.session import Session
 from wrn.aws.jobs.capacity import Choice, options_for
 from wrn.aws.jobs.failures import advise
 from wrn.aws.jobs.job import describe, start
-from wrn.aws.jobs.options import DeployOptions, bucket_name, span
+from wrn.aws.jobs.options import DeployOptions, bucket_name
 from wrn.aws.jobs.request import code_prefix, data_uri, training_job, wheels_prefix
 from wrn.aws.s3.code_archive import Bundle
 from wrn.aws.s3.dataset_files import Parcel
 from wrn.aws.s3.upload import Bucket, Content, Progress, all_there, is_there, upload, upload_files
 from wrn.config.schema import Config
 from wrn.errors import AwsError
+from wrn.text import duration
 
 ROLE_SECONDS, ROLE_PAUSE = 120.0, 4.0
 """A new role or permission propagates within seconds, according to AWS; in practice within a minute."""
@@ -194,7 +195,7 @@ class Launch:
     def _has_machine(self, session: Session, options: DeployOptions, seconds: float) -> bool:
         """Whether the job gets an instance in time; otherwise it is stopped. Raises NoCapacity if AWS has none."""
         until = self.clock() + seconds
-        self.tell(f"waiting up to {span(seconds)} for {options.instance_type} in {options.region}")
+        self.tell(f"waiting up to {duration(seconds)} for {options.instance_type} in {options.region}")
         while True:
             try:
                 job = session.call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": options.name})
@@ -210,7 +211,7 @@ class Launch:
                 return True
             if self.clock() >= until:
                 self._stop(session, options)
-                self.tell(f"{options.name}: no {options.instance_type} within {span(seconds)}; stopped")
+                self.tell(f"{options.name}: no {options.instance_type} within {duration(seconds)}; stopped")
                 self.started = ""
                 return False
             self.sleep(min(POLL_SECONDS, max(0.0, until - self.clock())))

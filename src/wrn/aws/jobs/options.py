@@ -14,6 +14,7 @@ from wrn.aws.account.partitions import partition
 from wrn.aws.catalog.images import DEFAULT_TORCH, RELEASES, image_for, own_image, registry
 from wrn.aws.catalog.prices import Price
 from wrn.errors import AwsError
+from wrn.text import duration
 
 LOCAL_STORAGE = frozenset(
     (
@@ -152,8 +153,8 @@ def limits(options: DeployOptions) -> Limits:
         runtime = min(runtime, bought)
     if options.max_wait and options.max_wait < runtime:
         raise AwsError(
-            f"max_wait: {span(options.max_wait)} covers waiting and running, but the job may run for {span(runtime)}; "
-            "give at least that, or a lower --max-runtime"
+            f"max_wait: {duration(options.max_wait)} covers waiting and running, but the job may run for "
+            f"{duration(runtime)}; give at least that, or a lower --max-runtime"
         )
     wait = options.max_wait or default_wait(runtime)
     return Limits(runtime, wait if options.spot else 0, most_usd(options, runtime))
@@ -173,13 +174,6 @@ def training_minutes(options: DeployOptions) -> float:
     """The part of the limit left for training: up to 3 minutes go to starting, a twentieth to interruptions."""
     runtime = limits(options).runtime
     return round(max(runtime / 2, 0.95 * runtime - 180) / 60, 1)
-
-
-def span(seconds: float) -> str:
-    """A duration for people: `40 s`, `90 min`, `6.5 h`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.0f} min"
 
 
 def as_flag(seconds: int) -> str:

@@ -1,4 +1,4 @@
-# train | test | contract | check | bench | results: each sets up what it needs by itself, once.
+# train | test | test-unit | contract | check | bench | results: each sets up what it needs by itself, once.
 
 PYTHON ?= python3
 # Exactly this version, and first: an open range could fetch gigabytes of CUDA packages.
@@ -9,13 +9,19 @@ FLAGS ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test contract check bench results clean
+.PHONY: train test test-unit contract check bench results clean
 
 train: $(VENV)/.installed
 	$(BIN)/wrn train --recipe $(RECIPE) $(FLAGS)
 
+# A worker for each CPU; tests marked with one xdist_group share a worker, and so never run at the same time.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(FLAGS)
+	$(PYTEST) $(FLAGS)
+
+test-unit: $(VENV)/.installed-dev
+	$(PYTEST) tests/unit $(FLAGS)
 
 # What AWS's own toolkit makes of our code: its packages are many, so `make test` goes without them.
 contract: $(VENV)/.installed-contract

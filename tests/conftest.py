@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 REAL_DATA = os.environ.get("WRN_DATA_DIR")
 
-# Tiny tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost a lot.
+# Tiny tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost a lot. The
+# programs that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 # Examples are the same on every machine, and none is a failure for being slow: on a busy machine any may be.
@@ -25,12 +27,40 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
+        if getattr(config.option, "loadgroup", False) and (group := item.get_closest_marker("xdist_group")):
+            keep_group(item, group.args[0])
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if "real_data" in item.keywords and not REAL_DATA:
             item.add_marker(pytest.mark.skip(reason="needs CIFAR-100 under WRN_DATA_DIR"))
+
+
+def keep_group(item: pytest.Item, group: str) -> None:
+    """Show a test's group in its id, from which pytest-xdist takes it: 3.8 writes it where pytest 9.2 does not look."""
+    if not item.nodeid.endswith(f"@{group}"):
+        item._id = type(item._id).parse(f"{item.nodeid}@{group}")  # type: ignore[attr-defined]
+    assert item.nodeid.endswith(f"@{group}"), "its tests would run at the same time"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: one for each CPU that this process may use, and at most eight, as each imports torch."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """The user's cache folder for this process and what it starts: kernels are compiled once for all workers and runs.
+
+    Not by WRN_CACHE_DIR, which would also move decoded images there from beside their data.
+    """
+    folder = pytestconfig.rootpath / ".pytest_cache/shared"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ class Said:
 class Desk:
     """Where someone sits who uses `wrn`: a folder, an environment, a copy of the code.
 
-    The environment is made anew: nothing of whoever runs the tests is in it but PATH and HOME.
+    The environment is made anew: nothing of whoever runs the tests is in it but PATH, HOME and where caches are.
     """
 
     aws: StandIn
@@ -51,7 +51,7 @@ class Desk:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME") if name in os.environ}
         return {
             **kept,
             **self.aws.environment,

@@ -15,7 +15,7 @@ from wrn.model import WideResNet
 from wrn.training.replica import Replica
 
 processes.PATIENCE = timedelta(seconds=2)
-LATE = 5.0
+LATE = 3.5
 
 
 def main() -> None:

@@ -23,10 +23,8 @@ PLAIN = ["--mixup-alpha", "0", "--cutout", "0", "--progress", "plain"]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pictures(tmp_path: Path) -> Path:
     """Three classes, distinguished by colour, with 12 pictures each to train on and 4 to test on."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     rng = np.random.default_rng(0)
     root = tmp_path / "pictures"
     for part, count in (("train", 12), ("test", 4)):

@@ -27,7 +27,7 @@ class StandIn:
 
     work: a folder for the jobs. faults: what is to go wrong; also reachable as methods of its own name.
     grace: seconds between SIGTERM and SIGKILL. isolation: of jobs, None for the best that the machine allows.
-    program: what runs where a request names no entry point.
+    program: what runs where a request names no entry point. environment: more variables for the jobs.
     """
 
     account = ACCOUNT
@@ -40,6 +40,7 @@ class StandIn:
         grace: float = 120.0,
         isolation: Any = None,
         program: Sequence[str] = ("train",),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         _keep_policies_of_sagemaker()
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -59,6 +60,7 @@ class StandIn:
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": f"{JOB_KEY}ROLE00000000",
             "AWS_SECRET_ACCESS_KEY": "of-the-stand-in",
+            **(environment or {}),
         }
         settings = {"environment": job_environment, "grace": grace, "isolation": isolation, "program": program}
         self.training = TrainingJobs(self.url, work, self.faults, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +13,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+def _server(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Iterator[StandIn]:
     pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
     from standin import StandIn
 
     # A signal that comes before a program can take it is lost to process 1: no test shall wait 120 s for that.
-    server = StandIn(tmp_path_factory.mktemp("standin"), grace=20)
+    cache = {"XDG_CACHE_HOME": str(shared_cache)}  # else each job, in a home of its own, would compile its kernels
+    server = StandIn(tmp_path_factory.mktemp("standin"), grace=20, environment=cache)
     server.start()
     yield server
     server.close()
@@ -30,7 +32,6 @@ def aws(_server: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         monkeypatch.delenv(name, raising=False)
     for name, value in _server.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield _server
     troubles = [job.trouble for job in _server.training.jobs.values() if job.trouble]
     _server.reset()

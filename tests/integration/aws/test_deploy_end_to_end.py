@@ -65,6 +65,7 @@ def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, picture
     assert ends[0] == ends[1]
 
 
+@pytest.mark.xdist_group("processes")
 def test_two_hosts_train_together_with_the_code_that_was_sent(desk: Desk, tmp_path: Path) -> None:
     """A copy of the code that says where it runs from: not an installed package of the same name."""
     code = tmp_path / "clone"

@@ -31,6 +31,8 @@ from wrn.aws.account.policies import role_policy
 from wrn.aws.jobs.options import DeployOptions
 from wrn.aws.resources.permissions import clearing_policy
 
+pytestmark = pytest.mark.xdist_group("life")  # one worker, and so one life
+
 BUCKET = f"wrn-{StandIn.account}-us-east-1"
 OPTIONS = DeployOptions(name="any", account=StandIn.account, instance_type="ml.m5.large")
 SECRET = "hush-5f3a9c-never-to-be-seen"

@@ -192,7 +192,8 @@ def wrn(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def tiny(folder: Path, *more: str) -> list[str]:
     pictures = write_pictures(folder / "pictures")
     flags = ["--dataset", "folder", "--data-dir", pictures.name, "--depth", "10", "--widen-factor", "1"]
-    return ["deploy", "--local", *flags, "--warmup-epochs", "0", "--batch-size", "4", "--no-download", *more]
+    flags += ["--warmup-epochs", "0", "--batch-size", "4", "--no-download", "--no-cpu-kernels"]
+    return ["deploy", "--local", *flags, *more]
 
 
 def test_a_whole_job_and_its_model(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
 
-from aws_account import client, describe, keys_of, weights
+from aws_account import LOG_GROUP, client, describe, keys_of, log_lines, steps, weights
 from data_files import write_pictures
 from deployed import ROOT, TINY, Desk, folder_flags
 from standin import StandIn
@@ -34,7 +35,8 @@ def pictures(tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, pictures: tuple[str, ...]) -> None:
-    """Both create what is missing, neither creates anything twice; interruptions do not change the result."""
+    """Both create what is missing, neither creates anything twice; interruptions do not change the result. What the
+    stand-in tells of jobs that train: their steps, bills, logs and metrics."""
     flags = (*pictures, "--epochs", "60", "--checkpoint-minutes", "0")
     with ThreadPoolExecutor(2) as pool:
         spot = pool.submit(desk.deploy, "often", flags, "--spot")
@@ -52,17 +54,34 @@ def test_two_at_once_and_one_of_them_interrupted_three_times(desk: Desk, picture
         seen = job.output.count(" epoch=")
         job.wait_for_line(" epoch=", after=seen)
         desk.aws.interrupt("often")
+        assert keys_of(BUCKET, "wrn/checkpoints/often/"), "nothing was saved before the machine went"
         step = job.wait_for_line("stopped by SIGTERM after step ", after=number).partition("after step ")[2]
         job.wait_for_line(f"resumed from step {step.partition(';')[0]} ")
     job.join()
     desk.aws.job("never").join()
-    told = describe("often")
+    told, calm_told = describe("often"), describe("never")
     assert told["TrainingJobStatus"] == "Completed", job.output
-    assert [entry["Status"] for entry in told["SecondaryStatusTransitions"]].count("Interrupted") == 3
+    again = ["Starting", "Downloading", "Training", "Interrupted", "Restarting", "Downloading", "Training"]
+    assert steps("often") == [*again, *again[3:], *again[3:], "Uploading", "Completed"]
     assert (job.output.count("fresh start"), job.output.count("resumed from step")) == (1, 3)
-    assert told["BillableTimeInSeconds"] < told["TrainingTimeInSeconds"]
-    ends = [weights(describe(name)["ModelArtifacts"]["S3ModelArtifacts"]) for name in ("often", "never")]
+    assert 0 < told["BillableTimeInSeconds"] < told["TrainingTimeInSeconds"]
+    assert {entry["MetricName"]: entry["Value"] for entry in told["FinalMetricDataList"]}["epoch"] == 60
+    assert (calm_told["TrainingJobStatus"], calm_told["SecondaryStatus"]) == ("Completed", "Completed")
+    assert calm_told["BillableTimeInSeconds"] == calm_told["TrainingTimeInSeconds"] > 0
+    ends = [weights(answer["ModelArtifacts"]["S3ModelArtifacts"]) for answer in (told, calm_told)]
     assert ends[0] == ends[1]
+    logged = [line for stream in job.streams for line in log_lines(stream)]
+    assert logged == [line or " " for line in job.output.split("\n")]
+    points = client("cloudwatch").get_metric_statistics(
+        Namespace=LOG_GROUP,
+        MetricName="train_loss",
+        Dimensions=[{"Name": "TrainingJobName", "Value": "never"}],
+        StartTime=time.time() - 600,
+        EndTime=time.time() + 60,
+        Period=3600,
+        Statistics=["SampleCount"],
+    )["Datapoints"]
+    assert sum(point["SampleCount"] for point in points) == 60
 
 
 @pytest.mark.xdist_group("processes")

@@ -15,7 +15,6 @@ pytest.importorskip("moto", reason="needs moto[server], of the extra dev")
 
 from aws_account import (
     BUCKET,
-    LOG_GROUP,
     ROLE,
     WAITS,
     client,
@@ -26,54 +25,9 @@ from aws_account import (
     refused,
     shell_job,
     steps,
-    weights,
-    wrn_job,
 )
-from data_files import write_pictures
 from standin import StandIn
 from wrn.aws.account.policies import trust_policy
-
-
-def test_wrn_trains_and_an_interrupted_job_ends_with_the_same_weights(account: StandIn, tmp_path: Path) -> None:
-    for path in write_pictures(tmp_path, each=6).rglob("*.png"):
-        client("s3").upload_file(str(path), BUCKET, f"pictures/{path.relative_to(tmp_path).as_posix()}")
-    create(wrn_job("interrupted", {"spot": True}, epochs=60))
-    create(wrn_job("whole", {}, epochs=60))
-    job = account.job("interrupted")
-    job.wait_for_line(" epoch=2 ")
-    account.interrupt("interrupted")
-    assert keys("wrn/checkpoints/interrupted/"), "nothing was saved before the machine went"
-    told = job.wait_for_line("stopped by SIGTERM after step ")
-    step = told.partition("after step ")[2].partition(";")[0]
-    job.join()
-    assert job.status == "Completed", job.output
-    assert f"resumed from step {step} " in job.output
-    assert job.output.count("fresh start") == 1
-    between = ["Starting", "Downloading", "Training", "Interrupted", "Restarting", "Downloading", "Training"]
-    assert steps("interrupted") == [*between, "Uploading", "Completed"]
-    seen = describe("interrupted")
-    assert 0 < seen["BillableTimeInSeconds"] < seen["TrainingTimeInSeconds"]
-    assert {entry["MetricName"]: entry["Value"] for entry in seen["FinalMetricDataList"]}["epoch"] == 60
-
-    account.job("whole").join()
-    whole = describe("whole")
-    assert (whole["TrainingJobStatus"], whole["SecondaryStatus"]) == ("Completed", "Completed")
-    assert whole["BillableTimeInSeconds"] == whole["TrainingTimeInSeconds"] > 0
-    ends = [weights(answer["ModelArtifacts"]["S3ModelArtifacts"]) for answer in (seen, whole)]
-    assert ends[0] == ends[1]
-    streams = client("logs").describe_log_streams(logGroupName=LOG_GROUP, logStreamNamePrefix="interrupted/algo-1-")
-    first, second = [stream["logStreamName"] for stream in streams["logStreams"]]
-    assert log_lines(first) + log_lines(second) == [line or " " for line in job.output.split("\n")]
-    points = client("cloudwatch").get_metric_statistics(
-        Namespace=LOG_GROUP,
-        MetricName="train_loss",
-        Dimensions=[{"Name": "TrainingJobName", "Value": "whole"}],
-        StartTime=time.time() - 600,
-        EndTime=time.time() + 60,
-        Period=3600,
-        Statistics=["SampleCount"],
-    )["Datapoints"]
-    assert sum(point["SampleCount"] for point in points) == 60
 
 
 @pytest.mark.skipif(shutil.which("aws") is None, reason="needs the aws command")

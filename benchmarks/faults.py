@@ -153,10 +153,12 @@ def start(progress: Progress, path: Path, flags: list[str]) -> subprocess.Popen[
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def kill_in(phase: str, process: subprocess.Popen[str], progress: Progress, draws: random.Random) -> float | None:
+def kill_in(
+    phase: str, process: subprocess.Popen[str], progress: Progress, draws: random.Random, stepping_s: float
+) -> float | None:
     """Send SIGKILL while the run is in that phase; returns the time, or None if the run ended first."""
     worked = 0.0
-    enough = draws.uniform(0.0, 4.0) if phase == "stepping" else 0.0
+    enough = draws.uniform(0.0, stepping_s) if phase == "stepping" else 0.0
     while process.poll() is None:
         before, now = time.monotonic(), progress.phase
         if now == phase and worked >= enough:
@@ -204,9 +206,12 @@ def differing(one: bytes, other: bytes) -> int:
 
 
 def inject_kills(
-    folder: Path, data_dir: Path, dataset: str, kills: int, interval_s: float, images: int
+    folder: Path, data_dir: Path, dataset: str, kills: int, interval_s: float, images: int, stepping_s: float = 4.0
 ) -> dict[str, Any]:
-    """Train once undisturbed and once with this many kills; returns the figures."""
+    """Train once undisturbed and once with this many kills; returns the figures.
+
+    stepping_s: a process that is killed between steps has taken steps for at most this long.
+    """
     draws = random.Random(0)
     path, run = folder / "progress", folder / "killed"
     progress = Progress(path)
@@ -225,7 +230,7 @@ def inject_kills(
         phase = draws.choice((*PHASES, "stepping", "stepping"))
         process = start(progress, path, flags_of(run, data_dir, dataset, interval_s, images))
         starts += 1
-        moment = kill_in(phase, process, progress, draws) if len(struck) < kills else None
+        moment = kill_in(phase, process, progress, draws, stepping_s) if len(struck) < kills else None
         output, _ = process.communicate()
         at = resumed_at(output)
         if None not in (at, expected) and at != expected:

@@ -10,9 +10,9 @@ from data_files import write_pictures
 from faults import inject_kills
 
 
-def check(folder: Path, data_dir: Path, dataset: str, kills: int, images: int) -> None:
+def check(folder: Path, data_dir: Path, dataset: str, kills: int, images: int, stepping_s: float = 4.0) -> None:
     interval = 0.4
-    result = inject_kills(folder, data_dir, dataset, kills, interval, images)
+    result = inject_kills(folder, data_dir, dataset, kills, interval, images, stepping_s)
     assert len(result["kills"]) == kills
     assert result["bytes_differing"] == 0
     assert not result["history_differs"]
@@ -25,7 +25,7 @@ def check(folder: Path, data_dir: Path, dataset: str, kills: int, images: int) -
 
 def test_six_kills(tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", ("a", "b", "c"), each=100)
-    check(tmp_path, pictures, "folder", kills=6, images=0)
+    check(tmp_path, pictures, "folder", kills=6, images=0, stepping_s=1.5)
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_an_older_boto3(faults: Faults, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_those_behind_hundreds_of_others_go_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from wrn.aws.jobs.job import job as listing
+    from wrn.aws.jobs import job as listing
 
     monkeypatch.setattr(listing, "NEWEST", 1)
     assert main(["teardown", "--records", "--dry-run", "--json", *HERE]) == 0

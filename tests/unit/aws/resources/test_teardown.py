@@ -357,7 +357,7 @@ def test_a_question_shows_what_it_is_about(capsys: pytest.CaptureFixture[str], m
 
 
 def test_a_running_job_behind_hundreds_of_others_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wrn.aws.jobs.job import job as jobs
+    from wrn.aws.jobs import job as jobs
 
     for number in range(3):
         make_job(f"newer-{number}", "theirs", ours=False)

@@ -15,6 +15,10 @@ from botocore.exceptions import ClientError
 
 from standin import StandIn
 from wrn.aws.account.policies import trust_policy
+from wrn.aws.jobs.options import DeployOptions
+from wrn.aws.jobs.request import code_prefix, training_job
+from wrn.aws.s3.code_archive import build_bundle
+from wrn.config.layers import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 BUCKET, ROLE = "wrn-try", "wrn-training"
@@ -82,6 +86,25 @@ def refused(action: Any, **request: Any) -> tuple[str, str]:
     with pytest.raises(ClientError) as caught:
         action(**request)
     return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
+
+
+def wrn_job(name: str, options: dict[str, Any], **flags: Any) -> dict[str, Any]:
+    """The real request for a tiny network on a few pictures, its code and data in the bucket."""
+    bundle = build_bundle(ROOT)
+    where = DeployOptions(
+        name=name,
+        account=StandIn.account,
+        bucket=BUCKET,
+        instance_type="ml.m5.large",
+        code_name=bundle.name,
+        data_uri=f"s3://{BUCKET}/pictures/",
+        max_runtime=120,
+        **options,
+    )
+    client("s3").put_object(Bucket=BUCKET, Key=code_prefix(where).split("/", 3)[3] + bundle.name, Body=bundle.content)
+    small = {"dataset": "folder", "depth": 10, "widen_factor": 1, "batch_size": 4, "warmup_epochs": 0, "device": "cpu"}
+    config = resolve(None, {**small, "epochs": 30, "progress": "plain", "dropout": 0.1, **flags}).config
+    return training_job(config, resolve(None, {}).config, "standard", where)
 
 
 def weights(uri: str) -> bytes:

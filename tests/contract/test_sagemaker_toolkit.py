@@ -27,18 +27,22 @@ from standin import StandIn
 from standin.job import TrainingJob
 from wrn.aws.local.sandbox import best_isolation
 
+pytestmark = pytest.mark.xdist_group("processes")
+
 PYTORCH = "sagemaker_pytorch_container.training:main"
 """What AWS's PyTorch images set as SAGEMAKER_TRAINING_MODULE."""
 
 
 @pytest.fixture
-def aws(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+def aws(
+    request: pytest.FixtureRequest, tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StandIn]:
     """With /opt/ml in its place where the machine allows it, unless another isolation is asked for."""
-    server = StandIn(tmp_path / "jobs", isolation=getattr(request, "param", best_isolation()), grace=20)
+    isolation, cache = getattr(request, "param", best_isolation()), {"XDG_CACHE_HOME": str(shared_cache)}
+    server = StandIn(tmp_path / "jobs", isolation=isolation, grace=20, environment=cache)
     server.start()
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     furnish(server.account)
     for path in write_pictures(tmp_path / "pictures", each=4).rglob("*.png"):
         client("s3").upload_file(str(path), BUCKET, f"pictures/{path.relative_to(tmp_path / 'pictures').as_posix()}")

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def keep_group(item: pytest.Item, group: str) -> None:
     """Show a test's group in its id, from which pytest-xdist takes it: 3.8 writes it where pytest 9.2 does not look."""
     if not item.nodeid.endswith(f"@{group}"):
-        item._id = type(item._id).parse(f"{item.nodeid}@{group}")  # type: ignore[attr-defined]
+        item._id = type(item._id).parse(f"{item.nodeid}@{group}")
     assert item.nodeid.endswith(f"@{group}"), "its tests would run at the same time"
 
 

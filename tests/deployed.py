@@ -87,7 +87,7 @@ def said(process: subprocess.Popen[str], code: int = 0) -> Said:
         out, err = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == code, f"{process.args}: {process.returncode}\n{out}\n{err}"
+    assert process.returncode == code, f"{process.args!r}: {process.returncode}\n{out}\n{err}"
     return Said(process.returncode, out, err)
 
 

@@ -78,7 +78,7 @@ class Faults:
         if isinstance(fault, BaseException):
             raise fault
         if isinstance(fault, dict):
-            return AWSResponse(request.url, 200, {}, _Body(json.dumps(fault).encode()))  # type: ignore[arg-type]
+            return AWSResponse(request.url, 200, {}, _Body(json.dumps(fault).encode()))
         return refusal(request, *fault)
 
     def _instead(self, request: Any, operation: str) -> AWSResponse | None:
@@ -103,7 +103,7 @@ class Faults:
             return refusal(request, 400, "ResourceInUse", "Training job names must be unique")
         else:
             return None
-        return AWSResponse(request.url, 200, {}, _Body(json.dumps(found).encode()))  # type: ignore[arg-type]
+        return AWSResponse(request.url, 200, {}, _Body(json.dumps(found).encode()))
 
     def _delete(self, request: Any) -> AWSResponse:
         """The record of a job, as AWS's service model says: those alone that are over and keep no machines."""
@@ -117,7 +117,7 @@ class Faults:
         if jobs[name].training_job_status in ("InProgress", "Stopping") or warm.get("Status") == "Available":
             return refusal(request, 400, "ResourceInUse", "Resource being accessed is in use.")
         del jobs[name]
-        return AWSResponse(request.url, 200, {}, _Body(b"{}"))  # type: ignore[arg-type]
+        return AWSResponse(request.url, 200, {}, _Body(b"{}"))
 
 
 def refusal(request: Any, status: int, code: str, message: str) -> AWSResponse:
@@ -128,7 +128,7 @@ def refusal(request: Any, status: int, code: str, message: str) -> AWSResponse:
         if b"x-www-form-urlencoded" not in bytes(request.headers.get("Content-Type", b"")):
             text = json.dumps({"__type": code, "message": message})
     content = b"" if request.method == "HEAD" else text.encode()
-    return AWSResponse(request.url, status, {}, _Body(content))  # type: ignore[arg-type]
+    return AWSResponse(request.url, status, {}, _Body(content))
 
 
 _read = JSONFileLoader.load_file

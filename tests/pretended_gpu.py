@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, library
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-ATEN = library.Library("aten", "IMPL")
+ATEN = library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
 GUARD = """
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 using Guard = c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA>;
@@ -40,7 +40,7 @@ def load_guard() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, guard = Path(folder, "guard.cpp"), Path(folder, "guard.so")
         source.write_text(GUARD, encoding="utf-8")
-        words = [compiler, "-std=c++20", "-shared", "-fPIC", f"-I{home / 'include'}", source, "-o", guard]
+        words = [compiler, "-std=c++20", "-shared", "-fPIC", f"-I{home / 'include'}", str(source), "-o", str(guard)]
         subprocess.run([*words, f"-L{home / 'lib'}", "-lc10"], check=True, capture_output=True)
         ctypes.CDLL(str(guard))
 
@@ -78,19 +78,21 @@ def pretend() -> None:
         setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     torch.cuda.Stream = Stream  # type: ignore[assignment,misc]
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
-    torch.Tensor.pin_memory = lambda self, *_: self  # type: ignore[assignment,method-assign]
+    torch.Tensor.pin_memory = lambda self, *_: self  # type: ignore[method-assign]
     torch.Tensor.record_stream = lambda self, _: None  # type: ignore[assignment,method-assign]
-    ATEN.impl("_fused_sgd_", lambda *_, **__: None, "Meta")
+    ATEN.impl("_fused_sgd_", lambda *_, **__: None, "Meta")  # type: ignore[no-untyped-call]
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     FakeTensorMode.__deepcopy__ = lambda self, _: self  # type: ignore[attr-defined]
 
-    def build(config: Any, dataset: Any, device: torch.device, real: Any = workload.build_model) -> Any:
+    real = vars(workload)["build_model"]
+
+    def build(config: Any, dataset: Any, device: torch.device) -> Any:
         with unset_fake_temporarily():
             model = real(config, dataset, torch.device("cpu"))
         return model.to(device)
 
-    workload.build_model = build
-    workload.wait_for = lambda device: None
+    vars(workload)["build_model"] = build
+    vars(workload)["wait_for"] = lambda device: None
 
 
 def take_steps(keys: dict[str, Any]) -> None:
@@ -141,7 +143,7 @@ def main(variants: dict[str, dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent / "unit/training"))
-    from test_no_waiting import VARIANTS
+    from test_no_waiting import VARIANTS  # type: ignore[import-not-found]
 
     half = {"amp_dtype": "fp16"}
     main(VARIANTS | {"half": half, "half, muon": {**half, "optimizer": "muon"}, "single": {"amp": False}})

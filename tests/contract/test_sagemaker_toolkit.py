@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def aws(
     server.close()
 
 
-def run(aws: StandIn, name: str, hosts: int = 1, **hyperparameters: str) -> TrainingJob:
+def run(aws: StandIn, name: str, hosts: int = 1, **hyperparameters: Any) -> TrainingJob:
     """The job as a tuning job would start it: no entry point, no channel with the code. By default with the archive
     that `wrn deploy` sends."""
     request = wrn_job(name, {"instance_count": hosts}, epochs=2)
@@ -116,7 +117,10 @@ def test_an_archive_of_src_alone(command: str, aws: StandIn, tmp_path: Path) -> 
         file.write('print("code:", __file__, flush=True)\n')
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
     client("s3").upload_file(str(tmp_path / "sourcedir.tar.gz"), BUCKET, "mine/sourcedir.tar.gz")
-    where = {"sagemaker_program": "train.py", "sagemaker_submit_directory": f"s3://{BUCKET}/mine/sourcedir.tar.gz"}
+    where: dict[str, Any] = {
+        "sagemaker_program": "train.py",
+        "sagemaker_submit_directory": f"s3://{BUCKET}/mine/sourcedir.tar.gz",
+    }
     job = run(aws, "alone", recipe="mine", **where)
     assert job.status == "Completed", f"{job.reason}\n{job.output}"
     assert "Installing dependencies from requirements.txt" in job.output

@@ -62,8 +62,8 @@ def main() -> None:
     out, variants = Path(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
     # This compares how compiled steps and several processes work together, not the compiler's code.
-    torch.compile = functools.partial(torch.compile, backend="eager")  # type: ignore[assignment]
-    parts.open_dataset = lambda *arguments, **named: tiny_dataset()  # type: ignore[assignment]
+    torch.compile = functools.partial(torch.compile, backend="eager")
+    parts.open_dataset = lambda *arguments, **named: tiny_dataset()  # type: ignore[attr-defined]
     WideResNet.train = freeze_bn  # type: ignore[method-assign,assignment]
     processes = join(place(), torch.device("cpu"))
     facts: dict[str, dict[str, Any]] = {}

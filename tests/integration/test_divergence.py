@@ -47,7 +47,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_save
     def spoilt(self: TrainStep, step: int, batch: Batch) -> None:
         gradients(self, step, batch)
         if step == bad:
-            self._parameters[0].grad[0, 0, 0, 0] = torch.inf  # type: ignore[union-attr]
+            self._parameters[0].grad[0, 0, 0, 0] = torch.inf  # type: ignore[index]
 
     monkeypatch.setattr(TrainStep, "_gradients", spoilt)
     with pytest.raises(TrainingError, match=f"loss or its gradient was not finite at step {bad}"):

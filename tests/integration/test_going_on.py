@@ -7,6 +7,7 @@ import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -220,7 +221,11 @@ def test_the_first_of_several_processes_reports_all_images_and_allows_for_delays
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first of two processes; the other never joins."""
-    processes, told, delays, taken = Processes(), [], [], []
+    processes = Processes()
+    told: list[int] = []
+    delays: list[int] = []
+    taken: list[Any] = []
+    trainer: Trainer
     processes.place = Place(rank=0, world_size=2)
     monkeypatch.setattr(processes, "expect_delay", lambda: delays.append(trainer._step))
     monkeypatch.setattr(processes, "broadcast_from_first", taken.append)

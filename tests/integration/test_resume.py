@@ -153,7 +153,7 @@ def test_a_checkpoint_written_late_is_of_its_own_step(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a busy machine the writer may start when the run is epochs ahead; a kill may leave only that checkpoint."""
-    keys = {"epochs": 6, "val_fraction": 0.2, "checkpoint_epochs": 0, "keep": 9}
+    keys: dict[str, Any] = {"epochs": 6, "val_fraction": 0.2, "checkpoint_epochs": 0, "keep": 9}
     whole, history = run_through(tmp_path / "whole", **keys)
     recorder = Recorder()
     trainer, paths = ready(tiny_config(tmp_path / "cut", **keys), recorder)
@@ -195,7 +195,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
 def test_the_rate_of_every_step_is_the_schedule_s(tmp_path: Path) -> None:
     recorder = Recorder()
     trainer, _ = ready(tiny_config(tmp_path, lr=0.4), recorder)
-    seen = []
+    seen: list[float] = []
     optimizer = trainer._train_step._optimizers.all[0]
     optimizer.register_step_pre_hook(lambda o, a, k: seen.extend(g["lr"] for g in o.param_groups))
     trainer.run(recorder.stop)
@@ -232,7 +232,7 @@ def test_the_best_weights_are_those_of_the_checkpoint(tmp_path: Path, monkeypatc
 
 def test_selection_never_sees_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With other images and wrong labels there, everything that is chosen and trained stays the same."""
-    keys = {"val_fraction": 0.2, "patience": 1}
+    keys: dict[str, Any] = {"val_fraction": 0.2, "patience": 1}
     trainer, history = run_through(tmp_path / "true", **keys)
     true = tiny_dataset()
     wrong = Split(255 - true.test.images, (true.test.labels + 1) % 5)
@@ -254,7 +254,7 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_a_budget_chooses_epochs_that_can_be_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run equals one with the chosen number of epochs, and resuming does not choose again."""
     monkeypatch.setattr("wrn.training.budget.TIMED_SECONDS", 0.05)
-    keys = {"resolutions": "16:0.5 32:0.5", "checkpoint_epochs": 1}
+    keys: dict[str, Any] = {"resolutions": "16:0.5 32:0.5", "checkpoint_epochs": 1}
     recorder = Recorder(stop_after=2)
     trainer, _ = ready(tiny_config(tmp_path / "budget", budget_minutes=0.03, **keys), recorder)
     epochs = trainer.config.epochs

@@ -94,7 +94,7 @@ class TrainingJob:
 
     @property
     def machine(self) -> Mapping[str, Any]:
-        return self.request["ResourceConfig"]  # type: ignore[no-any-return]
+        return self.request["ResourceConfig"]
 
     @property
     def billable_seconds(self) -> int:

@@ -111,7 +111,7 @@ class StandIn:
 
     def _serve(self, environ: Environ, start_response: Answer) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith("/moto-api"):
-            return self._moto(environ, start_response)  # type: ignore[no-any-return]
+            return self._moto(environ, start_response)
         call = identify(environ)
         try:
             self.faults.arrives(call, environ)
@@ -134,7 +134,7 @@ class StandIn:
     def _pass_on(self, call: Call, environ: Environ, start_response: Answer) -> Iterable[bytes]:
         """To moto. Left alone, what it lacks becomes a fault of the server, which clients try again and again."""
         try:
-            return self._moto(environ, start_response)  # type: ignore[no-any-return]
+            return self._moto(environ, start_response)
         except NotImplementedError:
             raise AwsFault("NotImplemented", f"{call} is in neither moto nor the stand-in", 501) from None
 
@@ -144,9 +144,9 @@ def _keep_policies_of_sagemaker() -> None:
     os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
     from moto.iam import models
 
-    known = json.loads(models.aws_managed_policies_data)
+    known = json.loads(models.aws_managed_policies_data)  # type: ignore[attr-defined]
     few = {name: policy for name, policy in known.items() if name.startswith("AmazonSageMaker")}
-    models.aws_managed_policies_data = json.dumps(few)
+    models.aws_managed_policies_data = json.dumps(few)  # type: ignore[attr-defined]
 
 
 def _allow_conditional_denials() -> Callable[[], None]:

@@ -139,7 +139,8 @@ def test_the_configuration_needs_no_torch() -> None:
 
 def named_files(text: str) -> set[str]:
     """The paths that the map names, below src/wrn: an indented line belongs to the folder above it."""
-    found, folders = set(), []
+    found: set[str] = set()
+    folders: list[str] = []
     for line in text.split("```")[1].splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
         names = re.match(r"(?:[\w/]+(?:\.\w+|/)(?:, )?)+", line.strip())

@@ -30,7 +30,12 @@ def test_the_experiments_say_what_the_records_say() -> None:
 
 def test_accuracies_of_other_data_do_not_stand_under_the_heading_of_cifar100() -> None:
     scores = {"dataset": "synthetic", "split": "test", "images": 10_000, "top1": 0.9, "top5": 0.99}
-    record = {"benchmark": "accuracy", "config": {"processes": 1}, "recipe": "quickstart", "network": "WRN-16-2"}
+    record: dict[str, Any] = {
+        "benchmark": "accuracy",
+        "config": {"processes": 1},
+        "recipe": "quickstart",
+        "network": "WRN-16-2",
+    }
     record |= {"epochs": 16, "seed": 0, "training_seconds": 60, "metrics": scores, "environment": ENVIRONMENT}
     with pytest.raises(ValueError, match=r"whole test split: a\.json"):
         results_table.accuracy_rows({"a.json": record})

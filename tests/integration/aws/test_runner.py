@@ -308,7 +308,7 @@ def test_wrn_tells_why_it_failed(bench: Bench) -> None:
     bundle = build_bundle(ROOT)
     source = {"S3DataSource": {"S3Uri": "s3://bucket/code/"}}
     run._request["InputDataConfig"] = [{"ChannelName": "code", "DataSource": source}]  # type: ignore[index]
-    run._fill = lambda uri, folder: (folder / bundle.name).write_bytes(bundle.content)  # type: ignore[assignment,return-value]
+    run._fill = lambda uri, folder: (folder / bundle.name).write_bytes(bundle.content)  # type: ignore[assignment]
     outcome = run.run()
     assert outcome.exit_code == 2, bench.lines
     assert outcome.reason.startswith("AlgorithmError: ConfigError: depth (flag): ")
@@ -326,6 +326,6 @@ def test_places_and_modes_that_are_not_to_be_had(tmp_path: Path) -> None:
         bench.job("true")
     bench = Bench(tmp_path, "folders")
     run = bench.job("true")
-    run._request["AlgorithmSpecification"]["TrainingInputMode"] = "Pipe"  # type: ignore[index]
+    run._request["AlgorithmSpecification"]["TrainingInputMode"] = "Pipe"
     with pytest.raises(AwsError, match="use the input mode File"):
         run.run()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from wrn.aws import installed
 from wrn.aws.installed import missing, numbers
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,8 +33,8 @@ def test_what_this_project_needs_is_here() -> None:
     ],
 )
 def test_a_line(line: str, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = installed.metadata.version
-    monkeypatch.setattr(installed.metadata, "version", lambda name: "1.10.post1+x" if name == "some" else real(name))
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "1.10.post1+x" if name == "some" else real(name))
     assert (missing(f"# first\n\n{line}\n") == []) is there
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from compiling import COMPILING
 from wrn.bench.operations import kind_of, shares, shares_of_operations
@@ -47,21 +47,21 @@ OPTIMIZER = Event("Optimizer.step#SGD.step")
     ],
 )
 def test_the_kind_of_an_operation(event: Event, kind: str) -> None:
-    assert kind_of(event) == kind
+    assert kind_of(event) == kind  # type: ignore[arg-type]
 
 
 def test_nested_operations_count_once() -> None:
     outer = Event("aten::conv2d", None, 1.0, 0.0)
     events = [outer, Event("aten::mkldnn_convolution", outer, 5.0, 30.0), Event("aten::copy_", None, 2.0, 10.0)]
-    assert shares(events, on_gpu=False) == {"convolutions": 6 / 8, "casts and copies": 2 / 8}
-    assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}
+    assert shares(events, on_gpu=False) == {"convolutions": 6 / 8, "casts and copies": 2 / 8}  # type: ignore[arg-type]
+    assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}  # type: ignore[arg-type]
     assert shares([], on_gpu=False) == {}
 
 
 def test_a_kernel_counts_only_with_the_operation_that_launched_it() -> None:
     kernel = Event("sm90_xmma_fprop", None, 0.0, 30.0, DeviceType.CUDA)
     events = [Event("aten::cudnn_convolution", None, 5.0, 30.0), kernel, Event("aten::copy_", None, 2.0, 10.0)]
-    assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}
+    assert shares(events, on_gpu=True) == {"convolutions": 0.75, "casts and copies": 0.25}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cpu_kernels", [False, True])

@@ -33,7 +33,7 @@ def test_repeated_phases_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("wrn.bench.timing.time.perf_counter", lambda: now[0])
     return now
 
 

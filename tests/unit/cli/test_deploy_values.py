@@ -14,7 +14,7 @@ from wrn.aws.account.notifications import read_target
 from wrn.aws.jobs.capacity import read_fallback
 from wrn.cli.deploy_flags import account, dollars, duration, minutes, moments, network, read_tags, region, whole
 
-READERS = {
+READERS: dict[Callable[[str], Any], Callable[[Any], Any]] = {
     duration: lambda seconds: 0 <= seconds < math.inf,
     minutes: lambda seconds: 0 <= seconds < math.inf,
     moments: all,

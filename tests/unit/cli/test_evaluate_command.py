@@ -14,7 +14,6 @@ from data_files import write_pictures
 from tiny import tiny_dataset
 from wrn.cli import main
 from wrn.cli.evaluate import difference
-from wrn.data import locate
 from wrn.data.download import ARCHIVES
 from wrn.model import ModelInfo, WideResNet, load_model, save_model
 
@@ -63,7 +62,7 @@ def test_data_of_another_name(
 def test_no_data(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Other data would do for training, but not to score a model on."""
     nowhere = replace(ARCHIVES["cifar100"], urls=("http://127.0.0.1:9/x",))
-    monkeypatch.setitem(locate.ARCHIVES, "cifar100", nowhere)
+    monkeypatch.setitem(ARCHIVES, "cifar100", nowhere)
     assert evaluate("--dataset", "cifar100") == 2
     assert capsys.readouterr().err.endswith("; copy the archive into a folder yourself and give that as --data-dir\n")
     assert main(["train", "--dataset", "cifar100", "--device", "cpu"]) == 2

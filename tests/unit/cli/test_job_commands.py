@@ -62,7 +62,7 @@ def test_logs_before_the_first_line(account: None, capsys: pytest.CaptureFixture
 def test_following_to_the_end(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
     job.training_time_in_seconds, job.billable_time_in_seconds = 300, 90
     job.enable_managed_spot_training = True
-    assert logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=5.0, settle=0) == 0
+    assert logs_command.follow_job(Session(), "wrn-a", ceiling=5.0, settle=0) == 0
     told = capsys.readouterr()
     assert told.out.splitlines() == LINES
     assert told.err.splitlines()[-5:] == [
@@ -72,12 +72,12 @@ def test_following_to_the_end(job: Any, capsys: pytest.CaptureFixture[str]) -> N
         "spot saved 70% of the cost, with 0 interruptions",
         "next: wrn fetch wrn-a --output-dir runs/wrn-a",
     ]
-    assert logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=None, json_lines=True, settle=0) == 0
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert told[-1]["type"] == "end"
-    assert told[-1]["billable_seconds"] == 90
-    assert told[-1]["spot_savings"] == pytest.approx(0.7)
-    assert {entry["type"] for entry in told} == {"line", "phase", "epoch", "end"}
+    assert logs_command.follow_job(Session(), "wrn-a", ceiling=None, json_lines=True, settle=0) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["type"] == "end"
+    assert lines[-1]["billable_seconds"] == 90
+    assert lines[-1]["spot_savings"] == pytest.approx(0.7)
+    assert {entry["type"] for entry in lines} == {"line", "phase", "epoch", "end"}
 
 
 def test_following_a_job_that_fails(job: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,14 +85,14 @@ def test_following_a_job_that_fails(job: Any, capsys: pytest.CaptureFixture[str]
     job.failure_reason = "AlgorithmError: DataError: there is no such file, exit code: 2"
     job.billable_time_in_seconds = 90
     with pytest.raises(AwsError) as caught:
-        logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=5.0, settle=0)
+        logs_command.follow_job(Session(), "wrn-a", ceiling=5.0, settle=0)
     reason, advice, bill, then = str(caught.value).split("\n")
     assert reason == "wrn-a: failed: AlgorithmError: DataError: there is no such file, exit code: 2"
     assert "change what its message names" in advice
     assert bill.startswith("billed: 2 min; $0.04 of at most $5.00")
     assert then == "next: wrn deploy again, with that changed"
     set_state(job, "Stopped", "MaxRuntimeExceeded")
-    assert logs_command.follow_job(logs_command.Session(), "wrn-a", ceiling=None, settle=0) == 3
+    assert logs_command.follow_job(Session(), "wrn-a", ceiling=None, settle=0) == 3
     assert "next: wrn resume wrn-a" in capsys.readouterr().err
 
 
@@ -230,9 +230,9 @@ def test_resume_starts_a_job_from_the_old_ones_checkpoints(job: Any, capsys: pyt
     assert {"Key": "wrn-user", "Value": "moto"} in tags, "who resumes it"
     client("s3").put_object(Bucket=BUCKET, Key="wrn/checkpoints/wrn-a/step-1", Body=b"x")
     assert main(["resume", "wrn-a", "--json", "--yes"]) == 0
-    told = capsys.readouterr()
-    assert json.loads(told.out)["job"] == "wrn-a-r3"
-    assert "it resumes from" in told.err
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["job"] == "wrn-a-r3"
+    assert "it resumes from" in shown.err
     assert main(["resume", "wrn-a", "--instance-type", "ml.g5.xlarg"]) == 2
     assert main(["resume", "wrn-a"]) == 2
     assert "no terminal to confirm on" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -140,11 +140,11 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
         high = bounds.get("le", bounds.get("lt", 10**9))
         if field.annotation is int:
             return st.sampled_from([low, low + 1, high - ("lt" in bounds)]) | st.integers(low, high - ("lt" in bounds))
-        edges = {"exclude_min": "gt" in bounds, "exclude_max": "lt" in bounds}
+        edges: dict[str, Any] = {"exclude_min": "gt" in bounds, "exclude_max": "lt" in bounds}
         near = [low, math.nextafter(low, high), math.nextafter(high, low), high]
         return st.floats(low, high, **edges) | st.sampled_from(near[edges["exclude_min"] : 4 - edges["exclude_max"]])
     if "Literal" in str(field.annotation):
-        return st.sampled_from(field.annotation.__args__)
+        return st.sampled_from(get_args(field.annotation))
     return st.just("somewhere")
 
 

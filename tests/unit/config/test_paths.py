@@ -20,7 +20,7 @@ def test_at_home_everything_is_in_the_run_directory() -> None:
     assert paths.history == Path("out/history.jsonl")
 
 
-def test_a_new_run_directory_is_new(tmp_path: Path, monkeypatch) -> None:
+def test_a_new_run_directory_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = new_run_dir("r")
     first.mkdir(parents=True)

@@ -13,6 +13,7 @@ import torch
 from data_files import COARSE, FINE, accept_stand_ins, archive_bytes, members, pixels, write_archive, write_folder
 from wrn.data import cifar
 from wrn.data.cifar import FORMS, find_cifar
+from wrn.data.dataset import Dataset
 from wrn.errors import DataError
 
 CIFAR100 = ("cifar-100-python", "cifar-100-binary")
@@ -24,7 +25,7 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     accept_stand_ins(monkeypatch)
 
 
-def load(dataset: str, directory: Path) -> cifar.Dataset:
+def load(dataset: str, directory: Path) -> Dataset:
     found = find_cifar(dataset, directory)
     assert found is not None
     return found.load()

@@ -123,7 +123,8 @@ def test_reading_large_images_in_threads_restores_the_warning_filters(
 ) -> None:
     write_pictures(tmp_path, each=1)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # each has 600
-    really, lock, both, arrived = Image.open, threading.Lock(), threading.Barrier(2, timeout=30), []
+    really, lock, both = Image.open, threading.Lock(), threading.Barrier(2, timeout=30)
+    arrived: list[Any] = []
 
     def overlapping(*arguments: Any, **keys: Any) -> Any:
         """The first two start together, and the first ends first."""

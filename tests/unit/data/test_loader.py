@@ -121,9 +121,10 @@ def test_a_batch_is_made_on_its_own_stream_before_the_previous_step(
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("user"))
     monkeypatch.setattr(torch.cuda, "stream", entered)
     batches: Any = (FakeBatch(number) for number in range(2))
-    for batch in _made_ahead(batches, Stream("side")):  # type: ignore[arg-type]
+    side: Any = Stream("side")
+    for batch in _made_ahead(batches, side):
         assert current == ["user"]
-        events.append(f"step {batch.number}")
+        events.append(f"step {batch.number}")  # type: ignore[attr-defined]
     assert events == [
         "side waits for user",
         "batch 0 made on side",
@@ -146,7 +147,7 @@ def test_batches_made_while_a_gpu_is_busy_are_the_same() -> None:
     )
     sums = []
     for batch in there.batches(0, 15):
-        torch.cuda._sleep(20_000_000)  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(20_000_000)
         sums.append((batch.images.double().sum(), batch.labels.sum()))
     for step, (images, labels) in enumerate(sums):
         batch = here.batch(step)
@@ -158,7 +159,7 @@ def test_batches_made_while_a_gpu_is_busy_are_the_same() -> None:
 @pytest.mark.parametrize("policy", ["none", "randaugment", "trivialaugment"])
 def test_batches_on_a_gpu_equal_those_on_a_cpu(policy: str) -> None:
     """Crop, mirror and policies are equal to the byte; floating-point results up to rounding."""
-    options = augmentation(augment=policy, cutout=8, mixup_alpha=0.2, cutmix_alpha=1.0)  # type: ignore[arg-type]
+    options = augmentation(augment=policy, cutout=8, mixup_alpha=0.2, cutmix_alpha=1.0)
     here = make(options, batch_size=32)
     there = DeviceLoader(here._split, 32, here._pipeline, device=torch.device("cuda"), seed=3)
     for step in range(3):

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from wrn.data.pictures import UnreadableFile, read_image, read_picture, read_pic
 from wrn.errors import DataError
 
 
-def save(path: Path, array: np.ndarray, mode: str | None = None, **keys: object) -> Path:
+def save(path: Path, array: np.ndarray, mode: str | None = None, **keys: Any) -> Path:
     image = Image.fromarray(array)
     (image.convert(mode) if mode else image).save(path, **keys)
     return path
@@ -193,7 +194,7 @@ def test_progress_is_told_every_few_seconds(tmp_path: Path, monkeypatch: pytest.
     assert len(read_pictures(paths, lines.append)) == 30
     assert lines == [], "it did not take long"
     clock = iter(np.arange(0.0, 1000.0, 1.0).tolist())  # a second for each image
-    monkeypatch.setattr(pictures.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("wrn.data.pictures.time.monotonic", lambda: next(clock))
     read_pictures(paths, lines.append)
     done = [int(re.fullmatch(r"decoded (\d+) of 30 images", line)[1]) for line in lines]  # type: ignore[index]
     assert done[0] <= 3

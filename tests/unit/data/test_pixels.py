@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_a_transparent_level_of_16_bits() -> None:
         ("LAB", (255, 128, 128), "TIFF", (255, 255, 255)),
     ],
 )
-def test_modes(mode: str, colour: object, kind: str, expected: tuple[int, ...]) -> None:
+def test_modes(mode: str, colour: Any, kind: str, expected: tuple[int, ...]) -> None:
     pixel = read_image(
         content(Image.new(mode, (16, 16), colour), kind, **({"lossless": True} if kind == "WEBP" else {}))
     )
@@ -160,7 +161,8 @@ def test_every_orientation(kind: str, orientation: int) -> None:
     image = Image.fromarray(pixels)
     tags = Image.Exif()
     tags[0x0112] = orientation
-    keys = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}.get(kind, {})
+    more: dict[str, dict[str, Any]] = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}
+    keys = more.get(kind, {})
     found = read_image(content(image, kind, exif=tags, **keys))
     method = TRANSPOSES[orientation]
     expected = np.array(image if method is None else image.transpose(Image.Transpose(method)))

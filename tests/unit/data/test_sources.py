@@ -130,7 +130,7 @@ def test_test_pictures_to_score_a_model_on(tmp_path: Path) -> None:
     write_pictures(tmp_path / "mine")
     shutil.rmtree(tmp_path / "mine/train")
     for keys in ({"data_dir": tmp_path / "mine"}, {"data_dir": None, "search": [tmp_path, tmp_path / "mine"]}):
-        dataset = open_dataset("folder", classes=("dog", "cat"), **keys)  # type: ignore[arg-type]
+        dataset = open_dataset("folder", classes=("dog", "cat"), **keys)
         assert dataset.test.labels.tolist() == [1, 1, 1, 0, 0, 0]
     with pytest.raises(DataError, match="no folder with test/<class>/"):
         open_dataset("folder", classes=("dog", "cat"), data_dir=None, search=[tmp_path])

@@ -60,7 +60,7 @@ def test_a_worker_that_is_killed(number: signal.Signals, words: str) -> None:
             os.kill(os.getpid(), number)
         return item
 
-    found = []
+    found: list[int] = []
     with pytest.raises(WorkerLost, match=f"ended with {words}.* --num-workers"):
         found.extend(computed_ahead(die, range(9), 2))
     assert ended()

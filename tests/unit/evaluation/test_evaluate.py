@@ -62,7 +62,7 @@ def test_scores_of_a_gpu_are_those_of_fp32_on_the_cpu(amp_dtype: str) -> None:
     images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
     logits = []
     for precision in (FP32, pick_precision(torch.device("cuda"), amp=True, amp_dtype=amp_dtype)):
-        network = copy.deepcopy(model).to(precision.device, memory_format=torch.channels_last)
+        network = copy.deepcopy(model).to(precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = predict_logits(network, images, mean=(0.5,) * 3, std=(0.25,) * 3, precision=precision)
         logits.append(found.cpu())
     assert (logits[0] - logits[1]).norm() <= 0.02 * logits[0].norm()

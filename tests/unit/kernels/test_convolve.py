@@ -49,7 +49,7 @@ def test_gradients_are_those_of_the_plain_convolution(
     kernels: Kernels, count: int, inputs: int, outputs: int, height: int, width: int
 ) -> None:
     torch.manual_seed(0)
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = images(count, inputs, height, width).requires_grad_()
     grad_y = images(count, outputs, height, width, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_the_plain_convolution(
 
 @pytest.mark.parametrize("channels", [32, 256])
 def test_the_number_of_threads_does_not_change_a_bit(channels: int) -> None:
-    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x, grad_y = (images(21, channels, 6, 6, seed) for seed in (0, 1))
     gradients, threads = [], torch.get_num_threads()
     try:

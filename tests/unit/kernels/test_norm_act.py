@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from wrn.config.architecture import Activation
 from wrn.kernels import Kernels
-from wrn.kernels.norm_act import ACTIVATIONS, Activation, norm_act
+from wrn.kernels.norm_act import ACTIVATIONS, norm_act
 
 pytestmark = pytest.mark.usefixtures("compiled")
 OWN = Kernels(compiled=True)
@@ -115,7 +116,7 @@ def test_a_mean_far_from_zero_costs_no_digits() -> None:
 
 def test_unsupported_cases_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Tensor] = []
-    monkeypatch.setitem(ACTIVATIONS, "relu", lambda x: calls.append(x) or x.relu())  # type: ignore[func-returns-value]
+    monkeypatch.setitem(ACTIVATIONS, "relu", lambda x: calls.append(x) or x.relu())
     x = images(2, 32, 4)
     norm_act(batch_norm(32), "relu", x, OWN)
     assert not calls

@@ -45,14 +45,14 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 @COMPILING
 @pytest.mark.parametrize("case", CALLS)
 def test_torch_s_own_checks_of_operators(case: str) -> None:
-    torch.library.opcheck(*CALLS[case])
+    torch.library.opcheck(*CALLS[case])  # type: ignore[arg-type]
 
 
 @COMPILING
 def test_torch_s_own_checks_of_strips() -> None:
     x, weight = noise(16, 16, 2, 2, dtype=torch.bfloat16, gradient=True), noise(16, 16, 3, 3, gradient=True)
     without_compiling = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(convolve_bf16, (x, weight, True), test_utils=without_compiling)
+    torch.library.opcheck(convolve_bf16, (x, weight, True), test_utils=without_compiling)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", ["eval", "winograd's weight"])

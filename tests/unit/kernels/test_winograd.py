@@ -20,7 +20,7 @@ SIDES = st.integers(1, 13)
 
 
 def plain(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from wrn.model import cpu
 from wrn.model.cpu import M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, tune_cpu
 
 
@@ -26,13 +25,13 @@ def test_large_blocks_stay_in_the_process_with_old_and_new_glibc(
         calls.append((option, value))
         return int(takes_large_thresholds or option != M_MMAP_THRESHOLD)
 
-    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr("wrn.model.cpu.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     monkeypatch.setattr(torch, "set_flush_denormal", lambda on: on)
     tune_cpu()
     assert calls == asked
 
 
 def test_another_libc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: SimpleNamespace())
+    monkeypatch.setattr("wrn.model.cpu.ctypes.CDLL", lambda name: SimpleNamespace())
     monkeypatch.setattr(torch, "set_flush_denormal", lambda on: on)
     tune_cpu()

@@ -16,13 +16,13 @@ def test_weights_and_bn_statistics_follow_and_counts_are_copied() -> None:
     average = AveragedModel(model, 0.5)
     with torch.no_grad():
         model.conv1.weight.fill_(1.0)
-        model.bn.running_var.fill_(3.0)
-        model.bn.num_batches_tracked.fill_(7)
+        model.bn.running_var.fill_(3.0)  # type: ignore[union-attr]
+        model.bn.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
         average.module.conv1.weight.fill_(0.0)
     average.update()  # decay 0.1 at first
     assert average.module.conv1.weight.mean().item() == pytest.approx(0.9)
-    assert average.module.bn.running_var.mean().item() == pytest.approx(0.9 * 3 + 0.1 * 1)
-    assert average.module.bn.num_batches_tracked.item() == 7
+    assert average.module.bn.running_var.mean().item() == pytest.approx(0.9 * 3 + 0.1 * 1)  # type: ignore[union-attr]
+    assert average.module.bn.num_batches_tracked.item() == 7  # type: ignore[union-attr]
 
 
 def test_the_average_converges_to_still_weights_and_never_moves_them() -> None:

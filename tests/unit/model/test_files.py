@@ -15,7 +15,7 @@ from wrn.model import ModelInfo, WideResNet, files, load_model, read_info, save_
 @pytest.fixture
 def model() -> WideResNet:
     torch.manual_seed(0)
-    model = WideResNet(10, 1, 0.1, 3).to(memory_format=torch.channels_last)
+    model = WideResNet(10, 1, 0.1, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model(torch.randn(4, 3, 8, 8))  # BN has statistics to keep
     return model.eval()
 

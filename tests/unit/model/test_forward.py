@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from wrn.data.normalise import normalise
 from wrn.model import WideResNet, pick_precision, predict_logits
 
 FP32 = pick_precision(torch.device("cpu"), amp=False)
-STATISTICS = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.1)}
+STATISTICS: dict[str, Any] = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.1)}
 
 
 def test_logits_do_not_depend_on_the_batch_and_leave_the_model_alone() -> None:

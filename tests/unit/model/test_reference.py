@@ -37,7 +37,7 @@ def test_equal_weights_give_equal_logits(depth: int, widen: int) -> None:
     with torch.no_grad():
         reference.train()(x)  # so that BN's statistics are not those of the start
         copy_weights(reference, ours)
-        expected, logits = reference.eval()(x), ours.to(memory_format=torch.channels_last).eval()(x)
+        expected, logits = reference.eval()(x), ours.to(memory_format=torch.channels_last).eval()(x)  # type: ignore[call-overload]
     assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1)
 
 
@@ -69,7 +69,7 @@ def test_pooling_averages_2x2_pixels_for_both_convolutions() -> None:
             for convolution in (block.conv1, block.shortcut):
                 assert convolution is not None
                 convolution.stride = (1, 1)
-            block.conv1, block.shortcut = nn.Sequential(mean, block.conv1), nn.Sequential(mean, block.shortcut)
+            block.conv1, block.shortcut = nn.Sequential(mean, block.conv1), nn.Sequential(mean, block.shortcut)  # type: ignore[arg-type,assignment]
     assert torch.allclose(plain(x), pooling(x), atol=1e-5)
     assert not torch.allclose(strided, pooling(x), atol=0.01)
 

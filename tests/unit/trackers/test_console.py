@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from wrn.text import clock as clock_text
-from wrn.trackers import console as reporters
 from wrn.trackers.console import PlainReporter, RichReporter, make_reporter
 from wrn.trackers.events import SilentReporter
 from wrn.trackers.tensorboard import TensorBoardReporter
@@ -16,7 +15,7 @@ from wrn.trackers.tensorboard import TensorBoardReporter
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """One number: the time."""
     now = [1000.0]
-    monkeypatch.setattr(reporters.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("wrn.trackers.console.time.monotonic", lambda: now[0])
     return now
 
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrn.trackers import eta as remaining
 from wrn.trackers.eta import LONG_ENOUGH_S, Remaining, seconds_left
 
 sizes = st.integers(8, 32)
@@ -15,7 +14,7 @@ steps = st.integers(0, 100_000)
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """One number: the time."""
     now = [1000.0]
-    monkeypatch.setattr(remaining.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("wrn.trackers.eta.time.monotonic", lambda: now[0])
     return now
 
 

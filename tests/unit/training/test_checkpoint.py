@@ -95,7 +95,7 @@ def test_copies_come_from_a_gpu_on_a_stream_of_their_own(monkeypatch: pytest.Mon
             done.append((current, "clone"))
             return super().clone(**keys)
 
-        def cpu(self) -> Any:
+        def cpu(self) -> Any:  # type: ignore[override]
             done.append((current, "cpu"))
             return self.as_subclass(torch.Tensor)
 

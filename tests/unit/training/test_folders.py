@@ -27,7 +27,7 @@ def test_two_runs_cannot_write_into_one_folder(tmp_path: Path, monkeypatch: pyte
 def test_a_run_waits_for_another_that_is_about_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = held((tmp_path,), pytest.fail)
     first.__enter__()
-    monkeypatch.setattr(folders.time, "sleep", lambda seconds: first.__exit__(None, None, None))
+    monkeypatch.setattr("wrn.training.folders.time.sleep", lambda seconds: first.__exit__(None, None, None))
     with held((tmp_path,), print):
         pass
 

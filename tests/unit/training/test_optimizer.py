@@ -140,7 +140,7 @@ def test_muon_descends_and_holds_the_norm() -> None:
 def test_state_put_back_gives_the_same_next_step(kind: str) -> None:
     torch.manual_seed(0)
     config = Config(optimizer=kind)
-    model = WideResNet(10, 1, num_classes=3).to(memory_format=torch.channels_last)
+    model = WideResNet(10, 1, num_classes=3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = Optimizers(config, model, FP32)
     x = torch.randn(4, 3, 8, 8).to(memory_format=torch.channels_last)
 

@@ -76,7 +76,7 @@ class Graphs:
         return self._model(images)
 
 
-MANY_PASSES = {"accumulation": {"micro_batch": 4}, "SAM": {"sam_rho": 0.05, "sam_batch": 4}}
+MANY_PASSES: dict[str, dict[str, Any]] = {"accumulation": {"micro_batch": 4}, "SAM": {"sam_rho": 0.05, "sam_batch": 4}}
 
 
 @pytest.mark.parametrize("name", MANY_PASSES)
@@ -186,7 +186,7 @@ def test_compiled_steps_on_a_gpu_follow_fp32_on_the_cpu(compile: Any, keys: dict
     model = network()
     expected = weights_after(copy.deepcopy(model), [8] * 4, **keys)
     config = Config(dropout=0.0, batch_size=8, warmup_epochs=0, compile=compile, **keys)
-    there = copy.deepcopy(model).to("cuda", memory_format=torch.channels_last)
+    there = copy.deepcopy(model).to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
     precision = pick_precision(torch.device("cuda"), amp=False)
     schedule = Schedule("step", config.lr, 0.0, 0, 10)
     take = TrainStep(config, there, Optimizers(config, there, precision), precision, schedule, lambda note: None)

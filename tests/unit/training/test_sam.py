@@ -33,9 +33,9 @@ def test_weights_are_restored_after_an_error() -> None:
 def test_bn_statistics_of_the_second_pass_do_not_count() -> None:
     bn = nn.BatchNorm2d(2)
     bn(torch.randn(4, 2, 3, 3))
-    mean, count = bn.running_mean.clone(), bn.num_batches_tracked.clone()
+    mean, count = bn.running_mean.clone(), bn.num_batches_tracked.clone()  # type: ignore[union-attr]
     with preserve_bn_statistics(bn):
         bn(torch.randn(4, 2, 3, 3) + 9)
-        assert not torch.equal(bn.running_mean, mean)
-    assert torch.equal(bn.running_mean, mean)
-    assert torch.equal(bn.num_batches_tracked, count)
+        assert not torch.equal(bn.running_mean, mean)  # type: ignore[arg-type]
+    assert torch.equal(bn.running_mean, mean)  # type: ignore[arg-type]
+    assert torch.equal(bn.num_batches_tracked, count)  # type: ignore[arg-type]

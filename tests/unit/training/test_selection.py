@@ -20,10 +20,10 @@ def test_keeps_the_weights_of_the_best_epoch() -> None:
         trained = filled(epoch)
         selection.judge(top1, epoch, trained)
         with torch.no_grad():
-            trained.weight.fill_(-1)  # training goes on
+            trained.weight.fill_(-1)  # type: ignore[operator]  # training goes on
     model = filled(9)
     selection.load_best(model)
-    assert model.weight.unique().tolist() == [2.0]
+    assert model.weight.unique().tolist() == [2.0]  # type: ignore[operator]
     assert (selection.best_epoch, selection.stop_reason) == (2, "")
 
 
@@ -51,7 +51,7 @@ def test_its_state_is_restored() -> None:
     second.judge(0.6, 5, filled(5))
     model = filled(0)
     second.load_best(model)
-    assert model.weight.unique().tolist() == [4.0]
+    assert model.weight.unique().tolist() == [4.0]  # type: ignore[operator]
 
 
 def test_current_patience_and_target_decide_whether_a_run_is_over() -> None:

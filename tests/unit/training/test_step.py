@@ -153,7 +153,7 @@ def test_the_gradient_is_clipped_and_its_norm_before_that_is_logged() -> None:
     model = WideResNet(10, 1, 0.0, 5)
     step, _ = make(model, gradient_clip=0.01)
     step(0, batch())
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])  # type: ignore[misc]
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
     assert step.meters.read().grad_norm > 0.1
 

@@ -46,7 +46,7 @@ def prompts(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     asked = Prompts()
-    monkeypatch.setattr(credentials.getpass, "getpass", asked.ask)
+    monkeypatch.setattr("wrn.aws.account.credentials.getpass.getpass", asked.ask)
     monkeypatch.setattr(credentials, "_has_terminal", lambda: True)
     return asked
 
@@ -105,7 +105,7 @@ def test_who_is_asked_for_a_code_is_not_waiting_for_aws(prompts: Prompts, monkey
         late.append(waiting.WATCH.is_late)
         return "123456"
 
-    monkeypatch.setattr(credentials.getpass, "getpass", think)
+    monkeypatch.setattr("wrn.aws.account.credentials.getpass.getpass", think)
     assert Session(region="eu-west-1", profile="mfa").account
     assert late == [False]
 
@@ -199,6 +199,8 @@ def test_a_user_without_a_folder_to_keep_it_in(
         (tmp_path / home).write_text("")
         monkeypatch.setenv("HOME", str(tmp_path / home))
     else:
-        monkeypatch.setattr(credentials.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+        monkeypatch.setattr(
+            "wrn.aws.account.credentials.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home"))
+        )
     assert Session(region="eu-west-1", profile="mfa").account
     assert not list(tmp_path.rglob("cache"))

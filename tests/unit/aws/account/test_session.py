@@ -10,6 +10,7 @@ from wrn.aws.account import errors as kinds
 from wrn.aws.account.names import user_of
 from wrn.aws.account.session import Session, configured_region, snake_case
 from wrn.aws.s3.upload import AT_A_TIME, FILES_AT_A_TIME
+from wrn.errors import AwsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,10 +65,10 @@ def test_who_it_is_as_a_tag_may_say_it(arn: str, user: str) -> None:
         (
             "InvalidSignatureException",
             "Signature expired: 2 is now earlier than 3",
-            kinds.AwsError,
+            AwsError,
             "set this machine's clock",
         ),
-        ("InvalidSignatureException", "Signature not yet current: 3", kinds.AwsError, "set this machine's clock"),
+        ("InvalidSignatureException", "Signature not yet current: 3", AwsError, "set this machine's clock"),
         ("InvalidSignatureException", "The request signature does not match", kinds.CredentialsRefused, "log in again"),
         ("ForbiddenException", "No access", kinds.Denied, "administrator"),
         ("AccessDeniedException", "User is not authorized", kinds.Denied, "administrator"),
@@ -77,7 +78,7 @@ def test_who_it_is_as_a_tag_may_say_it(arn: str, user: str) -> None:
         ("ResourceInUse", "exists", kinds.NameInUse, "--name"),
         ("ValidationException", "Requested resource not found.", kinds.NotThere, "check the name"),
         ("ValidationException", "Could not assume role arn:aws:iam::1:role/r. Please", kinds.RoleNotReady, "new"),
-        ("ValidationException", "The value is odd", kinds.AwsError, r"CreateTrainingJob: The value is odd \(Valid"),
+        ("ValidationException", "The value is odd", AwsError, r"CreateTrainingJob: The value is odd \(Valid"),
     ],
 )
 def test_refusals_are_sentences_of_their_kind(
@@ -113,7 +114,7 @@ class Answer(Exception):
 @pytest.mark.parametrize(("status", "code"), [(500, "InternalFailure"), (503, "ServiceUnavailable"), (502, "502")])
 def test_a_fault_of_the_service_leaves_open_whether_it_was_done(status: int, code: str) -> None:
     assert type(kinds.explain(Answer(status, code), "CreateTrainingJob")) is kinds.NoAnswer
-    assert type(kinds.explain(Answer(400, code), "CreateTrainingJob")) is kinds.AwsError
+    assert type(kinds.explain(Answer(400, code), "CreateTrainingJob")) is AwsError
     assert type(kinds.explain(Answer(503, "SlowDown"), "PutObject")) is kinds.Throttled
 
 
@@ -124,17 +125,17 @@ def test_every_way_of_having_to_log_in_again() -> None:
     logins += [exceptions.UnauthorizedSSOTokenError, exceptions.SSOTokenLoadError]
     logins += [exceptions.InvalidConfigError, exceptions.InfiniteLoopConfigError, exceptions.UnknownCredentialError]
     for kind in logins:
-        assert type(kinds.explain(kind.__new__(kind), "GetRole")) is kinds.NoCredentials
+        assert type(kinds.explain(kind.__new__(kind), "GetRole")) is kinds.NoCredentials  # type: ignore[call-overload]
 
 
 def test_a_wrong_clock_and_a_bug(faults: Faults) -> None:
     session = Session(region="us-east-1")
     faults.refuse("GetCallerIdentity", "RequestTimeTooSkewed", "The difference is too large", status=403)
-    with pytest.raises(kinds.AwsError, match="set this machine's clock"):
+    with pytest.raises(AwsError, match="set this machine's clock"):
         session.call("sts", "GetCallerIdentity")
     with pytest.raises(Exception, match="Unknown parameter") as caught:
         session.call("sts", "GetCallerIdentity", {"Nonsense": 1})
-    assert not isinstance(caught.value, kinds.AwsError)
+    assert not isinstance(caught.value, AwsError)
 
 
 def test_without_credentials(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:

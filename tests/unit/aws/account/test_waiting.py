@@ -186,7 +186,7 @@ def test_a_body_on_its_way_is_not_late(endpoint: Endpoint, monkeypatch: pytest.M
 
     endpoint.answer = b""
     monkeypatch.setattr(waiting, "SLOWEST", 1000)
-    monkeypatch.setattr(waiting.threading, "Timer", Timer)
+    monkeypatch.setattr("wrn.aws.account.waiting.threading.Timer", Timer)
     Session(region="eu-west-1").call("s3", "HeadBucket", BUCKET)
     Session(region="eu-west-1").call("s3", "PutObject", {**BUCKET, "Key": "k", "Body": b"x" * 5000})
     assert Timer.seconds == [0.05, 5.05]

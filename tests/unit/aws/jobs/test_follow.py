@@ -182,7 +182,7 @@ def test_how_old_a_checkpoint_may_be() -> None:
     assert freshness_limit(Job(job.answer), progress) == 2 * 10 * 30 + 180  # every 10 epochs, of 30 s each
     job.answer["HyperParameters"] = {"recipe": "paper"}
     assert freshness_limit(Job(job.answer), progress) == 420
-    assert checkpoint_freshness(job, Job(job.answer), progress) is None  # it does not train yet
+    assert checkpoint_freshness(job, Job(job.answer), progress) is None  # type: ignore[arg-type]  # it does not train yet
 
 
 def test_a_checkpoint_from_the_future_is_new() -> None:
@@ -190,7 +190,7 @@ def test_a_checkpoint_from_the_future_is_new() -> None:
     job = FakeJob()
     job.enter("Training")
     job.checkpoints = [90_000]
-    fresh = checkpoint_freshness(job, Job(job.answer), Progress())
+    fresh = checkpoint_freshness(job, Job(job.answer), Progress())  # type: ignore[arg-type]
     assert fresh is not None
     assert fresh.age == 0
 

@@ -109,7 +109,7 @@ def test_status_says_whose_price_it_is(monkeypatch: pytest.MonkeyPatch, capsys: 
 )
 def test_the_end_says_whose_price_it_was(price: dict[str, str], words: str) -> None:
     over = after_an_hour(job(price=price))
-    result = {"figures": {}, "result": "", "ceiling_usd": None, "spot_savings": None, "next": "x"}
+    result: dict[str, Any] = {"figures": {}, "result": "", "ceiling_usd": None, "spot_savings": None, "next": "x"}
     assert any(line.endswith(words) for line in logs.end_lines(over, result))
 
 

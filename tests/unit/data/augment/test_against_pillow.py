@@ -65,7 +65,7 @@ def test_enhancements(factor: float) -> None:
         (colour.contrast, ImageEnhance.Contrast),
         (colour.sharpness, ImageEnhance.Sharpness),
     ):
-        check(ours(images, each(factor, images)), images, lambda p, e=theirs: e(p).enhance(factor))
+        check(ours(images, each(factor, images)), images, lambda p, e=theirs: e(p).enhance(factor))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -78,7 +78,7 @@ def test_posterize(bits: int) -> None:
 @pytest.mark.parametrize("threshold", [0, 1, 64, 127.5, 128, 255, 256])
 def test_solarize(threshold: float) -> None:
     images = samples()
-    check(colour.solarize(images, each(threshold, images)), images, lambda p: ImageOps.solarize(p, threshold), within=0)
+    check(colour.solarize(images, each(threshold, images)), images, lambda p: ImageOps.solarize(p, threshold), within=0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("side", [32, 20, 16])
@@ -107,7 +107,7 @@ def test_shear(side: int, value: float) -> None:
         check(
             moved(ours, value, images),
             images,
-            lambda p, m=matrix: p.transform(size, Image.Transform.AFFINE, m, Image.Resampling.NEAREST),
+            lambda p, m=matrix: p.transform(size, Image.Transform.AFFINE, m, Image.Resampling.NEAREST),  # type: ignore[misc]
             within=0,
         )
 
@@ -122,7 +122,7 @@ def test_translate(pixels: int) -> None:
         check(
             moved(ours, pixels / 32, images),
             images,
-            lambda p, m=matrix: p.transform((32, 32), Image.Transform.AFFINE, m, Image.Resampling.NEAREST),
+            lambda p, m=matrix: p.transform((32, 32), Image.Transform.AFFINE, m, Image.Resampling.NEAREST),  # type: ignore[misc]
             within=0,
         )
 

@@ -39,7 +39,7 @@ def test_without_options_there_is_only_normalisation() -> None:
 def test_each_image_has_its_own_draws(policy: str) -> None:
     """Not one draw for the whole batch: copies of the same image come out different."""
     images = noise(1).expand(64, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-    batch = run(augmentation(augment=policy, cutout=8), images)  # type: ignore[arg-type]
+    batch = run(augmentation(augment=policy, cutout=8), images)
     assert len({image.numpy().tobytes() for image in batch.images}) > 55
 
 
@@ -47,8 +47,8 @@ def test_the_input_images_are_not_modified() -> None:
     images = noise(32)
     before = images.clone()
     for policy in ("none", "randaugment", "trivialaugment"):
-        run(augmentation(augment=policy, cutout=8, random_erasing=1.0, mixup_alpha=1.0), images)  # type: ignore[arg-type]
-        run(augmentation(crop_padding=0, flip=False, augment=policy), images)  # type: ignore[arg-type]
+        run(augmentation(augment=policy, cutout=8, random_erasing=1.0, mixup_alpha=1.0), images)
+        run(augmentation(crop_padding=0, flip=False, augment=policy), images)
     assert torch.equal(images, before)
 
 

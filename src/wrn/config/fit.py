@@ -8,9 +8,6 @@ from collections.abc import Callable, Sequence
 from wrn.config.adapt import change
 from wrn.config.schema import Config
 
-FITTED_KEYS = frozenset({"val_fraction", "train_images", "batch_size"})
-"""Keys that may adapt to the data, other than those that do not matter when a run is resumed."""
-
 
 def fit_to_data(config: Config, classes: Sequence[int], world_size: int, on_message: Callable[[str], None]) -> Config:
     """The configuration with defaults that fit the data; what was given stays, even if it does not fit.

@@ -51,8 +51,8 @@ class DataSection(Section):
     skip_broken: bool = False
     """With dataset folder: skip images that cannot be read instead of stopping."""
 
-    val_fraction: float = Field(0.0, ge=0, le=0.5)
-    """Fraction of the training images held out to choose the best epoch, stratified and seeded. 0: none."""
+    val_fraction: float = Field(0.05, ge=0, le=0.5)
+    """Fraction of each class's training images held out to choose the best epoch. 0: none, the last epoch is it."""
 
     train_images: int = Field(0, ge=0)
     """Train on only this many images, the same number per class, for quick trials. 0: all."""
@@ -200,7 +200,7 @@ class OptimizerSection(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Fraction of the target spread evenly over all classes."""
 
-    gradient_clip: float = Field(0.0, ge=0)
+    gradient_clip: float = Field(5.0, ge=0)
     """Maximum gradient norm (0: off; the norm is logged either way)."""
 
     ema_decay: float = Field(0.0, ge=0, lt=1)

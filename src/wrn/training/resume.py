@@ -4,17 +4,18 @@
 2. Keys that do not change what is learned may differ. So may `epochs`, upwards, and `micro_batch`, which only changes
    which images share BN statistics (and, with `sam_rho` and no `sam_batch`, a SAM perturbation): it must be possible
    to resume on a smaller GPU.
-3. Any other difference is listed and stops the run, unless `--resume-anyway` is given.
-4. So does different data. A run never resumes if the number of steps per epoch differs: its step would mean another
+3. Defaults that adapted to the data or to the epochs stay as the run began (`as_begun`).
+4. Any other difference is listed and stops the run, unless `--resume-anyway` is given.
+5. So does different data. A run never resumes if the number of steps per epoch differs: its step would mean another
    place in the schedule and in the order of images.
-5. A different network is never accepted, as the weights would not fit.
+6. A different network is never accepted, as the weights would not fit.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ SCALED_KEYS = ("batch_size", "lr", "min_lr", "muon_lr")
 
 EPOCH_KEYS = frozenset({"batch_size", "val_fraction", "train_images"})
 """Keys that change the number of steps per epoch."""
+
+KEPT_KEYS = ("val_fraction", "train_images", "batch_size", "gradient_clip")
+"""Defaults that may have been others when a run began: they adapt to the data, or differ in an earlier version."""
 
 SHAPE_KEYS = ("depth", "widen_factor", "activation", "downsampling")
 
@@ -94,29 +98,25 @@ def _look_for(config: Config, store: CheckpointStore) -> tuple[Path, Checkpoint]
     return found
 
 
-def as_begun(config: Config, checkpoint: Checkpoint) -> Config:
-    """With more epochs than the run began with: its warm-up and milestones, unless they are given now.
+def as_begun(config: Config, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The values that the run began with, of defaults that are others now: it goes on with those of KEPT_KEYS.
 
-    They may have adapted to the epochs that were given then; that must not keep anyone from giving more.
+    With more epochs than before, also its warm-up and milestones, which may have adapted to the epochs given then.
     """
     before = checkpoint.state["config"]
-    kept = {key: before[key] for key in ("warmup_epochs", "milestones") if key not in config.given}
-    if config.epochs <= before["epochs"] or all(getattr(config, key) == value for key, value in kept.items()):
-        return config
-    return config.adapted(**kept)
+    keys = [*KEPT_KEYS, *(("warmup_epochs", "milestones") if config.epochs > before["epochs"] else ())]
+    return {
+        key: before[key]
+        for key in keys
+        if key not in config.given and before.get(key) is not None and before[key] != getattr(config, key)
+    }
 
 
-def check_configuration(
-    config: Config, checkpoint: Checkpoint, path: Path | None, unsettled: Collection[str] = frozenset()
-) -> None:
-    """Raises CheckpointError listing the keys that differ and may not.
-
-    unsettled: keys that may still adapt to the data.
-    """
+def check_configuration(config: Config, checkpoint: Checkpoint, path: Path) -> None:
+    """Raises CheckpointError listing the keys that differ and may not."""
     before: Mapping[str, Any] = checkpoint.state["config"]
     now = json.loads(to_json(config.model_dump(mode="json")))  # as the checkpoint holds it
-    settled = [key for key in now if key not in FREE_KEYS and key not in unsettled]
-    changed = [key for key in settled if before.get(key, now[key]) != now[key]]
+    changed = [key for key in now if before.get(key, now[key]) != now[key] and key not in FREE_KEYS]
     shape = [key for key in SHAPE_KEYS if key in changed]
     if shape:
         raise CheckpointError(

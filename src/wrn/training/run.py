@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from wrn.config import Config, Resolved, RunPaths
-from wrn.config.adapt import instead
+from wrn.config.adapt import change, instead
 from wrn.config.files import to_yaml
-from wrn.config.fit import FITTED_KEYS
 from wrn.config.idle import idle_keys
 from wrn.config.stages import parse_stages
 from wrn.data.dataset import Dataset, Split
@@ -275,7 +274,6 @@ def find_data(
             f"{first['train']} there); give every host the same files"
         )
     if before and checkpoint is not None:
-        check_configuration(fitted, checkpoint, checkpoint.path)
         check_data(config, before, dataset.identity(), checkpoint.path)
     processes.wait()
     return fitted, dataset, validation
@@ -296,14 +294,15 @@ def find_start(
         reporter.note(f"fresh start: no checkpoint in {paths.checkpoints}")
         return config, None
     path, checkpoint = found
-    line = None
+    lines = []
     if config.budget_minutes:
         config, line = as_chosen_before(config, checkpoint)
-    elif (begun := as_begun(config, checkpoint)) is not config:
-        line = f"warm-up and milestones: as the run began, with {checkpoint.state['config']['epochs']} epochs"
-        config = begun
-    check_configuration(config, checkpoint, path, unsettled=FITTED_KEYS - config.given)
-    if line is not None:
+        lines.append(line)
+    begun = as_begun(config, checkpoint)
+    lines += [change(key, getattr(config, key), value, "when the run began") for key, value in begun.items()]
+    config = config.model_copy(update=begun)
+    check_configuration(config, checkpoint, path)
+    for line in lines:
         reporter.note(line)
     return config, checkpoint
 

@@ -48,12 +48,12 @@ def test_a_deployment(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0] == "job: mine on 1 x ml.g5.xlarge in eu-west-1, at most $5.00"
-    assert lines[1] == "expected: about 1 h 43 min and $0.97 (spot price assumed), under the assumptions of wrn plan"
+    assert lines[1] == "expected: about 1 h 34 min and $0.88 (spot price assumed), under the assumptions of wrn plan"
     assert lines[2] == "look: https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/jobs/mine"
     assert lines[3].endswith("log-group/$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dmine$252F")
     assert [line.split()[1] for line in lines[5:]] == ["logs", "status", "stop", "fetch"]
     assert all("mine --region eu-west-1" in line for line in lines[5:])
-    assert "expected: about 1 h 43 min" in err
+    assert "expected: about 1 h 34 min" in err
     assert "ml.g5.xlarge is neither the cheapest" in err
     assert main(["deploy", "--yes", *flags, "--name", "again"]) == 0
     listed = capsys.readouterr().err.partition("requests to AWS:\n")

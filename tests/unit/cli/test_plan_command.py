@@ -41,7 +41,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys)
     lines = text.split("\n")
-    assert lines[0].startswith("WRN-28-10, 100 epochs of 50,000 images: 157.3 PFLOP")
+    assert lines[0].startswith("WRN-28-10, 100 epochs of 47,500 images: 149.4 PFLOP")
     assert lines[2].split() == ["instance", "GPUs", "GiB", "fits", "s/epoch", "hours", "cost", "spot", "~"]
     rows = [line for line in lines if line.lstrip("*- ").startswith("ml.")]
     costs = [float(line.split("$")[1].split()[0]) for line in rows]

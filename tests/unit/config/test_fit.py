@@ -11,8 +11,12 @@ from wrn.config.schema import Config
 
 
 def default(**values: Any) -> Config:
-    """A configuration in which these values are those of a recipe that ships."""
-    return Config().adapted(**values)
+    """A configuration in which these values are those of a recipe that ships, without a hold-out unless named."""
+    return Config().adapted(**{"val_fraction": 0.0, **values})
+
+
+def given_by_hand(**values: Any) -> Config:
+    return Config(**values).adapted(**{"val_fraction": 0.0, **values})
 
 
 CIFAR = [500] * 100
@@ -37,11 +41,11 @@ CIFAR = [500] * 100
         (Config(batch_size=1000, val_fraction=0.05), [100] * 10, 1, {}),
         # Batches.
         (default(), [10] * 6, 1, {"batch_size": 60}),
-        (Config(batch_size=256), [10] * 6, 1, {}),
-        (Config(train_images=100), CIFAR, 1, {"batch_size": 100}),
+        (given_by_hand(batch_size=256), [10] * 6, 1, {}),
+        (given_by_hand(train_images=100), CIFAR, 1, {"batch_size": 100}),
         (default(batch_size=50), [51], 2, {"batch_size": 48}),  # 50 and 49 leave batches of 1 and 2
         (default(batch_size=50), [4], 8, {"batch_size": 4}),  # too few images for eight: an error, later
-        (Config(micro_batch=256), [60], 1, {"batch_size": 60, "micro_batch": "auto"}),
+        (given_by_hand(micro_batch=256), [60], 1, {"batch_size": 60, "micro_batch": "auto"}),
         (default(train_images=600), [100], 1, {"train_images": 0, "batch_size": 100}),
     ],
 )

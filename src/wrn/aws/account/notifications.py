@@ -30,7 +30,10 @@ MONTHLY_DOLLARS = 100.0
 MOST_TOLD = 5
 """The maximum number of targets of a rule, and of actions of an alarm."""
 
-CURVES = ("train_loss", "test_loss", "test_top1", "test_top5", "lr", "images_per_s", "mfu", "resumed_from_step")
+CURVES = (
+    *("train_loss", "val_loss", "val_top1", "test_loss", "test_top1", "test_top5"),
+    *("lr", "images_per_s", "mfu", "resumed_from_step"),
+)
 """Metrics on the dashboard, one graph each."""
 
 

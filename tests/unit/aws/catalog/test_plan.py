@@ -28,7 +28,7 @@ TODAY = date(2026, 11, 23)
 
 
 def configured(**values: object) -> Config:
-    return Config.model_validate({"warmup_epochs": 0, **values})
+    return Config.model_validate({"warmup_epochs": 0, "val_fraction": 0, **values})
 
 
 def planned(region: str = "us-east-1", **values: object) -> Plan:

@@ -10,7 +10,7 @@ from wrn.config.schema import Config
 
 
 def configured(**values: object) -> Config:
-    return Config.model_validate(values)
+    return Config.model_validate({"val_fraction": 0, **values})
 
 
 def test_wrn_28_10_by_hand() -> None:

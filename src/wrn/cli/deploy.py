@@ -31,7 +31,7 @@ from wrn.aws.s3.wheels import fetch_wheels, wheels_name
 from wrn.cli.aws_flags import may_run, notice
 from wrn.cli.dataset_size import with_dataset_size
 from wrn.cli.deploy_files import next_steps, write_files
-from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes
+from wrn.cli.deploy_flags import Wishes, add_deploy_flags, read_wishes, switched_on
 from wrn.cli.deploy_report import code_line, expectations, facts, outcome, policy_notes, progress_line
 from wrn.cli.report import say
 from wrn.config.flags import Parser, add_config_flags, hyphenated, parse_config
@@ -116,7 +116,8 @@ def read_task(arguments: Sequence[str]) -> Task:
     add_deploy_flags(parser)
     add_config_flags(parser)
     resolved = parse_config(parser, arguments)
-    flags = vars(parser.parse_known_args([hyphenated(argument) for argument in arguments])[0])
+    typed = vars(parser.parse_known_args([hyphenated(argument) for argument in arguments])[0])
+    flags, switched = switched_on(typed)
     bundle = build_bundle(source_root())
     home = None if flags["region"] else configured_region(flags["profile"])
     wishes = read_wishes(flags, resolved, bundle.name, home)
@@ -129,7 +130,8 @@ def read_task(arguments: Sequence[str]) -> Task:
     recipe = resolved.recipe if resolved.recipe in recipe_names() else "standard"
     sized, size_notes = with_dataset_size(resolved.config, elsewhere=bool(options.data_uri))
     base = job_base(resolved.config, recipe)
-    task = Task(resolved.config, base, recipe, bundle, wishes, flags, sized, size_notes, resolved.changes)
+    changes = (*switched, *resolved.changes)
+    task = Task(resolved.config, base, recipe, bundle, wishes, flags, sized, size_notes, changes)
     if not flags["local"]:  # this machine is none of those whose speed is estimated
         expected = expected_times(sized, task.places, today=date.today())
         task = task.with_options(replace(options, expected=expected))

@@ -115,6 +115,23 @@ class Wishes:
     """With --local: seconds into each run at which the machine is taken away."""
 
 
+NEEDS = {
+    **dict.fromkeys(("local_dir", "interrupt_after"), "local"),
+    **dict.fromkeys(("max_wait", "on_demand_after"), "spot"),
+    "budget": "alarms",
+}
+"""Flags that mean nothing without a switch, which is off by default."""
+
+
+def switched_on(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The flags with the switches on that others need, and a line for each."""
+    needed = {switch: flag for flag, switch in NEEDS.items() if given[flag] is not None and not given[switch]}
+    if given["interrupt_after"] is not None and not given["spot"]:
+        needed["spot"] = "interrupt_after"  # only spot instances are interrupted
+    lines = (f"{switch}: on, as --{flag.replace('_', '-')} needs it" for switch, flag in needed.items())
+    return {**given, **dict.fromkeys(needed, True)}, tuple(lines)
+
+
 def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, home: str | None) -> Wishes:
     """Parse the flags. home: the region if none was given.
 
@@ -174,18 +191,12 @@ def read_wishes(given: Mapping[str, Any], resolved: Resolved, code_name: str, ho
         network_isolation=given["network_isolation"],
         tags=tags,
     )
-    if options.max_wait and not options.spot:
-        problems.append("max_wait: is only for spot instances; give --spot, or leave it out")
-    if given["on_demand_after"] is not None and not options.spot:
-        problems.append("on_demand_after: is only for spot instances; give --spot, or leave it out")
     if options.full_access and options.role_arn:
         problems.append("full_access: a role given as --role-arn is used unchanged; leave out one of the two")
     fallback = read("fallback", read_fallback, ())
     wait, on_demand_after = read("wait_for_capacity", minutes, None), read("on_demand_after", minutes, None)
     elsewhere = bool(fallback) or on_demand_after is not None
     patience = Patience(Patience.each if wait is None else wait, on_demand_after, None if elsewhere else wait)
-    if given["budget"] is not None and not given["alarms"]:
-        problems.append("budget: is part of --alarms; give that too, or leave it out")
     notices = Notices(read("notify", read_target, ""), given["alarms"], read("budget", dollars, None))
     problems += _of_rehearsals(given)
     interruptions = read("interrupt_after", moments, ())
@@ -200,20 +211,12 @@ def _of_rehearsals(given: Mapping[str, Any]) -> list[str]:
     problems = []
     if given["local"]:
         problems += [
-            f"{name}: runs no job; leave out --{name.replace('_', '-')} or --local"
+            f"{name}: runs no job; leave out --{name.replace('_', '-')} or --local (and what needs it)"
             for name in ("dry_run", "write_json", "print_policy")
             if given[name]
         ]
         if given["data_uri"]:
             problems.append("data_uri: with --local the data comes from this machine; give its folder as --data-dir")
-        if given["interrupt_after"] is not None and not given["spot"]:
-            problems.append("interrupt_after: only spot instances are interrupted; give --spot, or leave it out")
-    else:
-        problems += [
-            f"{name}: is only for a job on this machine; give --local, or leave it out"
-            for name in ("local_dir", "interrupt_after")
-            if given[name] is not None
-        ]
     return problems
 
 

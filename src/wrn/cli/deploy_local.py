@@ -46,7 +46,8 @@ def rehearse(task: Task) -> int:
     job.claim()
     how = "as process 1 with its own /opt/ml" if best_isolation() == "namespaces" else "in a folder instead of /opt/ml"
     say(f"{options.name} runs on this machine, {how}; nothing is sent to AWS. Everything is in {folder}")
-    say(code_line(task.bundle))
+    for line in (code_line(task.bundle), *task.changes):
+        say(line)
     if options.network_isolation:
         say("network_isolation: is not simulated; the job uses this machine's network")
     try:

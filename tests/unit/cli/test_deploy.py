@@ -13,6 +13,7 @@ import pytest
 from data_files import write_pictures
 from wrn.aws.s3.code_archive import source_root
 from wrn.cli import main
+from wrn.cli.deploy import read_task
 from wrn.cli.deploy_flags import duration, minutes, moments, network, read_tags
 
 pytest.importorskip("botocore", reason="needs the extra aws")
@@ -171,14 +172,8 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["--lr", "-1"], ["lr (flag): '-1' is not allowed"]),
         (["--sopt"], ["--sopt: is not a known flag; did you mean --spot?"]),
         (["--local"], ["dry_run: runs no job; leave out --dry-run or --local"]),
-        (
-            ["--local-dir", "x", "--interrupt-after", "9"],
-            ["local_dir: is only for a job on this", "interrupt_after: is only for"],
-        ),
-        (
-            ["--local", "--data-uri", "s3://b/x", "--interrupt-after", "9"],
-            ["data_uri: with", "only spot instances are"],
-        ),
+        (["--local-dir", "x"], ["dry_run: runs no job; leave out --dry-run or --local"]),
+        (["--local", "--data-uri", "s3://b/x"], ["data_uri: with --local the data comes from this machine"]),
         (["--local", "--spot", "--interrupt-after", "9,0"], ["'9,0' must be times of at least 1 s"]),
         (["--local", "--spot", "--interrupt-after", "9,soon"], ["interrupt_after: '9,soon' is not a time"]),
         (["--instance-type", "ml.g5.xlarg"], ["did you mean ml.g5.xlarge?; set --instance-type"]),
@@ -189,7 +184,7 @@ def test_where_it_goes_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
             ["'my job' must be letters, digits and hyphens", "set --name", "21600"],
         ),
         (["--max-runtime", "soon", "--account", "12"], ["'soon' is not a time", "account: '12' is not an account"]),
-        (["--max-wait", "9h"], ["max_wait: is only for spot instances"]),
+        (["--max-wait", "9h", "--keep-warm", "30m"], ["keep_warm: spot instances cannot be kept"]),
         (["--vpc-config", "subnet-1", "--tags", "x"], ["as in subnet-a,subnet-b,sg-c", "tags: 'x' must be K=V"]),
         (["--max-cost", "5", "--instance-type", "ml.m5.xlarge"], ["max_cost: the price of ml.m5.xlarge is unknown"]),
         (["--role-name", "a b"], ["role_name: 'a b' is not a role name; give letters, digits and + = , . @ - _"]),
@@ -208,6 +203,39 @@ def test_mistakes_are_told_all_at_once(flags: list[str], words: list[str], capsy
     for word in words:
         assert word in err
     assert all(line.startswith("wrn deploy: ") for line in err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("flags", "switched"),
+    [
+        (["--max-wait", "30h"], {"spot": "spot: on, as --max-wait needs it"}),
+        (["--on-demand-after", "20m"], {"spot": "spot: on, as --on-demand-after needs it"}),
+        (["--budget", "5"], {"alarms": "alarms: on, as --budget needs it"}),
+        (["--local-dir", "x"], {"local": "local: on, as --local-dir needs it"}),
+        (
+            ["--interrupt-after", "60"],
+            {"local": "local: on, as --interrupt-after needs it", "spot": "spot: on, as --interrupt-after needs it"},
+        ),
+        (["--max-wait", "30h", "--spot"], {}),
+        ([], {}),
+    ],
+)
+def test_a_flag_turns_the_switch_on_that_it_needs(flags: list[str], switched: dict[str, str]) -> None:
+    task = read_task(flags)
+    assert set(task.changes) == set(switched.values())
+    on = {name for name in ("spot", "alarms", "local") if task.flags[name]}
+    assert on == set(switched) | ({"spot"} if "--spot" in flags else set())
+    assert task.options.spot == task.flags["spot"]
+    assert task.wishes.notices.alarms == task.flags["alarms"]
+
+
+def test_deploying_says_what_adapts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "--dry-run", "--epochs", "2", "--max-wait", "30h"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)[-1]["request"]["HyperParameters"] == {"epochs": "2"}
+    assert {"warmup_epochs: 0.1 instead of 5, as epochs is 2", "spot: on, as --max-wait needs it"} <= set(
+        err.splitlines()
+    )
 
 
 def test_a_recipe_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

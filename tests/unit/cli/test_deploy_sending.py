@@ -133,8 +133,6 @@ def test_auto_without_cifar_trains_on_the_synthetic_set(
             "the topic is in us-east-1, and events of jobs in eu-west-1",
         ),
         (["--notify", "me"], "notify: 'me' is neither the ARN of an SNS topic"),
-        (["--budget", "5"], "budget: is part of --alarms"),
-        (["--on-demand-after", "20m"], "on_demand_after: is only for spot instances"),
         (["--full-access", "--role-arn", "arn:aws:iam::123456789012:role/x"], "full_access: a role given as"),
         (["--profile", "nobody"], "profile: there is no nobody in AWS's configuration"),
     ],

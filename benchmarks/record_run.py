@@ -29,6 +29,7 @@ def record_of(run: Path, recipe: str, experiment: str | None) -> dict[str, Any]:
         "network": str(Architecture(**model["architecture"])),
         **figures,
         "validation": {key: value for key, value in last.items() if key.startswith("val_")},
+        "largest_grad_norm": max(row["largest_grad_norm"] for row in history),
         "epochs": len(history),
         "training_seconds": sum(row["seconds"] for row in history),
         "seed": model["config"]["seed"],

@@ -47,7 +47,7 @@ def train_flags(pictures: Path, run: Path, **keys: Any) -> list[str]:
     values = {
         **{"dataset": "folder", "data_dir": pictures, "output_dir": run, "depth": 10, "widen_factor": 1},
         **{"epochs": 3, "batch_size": 20, "warmup_epochs": 1, "device": "cpu", "mixup_alpha": 0.2, "progress": "plain"},
-        **keys,
+        **{"val_fraction": 0, **keys},
     }
     return [word for key, value in values.items() for word in (f"--{key.replace('_', '-')}", str(value))]
 

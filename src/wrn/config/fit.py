@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from wrn.config.adapt import change
 from wrn.config.schema import Config
 
+FEW = 100
+"""The standard error of a top-1 of so many images is up to 5 points."""
+
 
 def fit_to_data(config: Config, classes: Sequence[int], world_size: int, on_message: Callable[[str], None]) -> Config:
     """The configuration with defaults that fit the data; what was given stays, even if it does not fit.
@@ -29,8 +32,9 @@ def fit_to_data(config: Config, classes: Sequence[int], world_size: int, on_mess
             adapt("val_fraction", 0.0, f"no class has {math.ceil(1 / config.val_fraction)} images, at most {largest}")
         elif reason := _needs_all(config, images, images - sum(held), world_size):
             adapt("val_fraction", 0.0, reason)
-        elif small := sum(not part for part in held):
-            on_message(f"val_fraction: {small} of {len(classes)} classes have too few images to hold any of them out")
+        else:
+            for line in _remarks(held):
+                on_message(line)
     if config.target_accuracy and not config.val_fraction:
         adapt("target_accuracy", 0.0, "nothing is held out")
     left = images - sum(held_out(config.val_fraction, classes))
@@ -48,6 +52,19 @@ def fit_to_data(config: Config, classes: Sequence[int], world_size: int, on_mess
     if config.micro_batch != "auto" and config.micro_batch > config.batch_size and "batch_size" not in given:
         adapt("micro_batch", "auto", f"batch_size is {config.batch_size}")
     return config
+
+
+def _remarks(held: Sequence[int]) -> list[str]:
+    """What a person who did not ask for it should know of what is held out of each class."""
+    lines = []
+    if small := sum(not images for images in held):
+        lines.append(f"val_fraction: {small} of {len(held)} classes have too few images to hold any of them out")
+    if sum(held) < FEW:
+        lines.append(
+            f"val_fraction: only {sum(held)} images are held out, so the best epoch is partly chance; "
+            "--val-fraction 0 trains on all"
+        )
+    return lines
 
 
 def held_out(fraction: float, classes: Sequence[int]) -> list[int]:

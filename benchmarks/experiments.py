@@ -1,6 +1,7 @@
 """Run the trials of docs/experiments.md, several at once with one thread each, skipping those already recorded.
 
     python benchmarks/experiments.py --data-dir data --seeds 0 1 2 [--only base cosine]
+    python benchmarks/experiments.py --data-dir data --seeds 0 --only gradient-clip-off gradient-clip-5
 
 Each trial trains the base below (the quickstart recipe at the time the trials began) for four epochs on nine tenths of
 CIFAR-100's training images, with its own changes, and is scored on the held-out tenth. A trial takes about five minutes
@@ -56,15 +57,31 @@ TRIALS: dict[str, dict[str, object]] = {
     "muon-lr-0.2": {"muon-lr": 0.2},
 }
 
+CLIPPING: dict[str, dict[str, object]] = {
+    f"gradient-clip-{name}": {
+        **{"recipe": "standard", "depth": 16, "widen-factor": 2, "epochs": 6, "warmup-epochs": 0.3},
+        **{"val-fraction": 0.05, "gradient-clip": norm},
+    }
+    for name, norm in (("off", 0), ("5", 5))
+}
+"""The default recipe in small: what clipping costs it. Run by name only."""
+
+
+def target_of(name: str, seed: int) -> Path:
+    if name in CLIPPING:
+        return RECORDS.with_name("gradient-clip") / f"{name.removeprefix('gradient-clip-')}-seed{seed}.json"
+    return RECORDS / f"{name}-seed{seed}.json"
+
 
 def run(name: str, seed: int, data_dir: Path) -> str:
     """Run one trial and record it; returns a line about the outcome."""
-    target = RECORDS / f"{name}-seed{seed}.json"
+    target = target_of(name, seed)
+    trial = CLIPPING[name] if name in CLIPPING else {**BASE, **TRIALS[name]}
     if target.exists():
         return f"{target.name}: already recorded"
     began, where = time.monotonic(), environment()  # the commit at the start of the run
     with tempfile.TemporaryDirectory() as folder:
-        flags = {**BASE, **TRIALS[name], "seed": seed, "output-dir": folder, "device": "cpu", "progress": "plain"}
+        flags = {**trial, "seed": seed, "output-dir": folder, "device": "cpu", "progress": "plain"}
         words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
         done = subprocess.run(
             [sys.executable, "-m", "wrn", "train", *words],
@@ -73,7 +90,7 @@ def run(name: str, seed: int, data_dir: Path) -> str:
         )
         if done.returncode:
             return f"{target.name}: exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
-        record = record_of(Path(folder), str(BASE["recipe"]), name) | {"environment": {**where, "threads": 1}}
+        record = record_of(Path(folder), str(trial["recipe"]), name) | {"environment": {**where, "threads": 1}}
     write_json(target, record)
     return f"{target.name}: {record['validation']['val_top1']:.2%} in {(time.monotonic() - began) / 60:.1f} min"
 
@@ -82,7 +99,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", choices=sorted(TRIALS), metavar="TRIAL", default=list(TRIALS))
+    parser.add_argument(
+        "--only", nargs="+", choices=sorted({**TRIALS, **CLIPPING}), metavar="TRIAL", default=list(TRIALS)
+    )
     parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="trials to run at once")
     args = parser.parse_args()
     with ThreadPoolExecutor(args.at_once) as pool:

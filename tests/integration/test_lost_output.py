@@ -7,6 +7,7 @@ import os
 import pty
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,12 @@ def test_a_closed_terminal(nohup: bool, code: int, tmp_path: Path) -> None:
     terminal, end = pty.openpty()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
     process = subprocess.Popen(
-        ["setsid", "--ctty", "sh", "-c", script], stdin=end, stdout=end, stderr=end, env=environment
+        ["setsid", "--ctty", "sh", "-c", script],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may be under nohup
     )
     os.close(end)
     seen = b""
